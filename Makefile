@@ -1,0 +1,53 @@
+# The two commands of the README are `make demo` and `make test`; the rest is for people who work on Pairwire.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test lint types unit format protos install clean
+
+demo: $(STAMP)
+	@$(BIN)/python -m pairwire.cli.demo
+
+test: lint types unit
+
+install: $(STAMP)
+
+# torch is installed first and pinned: another version brings gigabytes of CUDA libraries that the CPU path never loads.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt torch
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[cpu,export,demo,dev]'
+	@touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
+types: $(STAMP)
+	@mkdir -p .types/pairwire
+	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
+	MYPYPATH=.types $(BIN)/mypy -p pairwire
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I protos \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=protos --mypy_out=quiet:protos protos/pairwire/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --grpc_python_out=protos --mypy_grpc_out=quiet:protos \
+	  protos/pairwire/v1/scoring.proto protos/pairwire/v1/embedding.proto protos/pairwire/v1/model.proto
+
+clean:
+	rm -rf $(VENV) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,16 @@
+"""The server: model packages in, gRPC out.
+
+    engine/        text -> batches -> scores; knows no network
+    runtime/       runs one fixed shape on ONNX Runtime
+    rpc/           gRPC: servicers, converters, interceptors
+    package.py     reads and verifies a model package
+    errors.py      the one tree of errors
+    config.py      every option, defined once
+    lifecycle.py   start, drain, stop
+    metrics.py     every Prometheus series
+    cli.py         `pairwire serve`
+
+One request's way: rpc decodes and validates -> engine.text tokenises, truncates and assembles -> engine.scheduler admits it
+-> a worker asks for a batch -> engine.planner picks it -> runtime runs it -> engine.heads turns logits into scores -> rpc
+answers in input order.
+"""

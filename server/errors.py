@@ -1,0 +1,84 @@
+"""The one tree of errors; it knows no transport (rpc/status.py maps it to gRPC status codes).
+
+    PairwireError
+    ├── InvalidInput           what was sent cannot be served: which field, why, what to do
+    ├── ModelNotFound          no loaded model has that name
+    ├── WrongModelKind         the model exists but cannot do that
+    ├── Overloaded             the queue is full; says when to try again
+    ├── DeadlineExceeded       the answer would come, or has come, too late
+    ├── Cancelled              the caller has gone
+    ├── NotReady               starting or draining: another server may help
+    ├── EngineFault            our own failure while running a batch
+    └── StartupError           never on the wire: the process cannot start
+        ├── ConfigInvalid      an option, environment variable or file
+        ├── PackageInvalid     a model package that is missing, damaged or too new
+        └── RuntimeMissing     neither or both of onnxruntime's wheels are installed
+"""
+
+from __future__ import annotations
+
+
+class PairwireError(Exception):
+    """Root of all errors that Pairwire raises on purpose; ``str(error)`` is a sentence for a person."""
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return str(self)
+
+
+class InvalidInput(PairwireError):
+    """Input that cannot be served. ``field`` is the path of the culprit in the request, e.g. ``documents[3]``."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class ModelNotFound(PairwireError):
+    """No loaded model has that name."""
+
+
+class WrongModelKind(PairwireError):
+    """The model exists but is of a kind that cannot do what was asked."""
+
+
+class Overloaded(PairwireError):
+    """The queue has no room. ``retry_after_s`` is when, by the estimate of the queue, it will have."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(PairwireError):
+    """The deadline has passed, or would pass before the answer."""
+
+
+class Cancelled(PairwireError):
+    """The caller has gone; what was left of its work was dropped."""
+
+
+class NotReady(PairwireError):
+    """The server is starting or draining and takes no work."""
+
+
+class EngineFault(PairwireError):
+    """The runtime failed on a batch. Not the caller's fault."""
+
+
+class StartupError(PairwireError):
+    """The process cannot start; the sentence says what to change."""
+
+
+class ConfigInvalid(StartupError):
+    """An option has a value that cannot work."""
+
+
+class PackageInvalid(StartupError):
+    """A model package is missing, damaged, or of a format this version does not read."""
+
+
+class RuntimeMissing(StartupError):
+    """Neither or both of ``onnxruntime`` and ``onnxruntime-gpu`` are installed."""

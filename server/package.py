@@ -1,0 +1,122 @@
+"""Reads a model package: a directory that `pairwire export` wrote. Nothing is loaded before its sha256 is checked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from pairwire.v1 import manifest_pb2
+
+from .errors import PackageInvalid
+
+FORMAT = 1
+"""The package format that this version reads and writes."""
+
+MANIFEST_FILE = "manifest.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A model package whose manifest has been read and whose tokenizer has been verified."""
+
+    directory: Path
+    manifest: manifest_pb2.ModelManifest
+
+    @property
+    def name(self) -> str:
+        """The name under which the model is served."""
+        return self.manifest.name
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The fast tokenizer."""
+        return self.directory / TOKENIZER_FILE
+
+    def variant(self, name: str = "", *, provider: str = "cpu") -> manifest_pb2.Variant:
+        """The variant of that name, or else the first (best) one for the provider.
+
+        Raises:
+            PackageInvalid: there is none; the sentence lists what there is.
+        """
+        for variant in self.manifest.variants:
+            if variant.name == name or (not name and variant.provider == provider):
+                return variant
+        known = ", ".join(variant.name for variant in self.manifest.variants)
+        wanted = f"variant {name!r}" if name else f"variant for the provider {provider!r}"
+        raise PackageInvalid(f"{self.directory}: no {wanted} in this package; it has {known}")
+
+    def graph_file(self, variant: manifest_pb2.Variant) -> Path:
+        """The verified file of a variant.
+
+        Raises:
+            PackageInvalid: the file is missing or its sha256 is not the manifest's.
+        """
+        return _verified(self.directory / variant.file, variant.sha256)
+
+
+def read_package(directory: Path | str) -> Package:
+    """Reads the manifest and verifies the tokenizer.
+
+    Raises:
+        PackageInvalid: no package there, a format of another version, or a file that differs from the manifest.
+    """
+    directory = Path(directory)
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        raise PackageInvalid(f"{directory}: no {MANIFEST_FILE} there; make a package with `pairwire export CHECKPOINT -o DIR`")
+    try:
+        manifest = json_format.Parse(path.read_text(encoding="utf-8"), manifest_pb2.ModelManifest())
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        # An unknown field means a newer writer: json_format names the field, the format number would not help more.
+        raise PackageInvalid(f"{path}: not a manifest that this version reads ({error}); export the model again") from error
+    if manifest.format != FORMAT:
+        raise PackageInvalid(f"{path}: package format {manifest.format}, this version reads {FORMAT}; export the model again")
+    _check(path, manifest)
+    _verified(directory / TOKENIZER_FILE, manifest.tokenizer_sha256)
+    return Package(directory=directory, manifest=manifest)
+
+
+def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
+    """What a reader relies on without looking again."""
+    problems = []
+    if not manifest.name:
+        problems.append("name is empty")
+    if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
+        if not manifest.labels:
+            problems.append("a cross-encoder without labels")
+    elif manifest.kind == manifest_pb2.MODEL_KIND_BI_ENCODER:
+        if not manifest.dimensions:
+            problems.append("a bi-encoder without dimensions")
+    else:
+        problems.append(f"kind {manifest.kind} is unknown")
+    if manifest.max_length < 4:
+        problems.append(f"max_length {manifest.max_length} leaves no room for a pair")
+    if not manifest.variants:
+        problems.append("no variants")
+    for variant in manifest.variants:
+        if not variant.file or Path(variant.file).name != variant.file:
+            problems.append(f"variant {variant.name!r}: file {variant.file!r} is not a plain file name")
+    if problems:
+        raise PackageInvalid(f"{path}: {'; '.join(problems)}; export the model again")
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    if not path.is_file():
+        raise PackageInvalid(f"{path}: missing, but the manifest lists it; copy the whole package again")
+    found = sha256_of(path)
+    if found != sha256:
+        raise PackageInvalid(
+            f"{path}: sha256 is {found[:12]}..., the manifest says {sha256[:12] or 'nothing'}...; "
+            "the file was changed or damaged, copy or export the package again"
+        )
+    return path

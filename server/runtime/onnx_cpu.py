@@ -1,0 +1,89 @@
+"""ONNX Runtime's CPU provider: one session, shared by all worker threads."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from .base import Float32Array, RuntimeInfo, TokenBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CpuOptions:
+    """How a CPU session is built."""
+
+    intra_op_threads: int = 1
+    """Threads of one run. One is best where several workers share a session: small batches stay in a core's cache."""
+    disabled_optimizers: Sequence[str] = ()
+    """ONNX Runtime optimizers to leave out, as the package's variant lists them."""
+
+
+class OnnxCpuRuntime:
+    """Runs a graph on the CPU provider. ``run`` is thread-safe: ONNX Runtime releases the GIL and shares no state."""
+
+    def __init__(self, graph: Path, options: CpuOptions | None = None) -> None:
+        options = options or CpuOptions()
+        self._session = ort.InferenceSession(
+            str(graph),
+            sess_options=_session_options(options),
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(options.disabled_optimizers),
+        )
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[0].name
+        self._info = RuntimeInfo(
+            provider="CPUExecutionProvider",
+            device=_processor_name(),
+            version=ort.__version__,
+            intra_op_threads=options.intra_op_threads,
+        )
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """What runs the graph."""
+        return self._info
+
+    def run(self, batch: TokenBatch) -> Float32Array:
+        """[rows, outputs] float32."""
+        feeds = {name: self._feed(name, batch) for name in self._inputs}
+        (output,) = self._session.run([self._output], feeds)
+        return np.asarray(output, dtype=np.float32)
+
+    def close(self) -> None:
+        """Drops the session."""
+        del self._session
+
+    @staticmethod
+    def _feed(name: str, batch: TokenBatch) -> np.ndarray:
+        if name == "input_ids":
+            return batch.input_ids.astype(np.int64)
+        if name == "token_type_ids":
+            return batch.token_type_ids.astype(np.int64)
+        if name == "attention_mask":
+            return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
+        raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
+
+
+def _session_options(options: CpuOptions) -> ort.SessionOptions:
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = options.intra_op_threads
+    session_options.inter_op_num_threads = 1
+    session_options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Workers, tokenizers and the event loop share the cores: a thread that spins takes one away from them.
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session_options.log_severity_level = 3
+    return session_options
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
