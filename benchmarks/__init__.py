@@ -1,0 +1,7 @@
+"""Measurements: each module prints what it ran on and one table, and writes flat JSON rows with ``--json``.
+
+peers.py      the engine in process against sentence-transformers' backends, same pairs, alternating
+load.py       closed-loop and open-loop load on a running server over gRPC
+datasets.py   real pairs from public data sets in their original files, and built-in ones
+report.py     machine, length histogram, table, JSON
+"""

@@ -1,0 +1,196 @@
+"""Load test of a running server: ``python -m benchmarks.load --package models/demo --dataset stsb --data DIR``.
+
+Closed loop (``--concurrency N``: N calls always in flight) tells the capacity; open loop (``--rate R``: Poisson
+arrivals, latency counted from when a call was due) tells what clients of a busy server see. Clients run in processes of
+their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from pairwire.v1 import embedding_pb2, scoring_pb2
+
+from . import load_client
+from .datasets import Pair, load_pairs, read_pairs
+from .report import print_machine, print_table, write_json
+from .serving import Server, serving
+
+COLUMNS = (
+    "dataset",
+    "shape",
+    "pairs_per_request",
+    "load",
+    "calls",
+    "errors",
+    "pairs_per_s",
+    "tokens_per_s",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "p99_9_ms",
+    "queue_p50_ms",
+    "compute_p50_ms",
+    "padding",
+    "server_cpus",
+    "client_cpus",
+)
+
+
+def main() -> None:
+    """Runs every combination of the given loads and request sizes, and prints one row each."""
+    args = _arguments()
+    pairs = read_pairs(args.pairs_file) if args.pairs_file else load_pairs(args.dataset, args.data, args.limit)
+    print_machine()
+    loads: list[tuple[str, int, float | None]] = [(f"{n} in flight", n, None) for n in args.concurrency]
+    loads += [(f"{rate:g}/s Poisson", 0, rate) for rate in args.rate]
+    rows = []
+    with _server(args) as server:
+        for size in args.pairs:
+            requests = build_requests(args.shape, pairs, size, args.model)
+            for name, concurrency, rate in loads:
+                row = _measure(args, server, requests, concurrency, rate)
+                dataset = args.pairs_file.name if args.pairs_file else args.dataset
+                rows.append({"dataset": dataset, "shape": args.shape, "pairs_per_request": size, "load": name, **row})
+    print_table(rows, COLUMNS)
+    write_json(args.json, rows)
+
+
+def build_requests(shape: str, pairs: Sequence[Pair], size: int, model: str) -> list[bytes]:
+    """Serialised requests of ``size`` pairs (documents, texts) each; a smaller rest is left out unless it is all."""
+    chunks = [pairs[at : at + size] for at in range(0, len(pairs), size)]
+    if len(chunks) > 1 and len(chunks[-1]) < size:
+        chunks.pop()
+    return [_request(shape, chunk, model).SerializeToString() for chunk in chunks]
+
+
+def _request(
+    shape: str, pairs: Sequence[Pair], model: str
+) -> scoring_pb2.ScoreRequest | scoring_pb2.RerankRequest | embedding_pb2.EmbedRequest:
+    if shape == "rerank":
+        return scoring_pb2.RerankRequest(model=model, query=pairs[0][0], documents=[second for _, second in pairs])
+    if shape == "embed":
+        return embedding_pb2.EmbedRequest(model=model, texts=[second for _, second in pairs])
+    text_pairs = [scoring_pb2.TextPair(first=first, second=second) for first, second in pairs]
+    return scoring_pb2.ScoreRequest(model=model, text_pairs=scoring_pb2.TextPairs(pairs=text_pairs))
+
+
+def _measure(
+    args: argparse.Namespace, server: Server, requests: list[bytes], concurrency: int, rate: float | None
+) -> dict[str, object]:
+    processes = min(args.processes, concurrency) if concurrency else args.processes
+    plans = [
+        load_client.Plan(
+            address=server.address,
+            shape=args.shape,
+            requests=requests,
+            concurrency=concurrency // processes + (at < concurrency % processes),
+            rate_hz=rate / processes if rate else None,
+            warmup_s=args.warmup,
+            duration_s=args.duration,
+            deadline_s=args.deadline,
+            seed=args.seed * 1000 + at,
+        )
+        for at in range(processes)
+    ]
+    cpu_before = _cpu_s(server.pid)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        records = pool.map(load_client.run, plans, chunksize=1)
+    # The server's CPU seconds include the warm-up, so they are spread over it too.
+    server_cpus = (_cpu_s(server.pid) - cpu_before) / (args.warmup + max(record.measured_s for record in records))
+    return summarise(records, request_size(args.shape, requests[0])) | {"server_cpus": server_cpus}
+
+
+def summarise(records: Sequence[load_client.Record], pairs_per_request: int) -> dict[str, object]:
+    """One row: rates over the measured window, percentiles over all calls that were answered OK."""
+    codes = Counter(code for record in records for code in record.codes)
+    latency = np.array(
+        [s for record in records for s, code in zip(record.latency_s, record.codes, strict=True) if code == "OK"]
+    )
+    window = max(record.measured_s for record in records)
+    tokens = sum(sum(record.tokens) for record in records)
+    padded = sum(sum(record.padded_tokens) for record in records)
+    queue = [s for record in records for s in record.queue_s]
+    compute = [s for record in records for s in record.compute_s]
+    failed = {code: count for code, count in codes.items() if code != "OK"}
+    row: dict[str, object] = {
+        "calls": codes.total(),
+        "errors": ", ".join(f"{code} {count}" for code, count in failed.items()) or "0",
+        "pairs_per_s": codes["OK"] * pairs_per_request / window,
+        "tokens_per_s": tokens / window,
+        "padding": padded / (tokens + padded) if tokens else None,
+        "client_cpus": sum(record.client_cpu_s for record in records) / window,
+    }
+    if len(latency):
+        for name, share in (("p50", 50), ("p95", 95), ("p99", 99), ("p99_9", 99.9)):
+            row[f"{name}_ms"] = float(np.percentile(latency, share)) * 1e3
+        row["queue_p50_ms"] = float(np.median(queue)) * 1e3
+        row["compute_p50_ms"] = float(np.median(compute)) * 1e3
+    return row
+
+
+def request_size(shape: str, request: bytes) -> int:
+    """Pairs, documents or texts of a serialised request."""
+    if shape == "score":
+        return len(scoring_pb2.ScoreRequest.FromString(request).text_pairs.pairs)
+    if shape == "rerank":
+        return len(scoring_pb2.RerankRequest.FromString(request).documents)
+    return len(embedding_pb2.EmbedRequest.FromString(request).texts)
+
+
+def _cpu_s(pid: int) -> float:
+    if not pid:
+        return float("nan")
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def _server(args: argparse.Namespace) -> Iterator[Server]:
+    if args.address:
+        yield Server(address=args.address, pid=args.server_pid)
+        return
+    with serving(args.package, args.serve_option) as server:
+        yield server
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--package", type=Path, action="append", help="serve this package for the test (repeatable)")
+    where.add_argument("--address", help="HOST:PORT of a server that runs already")
+    parser.add_argument("--server-pid", type=int, default=0, help="with --address: measure this process's CPU")
+    parser.add_argument(
+        "--serve-option", action="append", default=[], help="passed on to `pairwire serve` (repeatable)"
+    )
+    parser.add_argument("--model", default="", help="model name, where several are served")
+    parser.add_argument("--shape", choices=sorted(load_client.METHODS), default="score")
+    parser.add_argument("--dataset", default="builtin", help="builtin, stsb, qnli, xquad or scifact (default builtin)")
+    parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
+    parser.add_argument("--pairs-file", type=Path, help="two tab-separated texts a line, instead of a data set")
+    parser.add_argument("--limit", type=int, default=2048, help="sample at most so many pairs (default 2048)")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[32], help="pairs a request (default 32)")
+    parser.add_argument("--concurrency", type=int, nargs="*", default=[], help="closed loop: calls in flight")
+    parser.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: calls a second")
+    parser.add_argument("--processes", type=int, default=1, help="client processes (default 1)")
+    parser.add_argument("--duration", type=float, default=10.0, help="measured seconds (default 10)")
+    parser.add_argument("--warmup", type=float, default=2.0, help="seconds before that are not counted (default 2)")
+    parser.add_argument("--deadline", type=float, default=30.0, help="deadline of a call in seconds (default 30)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    args = parser.parse_args()
+    if not args.concurrency and not args.rate:
+        args.concurrency = [8]
+    return args
+
+
+if __name__ == "__main__":
+    main()

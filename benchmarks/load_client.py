@@ -1,0 +1,137 @@
+"""One client process of the load test: sends ready-made requests on its own channel and records every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from pairwire.v1 import embedding_pb2, scoring_pb2
+
+Response = scoring_pb2.ScoreResponse | scoring_pb2.RerankResponse | embedding_pb2.EmbedResponse
+
+METHODS: dict[str, tuple[str, type[Response]]] = {
+    "score": ("/pairwire.v1.ScoringService/Score", scoring_pb2.ScoreResponse),
+    "rerank": ("/pairwire.v1.ScoringService/Rerank", scoring_pb2.RerankResponse),
+    "embed": ("/pairwire.v1.EmbeddingService/Embed", embedding_pb2.EmbedResponse),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What one client process does. Times in seconds."""
+
+    address: str
+    shape: str
+    """A key of ``METHODS``."""
+    requests: Sequence[bytes]
+    """Serialised requests, sent round robin in a shuffled order."""
+    concurrency: int
+    """Closed loop: calls in flight. Ignored where ``rate_hz`` is set."""
+    rate_hz: float | None
+    """Open loop: mean arrivals a second, with exponential gaps."""
+    warmup_s: float
+    duration_s: float
+    deadline_s: float
+    seed: int
+
+
+@dataclass(slots=True)
+class Record:
+    """What came back, one entry a call that was due in the measured window."""
+
+    latency_s: list[float] = field(default_factory=list)
+    """Open loop: from when the call was due, so that a client that falls behind cannot hide a slow server."""
+    codes: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    padded_tokens: list[int] = field(default_factory=list)
+    queue_s: list[float] = field(default_factory=list)
+    compute_s: list[float] = field(default_factory=list)
+    measured_s: float = 0.0
+    """From the start of the window to the last answer that was counted."""
+    client_cpu_s: float = 0.0
+
+
+def run(plan: Plan) -> Record:
+    """Blocks until the window is over and every call in it is answered."""
+    return asyncio.run(_run(plan))
+
+
+async def _run(plan: Plan) -> Record:
+    record = Record()
+    path, response_type = METHODS[plan.shape]
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(plan.address, options=options) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, Response] = channel.unary_unary(
+            path, response_deserializer=response_type.FromString
+        )
+        await channel.channel_ready()
+        requests = list(plan.requests)
+        random.Random(plan.seed).shuffle(requests)
+        begin = time.monotonic() + plan.warmup_s
+        sender = _Sender(plan, call, requests, record, begin=begin, end=begin + plan.duration_s)
+        await (sender.open_loop() if plan.rate_hz else sender.closed_loop())
+        record.client_cpu_s = time.process_time() - sender.cpu_at_begin
+        record.measured_s = sender.last_answer - begin
+    return record
+
+
+class _Sender:
+    def __init__(
+        self,
+        plan: Plan,
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, Response],
+        requests: list[bytes],
+        record: Record,
+        *,
+        begin: float,
+        end: float,
+    ) -> None:
+        self._plan, self._call, self._requests, self._record = plan, call, requests, record
+        self._begin, self._end = begin, end
+        self._next = 0
+        self.last_answer = begin
+        self.cpu_at_begin = time.process_time()
+
+    async def closed_loop(self) -> None:
+        async def caller() -> None:
+            while (now := time.monotonic()) < self._end:
+                await self._send(now)
+
+        await asyncio.gather(*(caller() for _ in range(self._plan.concurrency)))
+
+    async def open_loop(self) -> None:
+        gaps = random.Random(self._plan.seed + 1)
+        assert self._plan.rate_hz
+        due, calls = time.monotonic(), []
+        while due < self._end:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            calls.append(asyncio.create_task(self._send(due)))
+            due += gaps.expovariate(self._plan.rate_hz)
+        await asyncio.gather(*calls)
+
+    async def _send(self, due: float) -> None:
+        request = self._requests[self._next % len(self._requests)]
+        self._next += 1
+        if due < self._begin:
+            self.cpu_at_begin = time.process_time()
+        code, response = "OK", None
+        try:
+            response = await self._call(request, timeout=self._plan.deadline_s)
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+        now = time.monotonic()
+        if due < self._begin:
+            return
+        self.last_answer = max(self.last_answer, now)
+        self._record.latency_s.append(now - due)
+        self._record.codes.append(code)
+        if response is not None:
+            self._record.tokens.append(response.usage.tokens)
+            self._record.padded_tokens.append(response.usage.padded_tokens)
+            self._record.queue_s.append(response.timing.queue_us / 1e6)
+            self._record.compute_s.append(response.timing.compute_us / 1e6)
