@@ -1,18 +1,18 @@
 """The one tree of errors; it knows no transport (rpc/status.py maps it to gRPC status codes).
 
-    PairwireError
-    ├── InvalidInput           what was sent cannot be served: which field, why, what to do
-    ├── ModelNotFound          no loaded model has that name
-    ├── WrongModelKind         the model exists but cannot do that
-    ├── Overloaded             the queue is full; says when to try again
-    ├── DeadlineExceeded       the answer would come, or has come, too late
-    ├── Cancelled              the caller has gone
-    ├── NotReady               starting or draining: another server may help
-    ├── EngineFault            our own failure while running a batch
-    └── StartupError           never on the wire: the process cannot start
-        ├── ConfigInvalid      an option, environment variable or file
-        ├── PackageInvalid     a model package that is missing, damaged or too new
-        └── RuntimeMissing     neither or both of onnxruntime's wheels are installed
+PairwireError
+├── InvalidInput           what was sent cannot be served: which field, why, what to do
+├── ModelNotFound          no loaded model has that name
+├── WrongModelKind         the model exists but cannot do that
+├── Overloaded             the queue is full; says when to try again
+├── DeadlineExceeded       the answer would come, or has come, too late
+├── Cancelled              the caller has gone
+├── NotReady               starting or draining: another server may help
+├── EngineFault            our own failure while running a batch
+└── StartupError           never on the wire: the process cannot start
+    ├── ConfigInvalid      an option, environment variable or file
+    ├── PackageInvalid     a model package that is missing, damaged or too new
+    └── RuntimeMissing     neither or both of onnxruntime's wheels are installed
 """
 
 from __future__ import annotations

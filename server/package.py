@@ -73,14 +73,20 @@ def read_package(directory: Path | str) -> Package:
     directory = Path(directory)
     path = directory / MANIFEST_FILE
     if not path.is_file():
-        raise PackageInvalid(f"{directory}: no {MANIFEST_FILE} there; make a package with `pairwire export CHECKPOINT -o DIR`")
+        raise PackageInvalid(
+            f"{directory}: no {MANIFEST_FILE} there; make a package with `pairwire export CHECKPOINT -o DIR`"
+        )
     try:
         manifest = json_format.Parse(path.read_text(encoding="utf-8"), manifest_pb2.ModelManifest())
     except (json_format.ParseError, UnicodeDecodeError) as error:
         # An unknown field means a newer writer: json_format names the field, the format number would not help more.
-        raise PackageInvalid(f"{path}: not a manifest that this version reads ({error}); export the model again") from error
+        raise PackageInvalid(
+            f"{path}: not a manifest that this version reads ({error}); export the model again"
+        ) from error
     if manifest.format != FORMAT:
-        raise PackageInvalid(f"{path}: package format {manifest.format}, this version reads {FORMAT}; export the model again")
+        raise PackageInvalid(
+            f"{path}: package format {manifest.format}, this version reads {FORMAT}; export the model again"
+        )
     _check(path, manifest)
     _verified(directory / TOKENIZER_FILE, manifest.tokenizer_sha256)
     return Package(directory=directory, manifest=manifest)

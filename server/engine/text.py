@@ -1,13 +1,14 @@
 """Text -> token ids -> rows: tokenises, truncates exactly as the checkpoint's tokenizer would, and assembles batches.
 
-Each text is tokenised alone, without special tokens, and pairs are put together from the ids. That is exact because a fast
-tokenizer treats the two texts of a pair independently until its post-processor adds the special tokens; what it adds is
-read off the tokenizer itself (`Template`), so that any post-processor works. One query with n documents costs n + 1
-tokenisations instead of 2 n.
+Each text is tokenised alone, without special tokens, and pairs are put together from the ids. That is exact because a
+fast tokenizer treats the two texts of a pair independently until its post-processor adds the special tokens; what it
+adds is read off the tokenizer itself (`Template`), so that any post-processor works. One query with n documents costs n
++ 1 tokenisations instead of 2 n.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +27,9 @@ class Truncation(Enum):
     LONGEST_FIRST = "longest_first"
     ONLY_SECOND = "only_second"
     ERROR = "error"
+
+
+_NOTHING: Int32Array = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,14 @@ class Template:
     prefix: Int32Array
     middle: Int32Array
     suffix: Int32Array
-    types: tuple[int, int, int, int, int]
-    """Token types of prefix, first text, middle, second text, suffix (one type each: every known template has that)."""
+    types: Int32Array
+    """Token types of the row's parts, in order: each special token is a part, and so is each text."""
+    counts: tuple[int, ...]
+    """Tokens of each part: 1, and 0 for the texts, whose number of tokens differs from row to row."""
+    first: int
+    """Which part is the first text."""
+    second: int
+    """Which part is the second text; where there is none, an empty one."""
 
     @property
     def special_tokens(self) -> int:
@@ -60,8 +70,8 @@ class Template:
 class EncodedRows:
     """The rows of one request, tokenised and cut, ready to be assembled in any grouping.
 
-    Row i is ``first[first_index[i]][:first_cut[i]]`` with ``second[i][:second_cut[i]]`` (from the other side where the rules
-    truncate left) inside ``template``; ``second`` is None for single texts.
+    Row i is ``first[first_index[i]][:first_cut[i]]`` with ``second[i][:second_cut[i]]`` (from the other side where the
+    rules truncate left) inside ``template``; ``second`` is None for single texts.
     """
 
     template: Template
@@ -84,6 +94,9 @@ class TextEncoder:
     """A checkpoint's tokenizer with its truncation and pair rules. Thread-safe; the tokenizer releases the GIL."""
 
     def __init__(self, tokenizer: Tokenizer, rules: TextRules) -> None:
+        # The library's own threads take longer to wake than a text takes to tokenise, and take cores from the workers;
+        # callers tokenise several requests at once instead. Whoever has set this variable knows better.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.rules = rules
@@ -110,12 +123,14 @@ class TextEncoder:
         ``fields`` are the names under which the caller knows the texts, for error messages.
 
         Raises:
-            InvalidInput: not Unicode text, a ``max_length`` out of range, or a text that does not fit and may not be cut.
+            InvalidInput: not Unicode text, ``max_length`` out of range, or a text that does not fit and may not be cut.
         """
         if len(firsts) not in (1, len(seconds)):
             raise ValueError(f"{len(firsts)} first texts for {len(seconds)} second texts")
         limit = self._limit(max_length, self._pair)
-        ids = self.tokenize([*firsts, *seconds], [*_names(fields[0], len(firsts)), *_names(fields[1], len(seconds))])
+        _check_texts(firsts, fields[0])
+        _check_texts(seconds, fields[1])
+        ids = self.tokenize([*firsts, *seconds])
         first, second = ids[: len(firsts)], ids[len(firsts) :]
         first_index = np.zeros(len(second), np.int32) if len(first) == 1 else np.arange(len(second), dtype=np.int32)
         first_lengths = np.fromiter(map(len, first), np.int32, len(first))[first_index]
@@ -145,11 +160,12 @@ class TextEncoder:
         self,
         texts: Sequence[str],
         *,
+        prompt: str = "",
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
         field: str = "texts[{}]",
     ) -> EncodedRows:
-        """Rows of single texts.
+        """Rows of single texts, ``prompt`` put before each.
 
         Raises:
             InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
@@ -157,7 +173,8 @@ class TextEncoder:
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
         limit = self._limit(max_length, self._single)
-        ids = self.tokenize(texts, _names(field, len(texts)))
+        _check_texts(texts, field)
+        ids = self.tokenize([prompt + text for text in texts] if prompt else texts)
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         room = limit - self._single.special_tokens
         over = lengths > room
@@ -175,44 +192,48 @@ class TextEncoder:
             truncated=np.flatnonzero(over).astype(np.int32),
         )
 
-    def tokenize(self, texts: Sequence[str], names: Sequence[str]) -> list[Int32Array]:
-        """Content ids int32 of each text, without special tokens and uncut.
-
-        Raises:
-            InvalidInput: a text is not valid Unicode (a lone surrogate); named by ``names``.
-        """
-        try:
-            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            for name, text in zip(names, texts, strict=True):
-                _check_text(name, text)
-            raise
+    def tokenize(self, texts: Sequence[str]) -> list[Int32Array]:
+        """Content ids int32 of each text, without special tokens and uncut. Raises TypeError on invalid Unicode."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
-    def assemble(self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None) -> TokenBatch:
+    def assemble(
+        self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None
+    ) -> TokenBatch:
         """One batch of shape [``total_rows`` or len(rows), ``length``] from rows of any requests of this model."""
         height = total_rows or len(rows)
-        input_ids = np.full((height, length), self.rules.pad_token_id, np.int32)
-        types = np.full((height, length), self.rules.pad_token_type_id, np.int32)
+        ids: list[Int32Array] = []
+        types: list[Int32Array] = []
+        counts: list[int] = []
         lengths = np.zeros(height, np.int32)
         for at, (encoded, index) in enumerate(rows):
+            template = encoded.template
             lengths[at] = encoded.lengths[index]
-            self._write(encoded, index, input_ids[at], types[at])
-        return TokenBatch(input_ids=input_ids, token_type_ids=types, lengths=lengths)
+            first = self._cut(encoded.first[encoded.first_index[index]], int(encoded.first_cut[index]))
+            second = _NOTHING
+            if encoded.second is not None:
+                second = self._cut(encoded.second[index], int(encoded.second_cut[index]))
+            ids += (template.prefix, first, template.middle, second, template.suffix)
+            types.append(template.types)
+            counts += template.counts
+            counts[template.first - len(template.counts)] = len(first)
+            counts[template.second - len(template.counts)] = len(second)
+        # All rows are written at once: the mask's true cells, in row-major order, are the rows' tokens in a line.
+        inside = np.arange(length, dtype=np.int32) < lengths[:, None]
+        input_ids = np.full((height, length), self.rules.pad_token_id, np.int32)
+        input_ids[inside] = np.concatenate(ids)
+        token_type_ids = np.full((height, length), self.rules.pad_token_type_id, np.int32)
+        token_type_ids[inside] = np.repeat(np.concatenate(types), counts)
+        return TokenBatch(input_ids=input_ids, token_type_ids=token_type_ids, lengths=lengths)
 
-    def _write(self, encoded: EncodedRows, index: int, ids: Int32Array, types: Int32Array) -> None:
-        template = encoded.template
-        first = self._cut(encoded.first[encoded.first_index[index]], int(encoded.first_cut[index]))
-        second = template.middle[:0]
-        if encoded.second is not None:
-            second = self._cut(encoded.second[index], int(encoded.second_cut[index]))
-        sections = (template.prefix, first, template.middle, second, template.suffix)
-        at = 0
-        for section, token_type in zip(sections, template.types, strict=True):
-            end = at + len(section)
-            ids[at:end] = section
-            types[at:end] = token_type
-            at = end
+    def blank(self, rows: int, length: int) -> TokenBatch:
+        """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with."""
+        shape = (rows, length)
+        return TokenBatch(
+            input_ids=np.full(shape, self.rules.pad_token_id, np.int32),
+            token_type_ids=np.full(shape, self.rules.pad_token_type_id, np.int32),
+            lengths=np.full(rows, length, np.int32),
+        )
 
     def _cut(self, ids: Int32Array, keep: int) -> Int32Array:
         return ids[len(ids) - keep :] if self.rules.truncate_left else ids[:keep]
@@ -245,7 +266,7 @@ class TextEncoder:
 
 
 def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int32Array, Int32Array]:
-    """Content lengths int32 [rows] after the ``longest_first`` truncation of HuggingFace tokenizers, to ``room`` tokens.
+    """Content lengths int32 [rows] after the ``longest_first`` truncation of HuggingFace tokenizers to ``room``.
 
     Source: tokenizers, `truncate_encodings` in src/utils/truncation.rs.
     """
@@ -264,35 +285,37 @@ def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int
 
 def _read_template(encoding: Encoding) -> Template:
     """The special tokens around the probe's content: before the first text, between the texts, after the last."""
-    sections: list[list[int]] = [[], [], []]
-    types = [0, 0, 0, 0, 0]
+    ids: list[list[int]] = [[], [], []]
+    types: list[list[int]] = [[], [], []]
+    text_types = [[0], [0]]
     seen = 0
     for token, token_type, sequence, special in zip(
         encoding.ids, encoding.type_ids, encoding.sequence_ids, encoding.special_tokens_mask, strict=True
     ):
         if special:
-            sections[seen].append(token)
-            types[2 * seen] = token_type
+            ids[seen].append(token)
+            types[seen].append(token_type)
         else:
             seen = (sequence or 0) + 1
-            types[2 * seen - 1] = token_type
+            text_types[seen - 1] = [token_type]
     if seen == 1:  # a single text: what follows it ends the row
-        sections = [sections[0], [], sections[1]]
-        types[4] = types[2]
-    prefix, middle, suffix = (np.array(section, dtype=np.int32) for section in sections)
-    return Template(prefix=prefix, middle=middle, suffix=suffix, types=(types[0], types[1], types[2], types[3], types[4]))
+        ids, types = [ids[0], [], ids[1]], [types[0], [], types[1]]
+    prefix, middle, suffix = (np.array(section, dtype=np.int32) for section in ids)
+    first, second = len(prefix), len(prefix) + 1 + len(middle)
+    parts = [*types[0], *text_types[0], *types[1], *text_types[1], *types[2]]
+    counts = tuple(0 if at in (first, second) else 1 for at in range(len(parts)))
+    return Template(prefix, middle, suffix, np.array(parts, dtype=np.int32), counts, first, second)
 
 
-def _names(pattern: str, count: int) -> list[str]:
-    return [pattern.format(index) for index in range(count)]
-
-
-def _check_text(name: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise InvalidInput(name, f"expected text, got {type(text).__name__}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            name, f"not valid Unicode: a lone surrogate at character {error.start}; replace it, e.g. with U+FFFD"
-        ) from None
+def _check_texts(texts: Sequence[str], pattern: str) -> None:
+    """Before the tokenizer sees them: it takes a tuple for a pair, and says of a bad text neither which nor why."""
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(pattern.format(index), f"expected text, got {type(text).__name__}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                pattern.format(index),
+                f"not valid Unicode: a lone surrogate at character {error.start}; replace it, e.g. with U+FFFD",
+            ) from None

@@ -1,0 +1,1 @@
+"""What computes: ONNX Runtime behind one small protocol, and a fake for tests."""

@@ -1,0 +1,43 @@
+"""Time for everything under ``server/``: the only module that reads the system's clock. Nothing here sleeps."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from. Safe to call from any thread."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's monotonic clock, the one that event loops use too."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        return time.monotonic()
+
+
+class SimClock:
+    """A clock that stands still until it is told to move, for tests and simulations."""
+
+    def __init__(self, start_s: float = 1000.0) -> None:
+        self._now = start_s
+
+    def monotonic(self) -> float:
+        """The simulated time in seconds."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Moves the time forward.
+
+        Raises:
+            ValueError: ``seconds`` is negative; a monotonic clock never goes back.
+        """
+        if seconds < 0:
+            raise ValueError(f"a clock cannot go back: advance({seconds})")
+        self._now += seconds

@@ -1,0 +1,53 @@
+"""What can be set on an engine, as one value object that checks itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..cpus import usable_cpus
+from ..errors import ConfigInvalid
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """How an engine uses the machine.
+
+    Raises:
+        ConfigInvalid: on construction, when a value cannot work.
+    """
+
+    workers: int = 0
+    """Threads that run batches, shared by all models; 0 means one for each usable CPU."""
+    intra_op_threads: int = 1
+    """Threads of one run inside ONNX Runtime."""
+    batch_tokens: int = 512
+    """Most tokens of a batch, padding included; one row alone may be longer."""
+    queue_tokens: int = 1_048_576
+    """Most tokens that may wait; what comes on top is refused."""
+    variant: str = ""
+    """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best of the package for the CPU."""
+    text_threads: int = 0
+    """Threads that tokenise; 0 means one for every four usable CPUs, at least one and at most eight."""
+    warmup_s: float = 1.5
+    """Seconds to spend at start-up on measuring what batches cost, for each model."""
+    probe_interval_s: float = 1.0
+    """Seconds after which an idle worker tries again a model whose last run failed."""
+
+    def __post_init__(self) -> None:
+        least = {"workers": 0, "intra_op_threads": 1, "batch_tokens": 1, "queue_tokens": 1, "text_threads": 0}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value < minimum:
+                raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
+        for name in ("warmup_s", "probe_interval_s"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
+
+    def worker_count(self) -> int:
+        """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs."""
+        return self.workers or max(1, usable_cpus() // self.intra_op_threads)
+
+    def text_thread_count(self) -> int:
+        """Tokenising threads in force."""
+        return self.text_threads or min(8, max(1, usable_cpus() // 4))

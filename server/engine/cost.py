@@ -1,0 +1,170 @@
+"""What a batch costs in seconds, measured on the deployed model and corrected by what batches then really take.
+
+A few shapes are timed at warm-up. Between measured row counts and between measured lengths the cost is taken to be
+linear. The table's shape decides how batches are planned; one moving factor, learnt from live batches, keeps its scale
+right when the machine is busier than it was at warm-up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.base import Runtime, TokenBatch
+from .buckets import Bucket, Ladder
+from .clock import Clock
+
+logger = logging.getLogger(__name__)
+
+Float64Array = npt.NDArray[np.float64]
+
+_LEAST_SECONDS = 1e-9
+"""No batch is free: keeps ratios finite where a simulated clock stands still."""
+_MEMORY = 0.05
+"""Weight of the newest batch in the moving factor: about the last 20 batches count."""
+_FACTOR_RANGE = (0.1, 10.0)
+"""One stalled batch (a paused machine, a page fault storm) must not blow the estimate up."""
+_NEARLY_BEST = 1.25
+"""A row costs at most this much more in the smallest batch worth running than in the best one."""
+
+
+class CostTable:
+    """Seconds of a run for every batch shape of one model. Not thread-safe: the scheduler's lock guards it."""
+
+    def __init__(self, ladder: Ladder, measured: Mapping[Bucket, float], *, batch_tokens: int) -> None:
+        """Builds the table from measured seconds; at least one shape, any rows and lengths.
+
+        Raises:
+            ValueError: nothing was measured.
+        """
+        if not measured:
+            raise ValueError("a cost table needs at least one measured shape")
+        self._levels = {length: level for level, length in enumerate(ladder.lengths)}
+        self._rows = max(1, batch_tokens // ladder.lengths[0])
+        self._seconds = _interpolate(ladder, measured, self._rows).tolist()
+        self._factor = 1.0
+        most = [min(self._rows, max(1, batch_tokens // length)) for length in ladder.lengths]
+        per_row = [[self._base(rows, level) / rows for rows in range(1, n + 1)] for level, n in enumerate(most)]
+        self._row_seconds = np.array([min(costs) for costs in per_row])
+        self._worthwhile = tuple(
+            next(rows for rows, cost in enumerate(costs, 1) if cost <= _NEARLY_BEST * min(costs)) for costs in per_row
+        )
+
+    @property
+    def factor(self) -> float:
+        """What live batches take, relative to the measured table."""
+        return self._factor
+
+    def seconds(self, rows: int, length: int) -> float:
+        """Predicted seconds of one run; ``length`` must be one of the ladder."""
+        return self._base(rows, self._levels[length]) * self._factor
+
+    def row_seconds(self) -> Float64Array:
+        """[levels] predicted seconds of a row in the best batch of its length."""
+        return self._row_seconds * self._factor
+
+    def worthwhile_rows(self, length: int) -> int:
+        """Fewest rows of that length that are nearly as cheap, row for row, as the best batch of it."""
+        return self._worthwhile[self._levels[length]]
+
+    def learn(self, rows: int, length: int, seconds: float) -> None:
+        """Takes in what a batch really took."""
+        low, high = _FACTOR_RANGE
+        ratio = min(high, max(low, seconds / self._base(rows, self._levels[length])))
+        self._factor += _MEMORY * (ratio - self._factor)
+
+    def _base(self, rows: int, level: int) -> float:
+        if rows <= self._rows:
+            return float(self._seconds[rows][level])
+        last = self._seconds[self._rows][level]
+        return float(last * rows / self._rows)
+
+
+def measure(
+    runtime: Runtime,
+    ladder: Ladder,
+    clock: Clock,
+    *,
+    batch_tokens: int,
+    budget_s: float,
+    fill: Callable[[int, int], TokenBatch],
+) -> CostTable:
+    """Times a few shapes; also the warm-up, as the longest row is among them.
+
+    Lengths are taken in order of usefulness until the time is up; two are always measured, so a slow model takes longer
+    than ``budget_s``. What is left of the time goes into repeats, of which the fastest counts: noise only ever adds.
+    ``fill`` makes a batch of (rows, length) full rows.
+
+    Raises:
+        Whatever the runtime raises: a model that cannot run its largest shape must not serve.
+    """
+    end = clock.monotonic() + budget_s
+    measured: dict[Bucket, float] = {}
+
+    def time_once(bucket: Bucket) -> None:
+        batch = fill(bucket.rows, bucket.length)
+        started = clock.monotonic()
+        runtime.run(batch)
+        seconds = max(_LEAST_SECONDS, clock.monotonic() - started)
+        measured[bucket] = min(seconds, measured.get(bucket, seconds))
+
+    lengths = _lengths_to_measure(ladder)
+    runtime.run(fill(1, lengths[0]))  # the first run allocates; it tells nothing
+    for count, length in enumerate(lengths):
+        if count >= 2 and clock.monotonic() >= end:
+            break
+        for rows in _rows_to_measure(length, batch_tokens):
+            time_once(Bucket(rows, length))
+    for _ in range(_REPEATS):
+        for bucket in sorted(measured, key=lambda bucket: bucket.tokens):
+            if clock.monotonic() + measured[bucket] < end:
+                time_once(bucket)
+    logger.debug("measured %d shapes: %s", len(measured), measured)
+    return CostTable(ladder, measured, batch_tokens=batch_tokens)
+
+
+_REPEATS = 4
+
+
+def _rows_to_measure(length: int, batch_tokens: int) -> list[int]:
+    most = max(1, batch_tokens // length)
+    return sorted({1, min(4, most), most})
+
+
+def _lengths_to_measure(ladder: Ladder) -> list[int]:
+    """Lengths of the ladder nearest to 64, the longest, the shortest, 256, 32, 128, 512, without doubles."""
+    wanted = [64, ladder.lengths[-1], ladder.lengths[0], 256, 32, 128, 512]
+    nearest = [min(ladder.lengths, key=lambda length: abs(length - target)) for target in wanted]
+    return list(dict.fromkeys(nearest))
+
+
+def _interpolate(ladder: Ladder, measured: Mapping[Bucket, float], most_rows: int) -> Float64Array:
+    """[most_rows + 1, levels] seconds; row 0 is unused."""
+    lengths = sorted({bucket.length for bucket in measured})
+    rows = np.arange(most_rows + 1, dtype=np.float64)
+    columns = np.empty((most_rows + 1, len(lengths)))
+    for at, length in enumerate(lengths):
+        points = sorted((bucket.rows, seconds) for bucket, seconds in measured.items() if bucket.length == length)
+        columns[:, at] = _linear(rows, [float(n) for n, _ in points], [seconds for _, seconds in points])
+    targets = np.array(ladder.lengths, dtype=np.float64)
+    known = [float(length) for length in lengths]
+    table = np.stack([_linear(targets, known, columns[n].tolist()) for n in range(most_rows + 1)])
+    # A noisy measurement must not make more rows, or longer ones, look cheaper than fewer.
+    table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
+    return np.maximum(table, _LEAST_SECONDS)
+
+
+def _linear(at: Float64Array, known: Sequence[float], values: Sequence[float]) -> Float64Array:
+    """Piecewise linear through the known points, flat below them, and above them on along the line of first and last.
+
+    That line is kept between half and all of what growth in proportion would give: noise must not send it astray.
+    """
+    proportional = values[-1] / known[-1]
+    slope = proportional
+    if len(known) > 1:
+        slope = (values[-1] - values[0]) / (known[-1] - known[0])
+        slope = min(proportional, max(proportional / 2, slope))
+    return np.interp(at, known, values) + slope * np.maximum(0.0, at - known[-1])

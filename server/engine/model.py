@@ -1,0 +1,91 @@
+"""A loaded model: text in, scores or vectors out, and all that the engine must know of it. Reads no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidInput
+from ..runtime.base import Float32Array, Runtime
+from .buckets import Ladder
+from .cost import CostTable
+from .heads import Activation
+from .results import ModelInfo, ModelKind
+from .text import EncodedRows, TextEncoder
+
+if TYPE_CHECKING:
+    from pairwire.v1.manifest_pb2 import ModelManifest
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Model:
+    """What serves requests under one name."""
+
+    name: str
+    kind: ModelKind
+    manifest: ModelManifest
+    variant: str
+    encoder: TextEncoder
+    runtime: Runtime
+    ladder: Ladder
+    costs: CostTable
+    labels: tuple[str, ...] = ()
+    """Cross-encoders: in the order of the logits."""
+    activation: Activation = Activation.IDENTITY
+    """Cross-encoders: the checkpoint's own."""
+    dimensions: int = 0
+    """Bi-encoders: length of a vector."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the graph gives for a row."""
+        return len(self.labels) if self.kind is ModelKind.CROSS_ENCODER else self.dimensions
+
+    def prompt(self, name: str | None) -> str:
+        """What is put before every text: the prompt of that name, or the default one, which may be none.
+
+        Raises:
+            InvalidInput: no prompt has that name; the sentence lists those that there are.
+        """
+        name = self.default_prompt_name or None if name is None else name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(repr(known) for known in sorted(self.prompts)) or "none at all"
+            raise InvalidInput("prompt_name", f"{name!r} is unknown; model {self.name!r} has {known}")
+        return self.prompts[name]
+
+    def run(self, rows: Sequence[tuple[EncodedRows, int]], length: int) -> Float32Array:
+        """[rows, outputs] float32 of rows padded to ``length``.
+
+        Raises:
+            ValueError: the graph gave another shape than the manifest says.
+            Whatever the runtime raises.
+        """
+        return self._checked(self.runtime.run(self.encoder.assemble(rows, length)), len(rows))
+
+    def probe(self) -> None:
+        """Runs the smallest bucket; raises what ``run`` would."""
+        self._checked(self.runtime.run(self.encoder.blank(1, self.ladder.lengths[0])), 1)
+
+    def info(self, workers: int) -> ModelInfo:
+        """The description for people and for GetModel."""
+        return ModelInfo(
+            name=self.name,
+            kind=self.kind,
+            manifest=self.manifest,
+            variant=self.variant,
+            max_length=self.ladder.lengths[-1],
+            bucket_lengths=self.ladder.lengths,
+            runtime=self.runtime.info,
+            workers=workers,
+        )
+
+    def _checked(self, values: Float32Array, rows: int) -> Float32Array:
+        expected = (rows, self.outputs)
+        if values.shape != expected:
+            raise ValueError(f"the graph of {self.name!r} gave {values.shape}, expected {expected}")
+        return values

@@ -1,0 +1,142 @@
+"""What callers of the engine give and get: plain frozen values, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ..runtime.base import Float32Array, RuntimeInfo
+from .heads import Activation
+from .text import Truncation
+
+if TYPE_CHECKING:
+    from pairwire.v1.manifest_pb2 import ModelManifest
+
+
+class ModelKind(Enum):
+    """What a model does with text."""
+
+    CROSS_ENCODER = "cross-encoder"
+    BI_ENCODER = "bi-encoder"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreOptions:
+    """How pairs are scored."""
+
+    activation: Activation | None = None
+    """What turns logits into scores; None means the checkpoint's own."""
+    truncation: Truncation = Truncation.LONGEST_FIRST
+    max_length: int | None = None
+    """Most tokens of a pair, special tokens included; None means the model's own limit, which it may not exceed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbedOptions:
+    """How texts are embedded."""
+
+    prompt_name: str | None = None
+    """Which of the checkpoint's prompts is put before every text; None means the checkpoint's default."""
+    truncation: Truncation = Truncation.LONGEST_FIRST
+    max_length: int | None = None
+    """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost."""
+
+    tokens: int
+    """Useful tokens, after truncation, special tokens included."""
+    padded_tokens: int
+    """Padding computed in this request's own rows."""
+    truncated_inputs: tuple[int, ...]
+    """Ascending indices of the inputs that were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a request's time went, in seconds; the three do not overlap."""
+
+    queue_s: float
+    """From admission until its first batch began."""
+    tokenize_s: float
+    """Tokenising and truncating, the wait for a tokenising thread included."""
+    compute_s: float
+    """From the start of its first batch to the end of its last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """Scores of pairs, in input order."""
+
+    scores: Float32Array
+    """[pairs, labels] float32, the caller's own."""
+    labels: tuple[str, ...]
+    model: str
+    """Name of the model that answered."""
+    usage: Usage
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """Vectors of texts, in input order."""
+
+    embeddings: Float32Array
+    """[texts, dimensions] float32, the caller's own."""
+    model: str
+    """Name of the model that answered."""
+    usage: Usage
+    timing: Timing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInfo:
+    """A loaded model, for people and for GetModel."""
+
+    name: str
+    kind: ModelKind
+    manifest: ModelManifest
+    variant: str
+    """Name of the variant that serves, e.g. ``cpu-int8``."""
+    max_length: int
+    """Most tokens of a row, special tokens included."""
+    bucket_lengths: tuple[int, ...]
+    """Sequence lengths of the ladder, ascending."""
+    runtime: RuntimeInfo
+    workers: int
+    """Threads that run batches, shared by all models of the engine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelStatistics:
+    """One model at one moment."""
+
+    healthy: bool
+    """False from a failed run until a probe succeeds."""
+    queued_rows: int
+    queued_tokens: int
+    running_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineStatistics:
+    """The engine at one moment."""
+
+    workers: int
+    queued_rows: int
+    queued_tokens: int
+    queue_limit_tokens: int
+    running_rows: int
+    running_batches: int
+    open_requests: int
+    """Requests accepted and not yet answered, those being tokenised included."""
+    estimated_wait_s: float
+    """When a row that came now would be done, if it came last: by the cost tables."""
+    draining: bool
+    failed: bool
+    """True once a worker has died: nothing will be served any more."""
+    models: Mapping[str, ModelStatistics]

@@ -1,0 +1,41 @@
+"""Fixtures that several rooms share: real packages, exported once a run from tiny checkpoints by the real exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import checkpoints
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT cross-encoder with one label."""
+    return checkpoints.save_cross_encoder(tmp_path_factory.mktemp("checkpoint") / "tiny-cross-encoder")
+
+
+@pytest.fixture(scope="session")
+def bi_encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT bi-encoder: mean pooling, unit vectors."""
+    return checkpoints.save_bi_encoder(tmp_path_factory.mktemp("checkpoint") / "tiny-bi-encoder")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_package(cross_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of ``cross_encoder_checkpoint`` in float32."""
+    return _exported(cross_encoder_checkpoint, tmp_path_factory.mktemp("package") / "tiny-cross-encoder")
+
+
+@pytest.fixture(scope="session")
+def bi_encoder_package(bi_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of ``bi_encoder_checkpoint`` in float32."""
+    return _exported(bi_encoder_checkpoint, tmp_path_factory.mktemp("package") / "tiny-bi-encoder")
+
+
+def _exported(checkpoint: Path, directory: Path) -> Path:
+    # Imported here: torch takes seconds, and most of the suite does without.
+    from pairwire.export import ExportConfig, export_checkpoint
+
+    export_checkpoint(ExportConfig(checkpoint=str(checkpoint), output=directory, precisions=("fp32",)))
+    return directory

@@ -1,0 +1,138 @@
+"""From a package directory to answers, through ONNX Runtime."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pairwire.server.engine import Engine, EngineConfig, ModelKind, build_model
+from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.errors import ConfigInvalid, PackageInvalid
+from pairwire.server.package import sha256_of
+from pairwire.server.runtime.fake import FakeRuntime
+from pairwire.v1 import manifest_pb2
+from tests.server import packages
+from tests.server.engine import toys
+
+QUICK = EngineConfig(workers=2, warmup_s=0.05)
+PAIRS = [("the quick fox", "the lazy dog"), ("bake bread", ""), ("the " * 50, "dog " * 50)]
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return packages.save_package(tmp_path / "toy", toys.cross_encoder_manifest(), toys.wordpiece())
+
+
+def _expected(first: str, second: str, max_length: int = 64) -> float:
+    tokenizer = toys.wordpiece()
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    encoding = tokenizer.encode(first, second)
+    return float(sum(encoding.ids) + sum(encoding.type_ids))
+
+
+async def test_a_package_is_opened_and_serves(package: Path) -> None:
+    async with await Engine.open(package, config=QUICK) as engine:
+        result = await engine.score(PAIRS, timeout_s=60)
+        info = engine.models["toy"]
+    assert result.scores[:, 0].tolist() == [_expected(*pair) for pair in PAIRS]
+    assert result.usage.truncated_inputs == (2,)
+    assert (info.kind, info.variant, info.runtime.provider) == (
+        ModelKind.CROSS_ENCODER,
+        "cpu-fp32",
+        "CPUExecutionProvider",
+    )
+    assert info.manifest.name == "toy"
+
+
+async def test_two_packages_share_one_engine(package: Path, tmp_path: Path) -> None:
+    manifest = toys.bi_encoder_manifest(dimensions=3)
+    embedder = packages.save_package(tmp_path / "embedder", manifest, toys.wordpiece())
+    async with await Engine.open(package, embedder, config=QUICK) as engine:
+        scores = await engine.score(PAIRS)
+        vectors = await engine.embed(["the fox", "the dog"])
+    assert scores.scores.shape == (3, 1)
+    assert vectors.embeddings.tolist() == [
+        [sum(toys.wordpiece().encode(text).ids)] * 3 for text in ("the fox", "the dog")
+    ]
+
+
+async def test_a_text_scores_the_same_alone_and_among_others(package: Path) -> None:
+    async with await Engine.open(package, config=QUICK) as engine:
+        together = await engine.score(PAIRS * 20)
+        for index, pair in enumerate(PAIRS):
+            alone = await engine.score([pair])
+            assert together.scores[index::3, 0].tolist() == [alone.scores[0, 0]] * 20
+
+
+async def test_truncation_on_the_left_comes_from_the_manifest(tmp_path: Path) -> None:
+    manifest = toys.cross_encoder_manifest()
+    manifest.truncation_side = manifest_pb2.TRUNCATION_SIDE_LEFT
+    left = packages.save_package(tmp_path / "left", manifest, toys.wordpiece())
+    tokenizer = toys.wordpiece()
+    tokenizer.enable_truncation(64, strategy="longest_first", direction="left")
+    pair = ("fox " * 50 + "the", "bread " * 50 + "dog")
+    async with await Engine.open(left, config=QUICK) as engine:
+        result = await engine.score([pair])
+    encoding = tokenizer.encode(*pair)
+    assert result.scores[0, 0] == sum(encoding.ids) + sum(encoding.type_ids)
+
+
+async def test_a_damaged_graph_is_never_loaded(package: Path) -> None:
+    with (package / packages.GRAPH_FILE).open("ab") as graph:
+        graph.write(b"!")
+    with pytest.raises(PackageInvalid, match=r"cpu-fp32\.onnx: sha256 is"):
+        await Engine.open(package, config=QUICK)
+
+
+async def test_a_variant_that_is_not_there_is_named_with_those_that_are(package: Path) -> None:
+    with pytest.raises(PackageInvalid, match="no variant 'cpu-int8' in this package; it has cpu-fp32"):
+        await Engine.open(package, config=EngineConfig(variant="cpu-int8"))
+
+
+async def test_a_graph_that_is_none_is_refused(package: Path, tmp_path: Path) -> None:
+    manifest = toys.cross_encoder_manifest()
+    packages.save_package(tmp_path / "other", manifest, toys.wordpiece())
+    (package / packages.GRAPH_FILE).write_bytes(b"not a graph")
+    manifest.variants[0].sha256 = sha256_of(package / packages.GRAPH_FILE)
+    packages.write_manifest(package, manifest)
+    with pytest.raises(PackageInvalid, match="cannot be loaded and run"):
+        await Engine.open(package, config=QUICK)
+
+
+async def test_a_graph_that_wants_more_than_text_is_refused(package: Path) -> None:
+    manifest = toys.cross_encoder_manifest()
+    shutil.rmtree(package)
+    packages.save_package(package, manifest, toys.wordpiece())
+    packages.save_sum_graph(package / packages.GRAPH_FILE, extra_input="pixel_values")
+    manifest.variants[0].sha256 = sha256_of(package / packages.GRAPH_FILE)
+    packages.write_manifest(package, manifest)
+    with pytest.raises(PackageInvalid, match="asks for an input 'pixel_values'"):
+        await Engine.open(package, config=QUICK)
+
+
+async def test_a_graph_with_other_outputs_than_labels_is_refused(package: Path) -> None:
+    manifest = toys.cross_encoder_manifest(labels=("no", "yes"))
+    manifest.tokenizer_sha256 = sha256_of(package / "tokenizer.json")
+    manifest.variants.add(
+        name="cpu-fp32", file=packages.GRAPH_FILE, provider="cpu", sha256=sha256_of(package / packages.GRAPH_FILE)
+    )
+    packages.write_manifest(package, manifest)
+    with pytest.raises(PackageInvalid, match=r"gave \(1, 1\), expected \(1, 2\)"):
+        await Engine.open(package, config=QUICK)
+
+
+async def test_the_same_package_twice_is_refused(package: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="two models are named 'toy'"):
+        await Engine.open(package, package, config=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("kind", 7, "toy: kind 7 is unknown"), ("activation", 9, "toy: activation 9 is unknown")],
+)
+def test_a_manifest_from_the_future_is_refused(field: str, value: int, message: str) -> None:
+    manifest = toys.cross_encoder_manifest()
+    setattr(manifest, field, value)
+    encoder = TextEncoder(toys.wordpiece(), TextRules(max_length=64))
+    with pytest.raises(PackageInvalid, match=message):
+        build_model(manifest, encoder, FakeRuntime(), config=QUICK)

@@ -1,0 +1,119 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pairwire.server.errors import PackageInvalid
+from pairwire.server.package import read_package, sha256_of
+from pairwire.v1 import manifest_pb2
+from tests.server import packages
+from tests.server.engine import toys
+
+
+@pytest.fixture
+def manifest() -> manifest_pb2.ModelManifest:
+    return toys.cross_encoder_manifest("demo")
+
+
+@pytest.fixture
+def directory(tmp_path: Path, manifest: manifest_pb2.ModelManifest) -> Path:
+    return packages.save_package(tmp_path / "demo", manifest, toys.wordpiece())
+
+
+def test_a_package_is_what_its_manifest_says(directory: Path, manifest: manifest_pb2.ModelManifest) -> None:
+    package = read_package(str(directory))
+    assert package.name == "demo"
+    assert package.manifest == manifest
+    assert package.tokenizer_file == directory / "tokenizer.json"
+    assert package.graph_file(package.variant()) == directory / packages.GRAPH_FILE
+
+
+def test_sha256_is_the_files_own(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_variant_is_found_by_name_or_as_the_first_of_its_provider(
+    directory: Path, manifest: manifest_pb2.ModelManifest
+) -> None:
+    for name, provider in (("cuda-fp16", "cuda"), ("cpu-int8", "cpu")):
+        manifest.variants.add(name=name, file=f"{name}.onnx", provider=provider)
+    packages.write_manifest(directory, manifest)
+    package = read_package(directory)
+    assert package.variant().name == "cpu-fp32"
+    assert package.variant("cpu-int8").name == "cpu-int8"
+    assert package.variant(provider="cuda").name == "cuda-fp16"
+    with pytest.raises(
+        PackageInvalid, match="no variant 'cpu-fp16' in this package; it has cpu-fp32, cuda-fp16, cpu-int8"
+    ):
+        package.variant("cpu-fp16")
+    with pytest.raises(PackageInvalid, match="no variant for the provider 'tpu'"):
+        package.variant(provider="tpu")
+
+
+def test_a_directory_without_manifest_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(PackageInvalid, match=r"no manifest\.json there; make a package with `pairwire export"):
+        read_package(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"name": "demo", "invention": 1}', b"\xff\xfe", b""])
+def test_a_manifest_that_cannot_be_read_is_refused(directory: Path, text: bytes) -> None:
+    (directory / "manifest.json").write_bytes(text)
+    with pytest.raises(PackageInvalid, match="not a manifest that this version reads"):
+        read_package(directory)
+
+
+def test_a_format_of_another_version_is_refused(directory: Path, manifest: manifest_pb2.ModelManifest) -> None:
+    manifest.format = 2
+    packages.write_manifest(directory, manifest)
+    with pytest.raises(PackageInvalid, match="package format 2, this version reads 1"):
+        read_package(directory)
+
+
+def _set(**fields: object) -> Callable[[manifest_pb2.ModelManifest], None]:
+    def change(manifest: manifest_pb2.ModelManifest) -> None:
+        for name, value in fields.items():
+            setattr(manifest, name, value)
+
+    return change
+
+
+def _escape(manifest: manifest_pb2.ModelManifest) -> None:
+    manifest.variants[0].file = "../secrets.onnx"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set(name=""), "name is empty"),
+        (_set(kind=0), "kind 0 is unknown"),
+        (_set(kind=manifest_pb2.MODEL_KIND_BI_ENCODER), "a bi-encoder without dimensions"),
+        (_set(max_length=3), "max_length 3 leaves no room for a pair"),
+        (lambda manifest: manifest.ClearField("labels"), "a cross-encoder without labels"),
+        (lambda manifest: manifest.ClearField("variants"), "no variants"),
+        (_escape, r"file '\.\./secrets\.onnx' is not a plain file name"),
+    ],
+)
+def test_a_manifest_that_lacks_what_readers_rely_on_is_refused(
+    directory: Path,
+    manifest: manifest_pb2.ModelManifest,
+    change: Callable[[manifest_pb2.ModelManifest], None],
+    message: str,
+) -> None:
+    change(manifest)
+    packages.write_manifest(directory, manifest)
+    with pytest.raises(PackageInvalid, match=message):
+        read_package(directory)
+
+
+def test_a_changed_tokenizer_is_never_loaded(directory: Path) -> None:
+    (directory / "tokenizer.json").write_text("{}")
+    with pytest.raises(PackageInvalid, match=r"tokenizer\.json: sha256 is .*the file was changed or damaged"):
+        read_package(directory)
+
+
+def test_a_missing_file_is_named(directory: Path) -> None:
+    package = read_package(directory)
+    package.graph_file(package.variant()).unlink()
+    with pytest.raises(PackageInvalid, match=r"cpu-fp32\.onnx: missing, but the manifest lists it"):
+        package.graph_file(package.variant())
