@@ -6,11 +6,14 @@
     package.py     reads and verifies a model package
     errors.py      the one tree of errors
     config.py      every option, defined once
-    lifecycle.py   start, drain, stop
+    options.py     flags, environment, TOML and help, derived from those definitions
+    lifecycle.py   the phases of a serving process
+    app.py         one serving process: wires all of these, starts, drains, stops
     metrics.py     every Prometheus series
+    logs.py        text on a terminal, JSON elsewhere
     cli.py         `pairwire serve`
 
-One request's way: rpc decodes and validates -> engine.text tokenises, truncates and assembles -> engine.scheduler admits it
--> a worker asks for a batch -> engine.planner picks it -> runtime runs it -> engine.heads turns logits into scores -> rpc
-answers in input order.
+One request's way: rpc decodes and validates -> engine.text tokenises, truncates and assembles -> engine.scheduler
+admits it -> a worker asks for a batch -> engine.planner picks it -> runtime runs it -> engine.heads turns logits into
+scores -> rpc answers in input order.
 """

@@ -1,12 +1,14 @@
 """The gRPC layer: wire messages in, engine calls, wire messages out; it computes nothing itself.
 
-    scoring.py embedding.py model.py   one servicer a service: decode, one awaited engine call, encode
-    codec.py          messages <-> plain values, with every check of a request
-    wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
-    interceptors.py   what every RPC goes through, one concern a class
-    status.py         error class -> gRPC status code, the one table
-    details.py        error -> message and trailing metadata
-    health.py         grpc.health.v1
-    reflection.py     grpc.reflection, v1 and v1alpha
-    server.py         puts it all on one grpc.aio server
+One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
+
+scoring.py embedding.py model.py   one servicer a service: decode, one awaited engine call, encode
+codec.py          messages <-> plain values, with every check of a request
+wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
+interceptors.py   what every RPC goes through, one concern a class
+status.py         error class -> gRPC status code, the one table
+details.py        error -> message and trailing metadata
+health.py         grpc.health.v1
+reflection.py     grpc.reflection, v1 and v1alpha
+server.py         puts it all on one grpc.aio server
 """

@@ -7,7 +7,6 @@ import math
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from ..errors import InvalidInput, Overloaded
 
@@ -19,8 +18,8 @@ MAX_MESSAGE_BYTES = 800
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailer that gRPC's retry logic obeys: milliseconds to wait before the next attempt."""
 
-DETAILS_KEY = rpc_status.GRPC_DETAILS_METADATA_KEY
-"""Trailer with the serialised ``google.rpc.Status``."""
+DETAILS_KEY = "grpc-status-details-bin"
+"""Trailer with the serialised ``google.rpc.Status``, by convention of all gRPC libraries."""
 
 
 def clip(message: str) -> str:

@@ -1,16 +1,17 @@
 """grpc.health.v1: Check, Watch and List over a board of names.
 
-grpcio's own servicer is not used: it starts as SERVING, does not list, and its watchers hold the server open for ever when
-it drains; these are told NOT_SERVING and then end.
+grpcio's own servicer is not used: it starts as SERVING, does not list, and its watchers hold the server open for ever
+when it drains; these are told NOT_SERVING and then end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Mapping
+from typing import TypeAlias
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 OVERALL = ""
 """The name under which load balancers ask for the whole server."""
@@ -22,7 +23,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
-Status = health_pb2.HealthCheckResponse.ServingStatus
+Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus.ValueType"
 
 
 def model_health_name(model: str) -> str:
@@ -56,15 +57,15 @@ class HealthBoard:
         """Whether it serves; None where the name is unknown."""
         return self._serving.get(name)
 
-    def set(self, names: Iterable[str], serving: bool) -> None:
+    def set(self, serving: Mapping[str, bool]) -> None:
         """Sets names, new or known, and wakes the watchers. After ``close`` it does nothing."""
         if not self._closed:
-            self._serving.update(dict.fromkeys(names, serving))
+            self._serving.update(serving)
             self._notify()
 
     def close(self) -> None:
         """Nothing serves from now on, for good."""
-        self.set(self.names(), False)
+        self.set(dict.fromkeys(self._serving, False))
         self._closed = True
         self._notify()
 
@@ -73,7 +74,7 @@ class HealthBoard:
         changed.set()
 
 
-class HealthService(health_pb2_grpc.HealthServicer):
+class HealthService:
     """Shows a board."""
 
     def __init__(self, board: HealthBoard) -> None:

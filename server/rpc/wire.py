@@ -1,14 +1,14 @@
 """Bytes -> messages. What cannot be read becomes a value, never an exception.
 
-An exception in a gRPC deserialiser ends the call as INTERNAL with no sentence; a value goes the way of every request and is
-answered like every other bad input.
+An exception in a gRPC deserialiser ends the call as INTERNAL with no sentence; a value goes the way of every request
+and is answered like every other bad input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from google.protobuf import empty_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -43,7 +43,7 @@ def reader(message_type: type[MessageT], max_message_bytes: int) -> Callable[[by
         try:
             return message_type.FromString(raw)
         except DecodeError:
-            return Unreadable(_explain(message_type.DESCRIPTOR, raw))
+            return Unreadable(_explain(cast(Descriptor, message_type.DESCRIPTOR), raw))
 
     return read
 
@@ -63,14 +63,16 @@ def _texts_that_are_not_utf8(descriptor: Descriptor, raw: bytes, prefix: str) ->
     except DecodeError:
         return
     seen: dict[int, int] = {}
-    for number, wire_type, data in ((field.field_number, field.wire_type, field.data) for field in fields):
+    for number, wire_type, data in (
+        (field.field_number, field.wire_type, field.data) for field in (fields[at] for at in range(len(fields)))
+    ):
         field = descriptor.fields_by_number.get(number)
         if field is None or wire_type != _LENGTH_DELIMITED:
             continue
         index = seen.get(number, 0)
         seen[number] = index + 1
         path = f"{prefix}{field.name}[{index}]" if field.is_repeated else f"{prefix}{field.name}"
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if field.message_type is not None:
             yield from _texts_that_are_not_utf8(field.message_type, data, f"{path}.")
         elif field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(data):
             yield path

@@ -1,0 +1,236 @@
+"""One serving process: wires engine, gRPC, health, metrics and life cycle.
+
+The port listens before the models are loaded, so that probes get an answer; RPCs are UNAVAILABLE until every model is
+warm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .config import METRICS_OFF, ServerConfig
+from .engine.clock import Clock, SystemClock
+from .engine.config import EngineConfig
+from .engine.engine import Engine
+from .engine.observer import BatchEvent, Observer, RequestEvent
+from .engine.results import ModelKind
+from .errors import ConfigInvalid, NotReady
+from .lifecycle import Lifecycle, Phase
+from .metrics import Metrics, MetricsEndpoint
+from .rpc.embedding import EmbeddingServicer
+from .rpc.health import OVERALL, HealthBoard, model_health_name
+from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
+from .rpc.model import ModelServicer
+from .rpc.scoring import ScoringServicer
+from .rpc.server import bind, build_server
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 0.1
+"""How long new RPCs are held before the connections are told to go away. gRPC cancels what arrives in that very moment,
+so everything that clients have sent must be inside by then; the held ones are served like all others."""
+
+_CLOSING_S = 1.0
+"""For the last bytes of answers, and for streams such as reflection, once every RPC has ended."""
+
+
+class EngineOpener(Protocol):
+    """``Engine.open``, or what a test puts in its place."""
+
+    async def __call__(
+        self,
+        *packages: Path | str,
+        config: EngineConfig | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> Engine:
+        """An engine that serves."""
+        ...
+
+
+class _Events:
+    """The engine's observer: metrics, and health on the event loop's thread."""
+
+    def __init__(self, metrics: Metrics, on_health: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._on_health = on_health
+
+    def batch_finished(self, event: BatchEvent) -> None:
+        self._metrics.batch_finished(event)
+
+    def request_finished(self, event: RequestEvent) -> None:
+        self._metrics.request_finished(event)
+
+    def model_health(self, model: str, healthy: bool) -> None:
+        self._on_health()
+
+
+class Application:
+    """A server of one configuration: ``listen``, ``load``, then ``drain`` or ``abort``, on one event loop."""
+
+    def __init__(
+        self, config: ServerConfig, *, clock: Clock | None = None, open_engine: EngineOpener = Engine.open
+    ) -> None:
+        self.config = config
+        self.lifecycle = Lifecycle()
+        self.metrics = Metrics()
+        self.failed = asyncio.Event()
+        """Set when the engine has died and nothing will be served any more."""
+        self.port = 0
+        """The port that gRPC listens on, once it does."""
+        self.metrics_port: int | None = None
+        """The port of the metrics, once it listens; None where they are off."""
+        self._clock = clock or SystemClock()
+        self._open_engine = open_engine
+        self._board = HealthBoard()
+        self._gate = Gate("the server is loading its models; try again soon, or another server")
+        self._engine: Engine | None = None
+        self._endpoint: MetricsEndpoint | None = None
+        self._server = build_server(
+            (
+                ScoringServicer(self._opened, config.limits),
+                EmbeddingServicer(self._opened, config.limits),
+                ModelServicer(self._opened),
+            ),
+            self._board,
+            interceptors=self._interceptors(),
+            limits=config.limits,
+            connections=config.connections,
+        )
+        self.lifecycle.listen(lambda phase: self._show_health())
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, once the models are loaded. Raises NotReady before."""
+        return self._opened()
+
+    async def listen(self) -> None:
+        """Binds the ports; probes get an answer from now on.
+
+        Raises:
+            ConfigInvalid: no models are given, or a port cannot be had.
+        """
+        if not self.config.models:
+            raise ConfigInvalid(
+                "no model to serve; give at least one package directory, as `pairwire export` writes them"
+            )
+        where = self.config.listen
+        self.port = bind(self._server, where, self.config.tls)
+        if where.metrics_port != METRICS_OFF:
+            self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port)
+            self.metrics_port = self._endpoint.port
+        await self._server.start()
+        logger.info("listening on %s:%d", where.host, self.port)
+
+    async def load(self) -> None:
+        """Loads and warms the models, then serves.
+
+        Raises:
+            StartupError: a package or the runtime does not work.
+        """
+        loop = asyncio.get_running_loop()
+        events = _Events(self.metrics, lambda: _call(loop, self._show_health))
+        self._engine = await self._open_engine(
+            *self.config.models,
+            config=self.config.engine,
+            clock=self._clock,
+            observer=events,
+            on_fatal=lambda error: _call(loop, self.failed.set),
+        )
+        self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self._gate.open()
+        self.lifecycle.enter(Phase.READY)
+
+    async def drain(self) -> bool:
+        """Stops without losing a request that was accepted; returns False where some did not end within the limit.
+
+        Health turns first; after the delay connections are told to go away, and what is inside is served to its end.
+        """
+        limits = self.config.shutdown
+        self.lifecycle.enter(Phase.DRAINING)
+        await asyncio.sleep(limits.drain_delay_s)
+        self._gate.hold()
+        await asyncio.sleep(SETTLE_S)
+        stopping = asyncio.create_task(self._server.stop(limits.drain_timeout_s + _CLOSING_S))
+        await asyncio.sleep(0)  # the task's first step is what sends the connections away
+        self._gate.release()
+        in_time = await self._emptied(limits.drain_timeout_s)
+        if in_time:
+            await asyncio.wait((stopping,), timeout=_CLOSING_S)
+        else:
+            logger.error("%d requests did not end within drain_timeout_s %g", self._gate.inside, limits.drain_timeout_s)
+        stopping.cancel()
+        await self._close()
+        return in_time
+
+    async def abort(self) -> None:
+        """Stops at once: while loading, or when the engine has died. What is still inside fails. Idempotent."""
+        if self.lifecycle.phase is Phase.STOPPED:
+            return
+        if self.lifecycle.phase is Phase.READY:
+            self.lifecycle.enter(Phase.DRAINING)
+        self._gate.close("the server is stopping; try another server")
+        await self._close()
+
+    async def _emptied(self, timeout_s: float) -> bool:
+        """Waits for the RPCs inside to end; False where some do not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._gate.wait_empty()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _close(self) -> None:
+        self._board.close()
+        if self._engine is not None:
+            await self._engine.close()
+        await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
+        await self._server.stop(_CLOSING_S)
+        if self._endpoint is not None:
+            await asyncio.to_thread(self._endpoint.close)
+        self.lifecycle.enter(Phase.STOPPED)
+
+    def _interceptors(self) -> list[Interceptor]:
+        """Outermost first. What is measured includes what the gate refuses."""
+        chain: list[Interceptor] = [ErrorsToStatus(), Measure(self.metrics, self._clock)]
+        access = logging.getLogger("pairwire.access")
+        if access.isEnabledFor(logging.DEBUG):
+            chain.append(Measure(AccessLogger(access), self._clock))
+        return [*chain, self._gate]
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            raise NotReady("the server is loading its models; try again soon, or another server")
+        return self._engine
+
+    def _show_health(self) -> None:
+        """Health is a function of the phase and of the engine's own view of its models, no state beside them."""
+        phase = self.lifecycle.phase
+        if phase in (Phase.DRAINING, Phase.STOPPED):
+            self._board.close()
+        elif phase is Phase.READY and self._engine is not None:
+            healthy = {name: model.healthy for name, model in self._engine.statistics().models.items()}
+            kinds = {name: info.kind for name, info in self._engine.models.items()}
+            scorers = [healthy[name] for name, kind in kinds.items() if kind is ModelKind.CROSS_ENCODER]
+            embedders = [healthy[name] for name, kind in kinds.items() if kind is ModelKind.BI_ENCODER]
+            self._board.set(
+                {
+                    OVERALL: all(healthy.values()),
+                    ScoringServicer.service: bool(scorers) and all(scorers),
+                    EmbeddingServicer.service: bool(embedders) and all(embedders),
+                    ModelServicer.service: True,
+                    **{model_health_name(name): ok for name, ok in healthy.items()},
+                }
+            )
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Calls a function on the loop, from any thread; nothing where the loop has gone."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,140 @@
+"""Every option of ``pairwire serve``, defined once. Flags, environment, TOML keys and help are derived (`options`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .engine.config import EngineConfig
+from .errors import ConfigInvalid
+
+METRICS_OFF = -1
+"""The metrics port that means no metrics."""
+
+
+VARIABLES_OF_THE_CLIENT = frozenset({"PAIRWIRE_ADDRESS"})
+"""Environment variables that look like options but are read by the commands that talk to a server."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListenConfig:
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    """Address for gRPC and metrics: a name or an IP address; 0.0.0.0 or :: for all interfaces."""
+    port: int = 50051
+    """Port for gRPC; 0 takes any free one and prints it."""
+    metrics_port: int = 9090
+    """Port for Prometheus metrics (HTTP); 0 takes any free one and prints it, -1 turns metrics off."""
+
+    def __post_init__(self) -> None:
+        _between(self, "port", 0, 65535)
+        _between(self, "metrics_port", METRICS_OFF, 65535)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlsConfig:
+    """Encryption. All unset means plaintext, for meshes whose sidecars encrypt."""
+
+    tls_cert: Path | None = None
+    """PEM file with the server's certificate chain; together with tls_key it turns TLS on."""
+    tls_key: Path | None = None
+    """PEM file with the private key of tls_cert."""
+    tls_client_ca: Path | None = None
+    """PEM file with the authorities whose client certificates are demanded (mutual TLS)."""
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            raise ConfigInvalid(f"{missing}: needed too; TLS takes a certificate and its key")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigInvalid("tls_client_ca: mutual TLS needs tls_cert and tls_key too")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestLimits:
+    """What a request may be; more is INVALID_ARGUMENT."""
+
+    max_items: int = 2048
+    """Most pairs, documents or texts of a request."""
+    max_text_bytes: int = 1 << 20
+    """Longest text, in bytes of UTF-8."""
+    max_message_bytes: int = 32 << 20
+    """Longest request message. From four times as much on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
+
+    def __post_init__(self) -> None:
+        _between(self, "max_items", 1, 1 << 24)
+        _between(self, "max_text_bytes", 1, 1 << 28)
+        _between(self, "max_message_bytes", 1024, 1 << 28)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionConfig:
+    """How long connections live, and how the server notices that a peer has gone."""
+
+    keepalive_time_s: float = 60.0
+    """Seconds of silence after which the server pings a client; 0 never does."""
+    keepalive_timeout_s: float = 20.0
+    """Seconds that a client has to answer a ping before its connection is closed."""
+    min_ping_interval_s: float = 10.0
+    """Clients that ping more often than every so many seconds are disconnected."""
+    max_connection_age_s: float = 1800.0
+    """Seconds after which clients are asked to connect anew, so that load spreads to new servers; 0 never does."""
+    max_connection_age_grace_s: float = 300.0
+    """Seconds that calls on such a connection have to finish."""
+
+    def __post_init__(self) -> None:
+        for name in ("keepalive_time_s", "min_ping_interval_s", "max_connection_age_s"):
+            _between(self, name, 0, 1e6)
+        for name in ("keepalive_timeout_s", "max_connection_age_grace_s"):
+            _between(self, name, 1, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrainConfig:
+    """How the server stops after SIGTERM or SIGINT."""
+
+    drain_delay_s: float = 0.0
+    """Seconds to go on serving after health has turned to NOT_SERVING, until load balancers have noticed."""
+    drain_timeout_s: float = 30.0
+    """Seconds that accepted requests have to finish after that; then they are failed and the exit code is 1."""
+
+    def __post_init__(self) -> None:
+        _between(self, "drain_delay_s", 0, 1e6)
+        _between(self, "drain_timeout_s", 0, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What is logged to stderr, and how."""
+
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """auto is text on a terminal and JSON lines elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug also logs a line for each request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Everything that ``pairwire serve`` can be told.
+
+    Raises:
+        ConfigInvalid: on construction of a section, when a value cannot work.
+    """
+
+    models: tuple[Path, ...] = ()
+    """Directories of model packages, written by pairwire export."""
+    listen: ListenConfig = field(default_factory=ListenConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    shutdown: DrainConfig = field(default_factory=DrainConfig)
+    logging: LogConfig = field(default_factory=LogConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+def _between(section: object, name: str, low: float, high: float) -> None:
+    value = getattr(section, name)
+    if not low <= value <= high:
+        raise ConfigInvalid(f"{name}: {value} cannot work; give a number from {low:g} to {high:g}")

@@ -1,0 +1,57 @@
+"""Logging: text on a terminal, JSON lines elsewhere. Only the command line installs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TextIO
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, then ``extra`` and exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """``12:34:56.789 info  message  key=value``, with the traceback below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        extra = "".join(f"  {key}={value}" for key, value in vars(record).items() if key not in _PLAIN)
+        line = f"{when} {record.levelname.lower():7} {record.getMessage()}{extra}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def install(stream: TextIO, *, log_format: str = "auto", level: str = "info") -> logging.Handler:
+    """Sends Pairwire's log to the stream from ``level`` on, and warnings of libraries too; returns the handler.
+
+    ``auto`` is text where the stream is a terminal, else JSON.
+    """
+    as_text = stream.isatty() if log_format == "auto" else log_format == "text"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    logging.root.addHandler(handler)
+    logging.getLogger("pairwire").setLevel(level.upper())
+    return handler
+
+
+def uninstall(handler: logging.Handler) -> None:
+    """Takes back ``install``."""
+    logging.root.removeHandler(handler)
+    logging.getLogger("pairwire").setLevel(logging.NOTSET)

@@ -1,0 +1,193 @@
+"""Every Prometheus series, in one table, and what feeds them: engine events, RPCs, and statistics at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .engine.observer import BatchEvent, Outcome, RequestEvent
+from .engine.results import EngineStatistics, ModelInfo, ModelKind
+from .errors import ConfigInvalid
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Bucket edges of durations."""
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+"""Bucket edges of rows of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series: what a dashboard needs to know of it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+TABLE: tuple[Series, ...] = (
+    Series("pairwire_requests", "counter", ("rpc", "model", "code"), "RPCs answered, by gRPC status code."),
+    Series("pairwire_request_seconds", "histogram", ("rpc", "model"), "Time to answer an RPC.", SECONDS),
+    Series(
+        "pairwire_stage_seconds",
+        "histogram",
+        ("model", "stage"),
+        "Time of an answered request in each stage: queue, tokenize, compute.",
+        SECONDS,
+    ),
+    Series("pairwire_rows", "counter", ("model",), "Pairs or texts of answered requests."),
+    Series("pairwire_batch_seconds", "histogram", ("model",), "Time to run a batch.", SECONDS),
+    Series("pairwire_batch_rows", "histogram", ("model",), "Rows with text in a batch.", ROWS),
+    Series("pairwire_batch_slots", "counter", ("model",), "Rows of batches, those that only fill the shape included."),
+    Series("pairwire_useful_tokens", "counter", ("model",), "Tokens of text computed in batches."),
+    Series("pairwire_computed_tokens", "counter", ("model",), "Tokens computed in batches, padding included."),
+    Series("pairwire_model_healthy", "gauge", ("model",), "1 while the model's last run succeeded, else 0."),
+    Series("pairwire_queue_tokens", "gauge", (), "Tokens that wait."),
+    Series("pairwire_queue_limit_tokens", "gauge", (), "Tokens that may wait before requests are refused."),
+    Series("pairwire_queue_rows", "gauge", (), "Pairs or texts that wait."),
+    Series("pairwire_running_rows", "gauge", (), "Pairs or texts being computed."),
+    Series("pairwire_open_requests", "gauge", (), "Requests in the engine: accepted and not yet answered."),
+    Series("pairwire_estimated_wait_seconds", "gauge", (), "When a row that came now would be done."),
+)
+"""Every series, but for the process_* ones (memory, CPU, open files) of prometheus-client. Counters end in _total."""
+
+UNKNOWN_MODEL = "unknown"
+"""Label of requests that name no loaded model: what clients send never becomes a label."""
+
+_KIND_OF_RPC: Mapping[str, ModelKind] = {
+    "Score": ModelKind.CROSS_ENCODER,
+    "Rerank": ModelKind.CROSS_ENCODER,
+    "Embed": ModelKind.BI_ENCODER,
+}
+
+
+class Metrics:
+    """Feeds the series; an engine ``Observer`` and an ``RpcListener``. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        table = {series.name: series for series in TABLE}
+        self._requests = self._counter(table["pairwire_requests"])
+        self._request_seconds = self._histogram(table["pairwire_request_seconds"])
+        self._stage_seconds = self._histogram(table["pairwire_stage_seconds"])
+        self._rows = self._counter(table["pairwire_rows"])
+        self._batch_seconds = self._histogram(table["pairwire_batch_seconds"])
+        self._batch_rows = self._histogram(table["pairwire_batch_rows"])
+        self._batch_slots = self._counter(table["pairwire_batch_slots"])
+        self._useful_tokens = self._counter(table["pairwire_useful_tokens"])
+        self._computed_tokens = self._counter(table["pairwire_computed_tokens"])
+        self._models: Mapping[tuple[str, str], str] = {}
+        self._rpc_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+
+    def watch(self, models: Iterable[ModelInfo], statistics: Callable[[], EngineStatistics]) -> None:
+        """From now on these are the models, and each scrape reads the statistics (from a thread of its own)."""
+        self._models = _labels(tuple(models))
+        self.registry.register(_EngineGauges(statistics))
+
+    def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
+        """Counts an RPC."""
+        label = self._models.get((rpc, model)) or self._models.get(("", model), UNKNOWN_MODEL if model else "")
+        series = self._rpc_series.get((rpc, label, code))
+        if series is None:  # looking children up by their labels costs more than counting
+            series = (self._requests.labels(rpc, label, code), self._request_seconds.labels(rpc, label))
+            self._rpc_series[rpc, label, code] = series
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def request_finished(self, event: RequestEvent) -> None:
+        """Splits the time of an answered request; refused and failed ones would only distort it."""
+        if event.outcome is not Outcome.OK:
+            return
+        self._rows.labels(event.model).inc(event.rows)
+        self._stage_seconds.labels(event.model, "queue").observe(event.queue_s)
+        self._stage_seconds.labels(event.model, "tokenize").observe(event.tokenize_s)
+        self._stage_seconds.labels(event.model, "compute").observe(event.compute_s)
+
+    def batch_finished(self, event: BatchEvent) -> None:
+        """Counts a batch."""
+        self._batch_seconds.labels(event.model).observe(event.seconds)
+        self._batch_rows.labels(event.model).observe(event.rows)
+        self._batch_slots.labels(event.model).inc(event.bucket.rows)
+        self._useful_tokens.labels(event.model).inc(event.useful_tokens)
+        self._computed_tokens.labels(event.model).inc(event.computed_tokens)
+
+    def model_health(self, model: str, healthy: bool) -> None:
+        """Nothing: the gauge is read from the statistics."""
+
+    def _counter(self, series: Series) -> Counter:
+        return Counter(series.name, series.help, series.labels, registry=self.registry)
+
+    def _histogram(self, series: Series) -> Histogram:
+        return Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
+
+
+class _EngineGauges(Collector):
+    """All gauges from one reading of the statistics, so that they fit together."""
+
+    def __init__(self, statistics: Callable[[], EngineStatistics]) -> None:
+        self._statistics = statistics
+
+    def describe(self) -> Iterable[Metric]:
+        """Names only: registering must not read the statistics."""
+        return [GaugeMetricFamily(series.name, series.help) for series in TABLE if series.kind == "gauge"]
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges."""
+        now = self._statistics()
+        values: Mapping[str, Mapping[tuple[str, ...], float]] = {
+            "pairwire_model_healthy": {(name,): float(model.healthy) for name, model in now.models.items()},
+            "pairwire_queue_tokens": {(): now.queued_tokens},
+            "pairwire_queue_limit_tokens": {(): now.queue_limit_tokens},
+            "pairwire_queue_rows": {(): now.queued_rows},
+            "pairwire_running_rows": {(): now.running_rows},
+            "pairwire_open_requests": {(): now.open_requests},
+            "pairwire_estimated_wait_seconds": {(): now.estimated_wait_s},
+        }
+        for series in TABLE:
+            if series.kind == "gauge":
+                family = GaugeMetricFamily(series.name, series.help, labels=series.labels)
+                for labels, value in values[series.name].items():
+                    family.add_metric(labels, value)
+                yield family
+
+
+class MetricsEndpoint:
+    """Shows a registry over HTTP on a port and a thread of its own."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Listens.
+
+        Raises:
+            ConfigInvalid: the address is taken or not this machine's.
+        """
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise ConfigInvalid(
+                f"metrics_port: cannot listen on {host}:{port} ({error.strerror}); choose another --metrics-port or -1"
+            ) from error
+        self.port: int = self._server.server_port
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:
+    """(rpc, model of the request) -> label; the rpc "" stands for any. An empty name means the only model that fits."""
+    labels = {("", model.name): model.name for model in models}
+    for rpc, kind in _KIND_OF_RPC.items():
+        fitting = [model.name for model in models if model.kind is kind]
+        if len(fitting) == 1:
+            labels[rpc, ""] = fitting[0]
+    return labels

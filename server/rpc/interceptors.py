@@ -1,0 +1,176 @@
+"""What every RPC goes through, one concern a class.
+
+Handlers are wrapped once, when the server is built: grpc.aio's own interceptors are awaited anew on each
+call.
+The order is in `server.build_server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+
+from ..engine.clock import Clock
+from ..errors import NotReady, PairwireError
+from .details import clip, trailers
+from .status import code_of
+from .wire import Unreadable
+
+logger = logging.getLogger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Message | Unreadable, Message]"
+Handler: TypeAlias = Callable[[Message | Unreadable, Context], Awaitable[Message]]
+
+
+class Interceptor(Protocol):
+    """Puts something around a handler."""
+
+    def wrap(self, rpc: str, handler: Handler) -> Handler:
+        """The handler to call instead. ``rpc`` is the method's name, e.g. ``Score``."""
+        ...
+
+
+class ErrorsToStatus:
+    """Ends an RPC that raised with the right status. Outermost: nothing raises past it but cancellation."""
+
+    def wrap(self, rpc: str, handler: Handler) -> Handler:
+        """The handler, which now aborts where it raised."""
+
+        async def answered(request: Message | Unreadable, context: Context) -> Message:
+            try:
+                return await handler(request, context)
+            except BaseException as error:
+                message = _sentence(rpc, error)
+                code = code_of(error)
+                await context.abort(code, message, trailers(error, code, message))
+                raise  # never reached: abort raises, as its stub says
+
+        return answered
+
+
+class RpcListener(Protocol):
+    """Is told of every RPC that ends."""
+
+    def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
+        """``model`` is the name that the request asked for, whatever it is; ``code`` e.g. ``OK``."""
+        ...
+
+
+class Measure:
+    """Tells a listener how each RPC ended and how long it took. It needs the error itself."""
+
+    def __init__(self, listener: RpcListener, clock: Clock) -> None:
+        self._listener = listener
+        self._clock = clock
+
+    def wrap(self, rpc: str, handler: Handler) -> Handler:
+        """The handler, measured."""
+        listener, now = self._listener, self._clock.monotonic
+
+        async def measured(request: Message | Unreadable, context: Context) -> Message:
+            started = now()
+            code = grpc.StatusCode.OK
+            try:
+                return await handler(request, context)
+            except BaseException as error:
+                code = code_of(error)
+                if code is grpc.StatusCode.CANCELLED and context.time_remaining() == 0:
+                    code = grpc.StatusCode.DEADLINE_EXCEEDED  # gRPC cancels handlers for that too
+                raise
+            finally:
+                listener.rpc_finished(rpc, getattr(request, "model", ""), code.name, now() - started)
+
+        return measured
+
+
+class AccessLogger:
+    """Logs each RPC at DEBUG: name, model, code, milliseconds; never texts."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+
+    def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
+        """One line."""
+        extra = {"rpc": rpc, "model": clip(model), "code": code, "ms": round(seconds * 1000, 3)}
+        self._log.debug("rpc", extra=extra)
+
+
+class Gate:
+    """Lets RPCs in only while the server serves, and knows how many are inside. It starts closed."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._released = asyncio.Event()
+        self._released.set()
+
+    @property
+    def inside(self) -> int:
+        """RPCs that were let in and have not ended; those that are held count too."""
+        return self._inside
+
+    def open(self) -> None:
+        """Lets RPCs in."""
+        self._reason = ""
+
+    def close(self, reason: str) -> None:
+        """Answers new RPCs with UNAVAILABLE and this sentence; those inside go on."""
+        self._reason = reason
+
+    def hold(self) -> None:
+        """Lets RPCs in, but no further until ``release``."""
+        self._released.clear()
+
+    def release(self) -> None:
+        """Lets those that were held go on."""
+        self._released.set()
+
+    async def wait_empty(self) -> None:
+        """Returns once no RPC is inside."""
+        await self._empty.wait()
+
+    def wrap(self, rpc: str, handler: Handler) -> Handler:
+        """The handler behind the gate."""
+
+        async def admitted(request: Message | Unreadable, context: Context) -> Message:
+            if self._reason:
+                raise NotReady(self._reason)
+            self._inside += 1
+            self._empty.clear()
+            try:
+                if not self._released.is_set():
+                    await self._released.wait()
+                return await handler(request, context)
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self._empty.set()
+
+        return admitted
+
+
+def _sentence(rpc: str, error: BaseException) -> str:
+    """What the caller is told; raises the error anew where no caller is left or the process is to end."""
+    if isinstance(error, PairwireError):
+        return clip(error.message)
+    if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
+        return "the request was cancelled inside the server; try again"
+    if not isinstance(error, Exception):
+        raise error
+    incident = secrets.token_hex(4)
+    logger.error("%s failed, incident %s", rpc, incident, exc_info=error)
+    return f"an error inside the server; its log has the details under incident {incident}"
+
+
+def _caller_has_gone() -> bool:
+    """Whether this task was cancelled (gRPC does that), rather than something that it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,68 @@
+"""pairwire.v1.ScoringService on an engine."""
+
+from __future__ import annotations
+
+from pairwire.v1 import scoring_pb2
+
+from ..config import RequestLimits
+from ..engine.results import ScoreResult
+from ..errors import InvalidInput
+from . import codec
+from .method import EngineSource, Method, Methods
+
+
+class ScoringServicer:
+    """Scores pairs, ranks documents."""
+
+    service = "pairwire.v1.ScoringService"
+
+    def __init__(self, engine: EngineSource, limits: RequestLimits) -> None:
+        self._engine = engine
+        self._limits = limits
+
+    @property
+    def methods(self) -> Methods:
+        """All RPCs of the service."""
+        return (
+            Method("Score", scoring_pb2.ScoreRequest, self.score),
+            Method("Rerank", scoring_pb2.RerankRequest, self.rerank),
+        )
+
+    async def score(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> scoring_pb2.ScoreResponse:
+        """Scores in input order."""
+        chosen = request.WhichOneof("input")
+        if chosen is None:
+            raise InvalidInput("input", "not set; give text_pairs or query_documents")
+        try:
+            if chosen == "text_pairs":
+                result = await self._score_pairs(request, timeout_s)
+            else:
+                result = await self._score_documents(request, timeout_s)
+        except InvalidInput as error:
+            raise codec.below(chosen, error) from None
+        return codec.encode_scores(result)
+
+    async def rerank(self, request: scoring_pb2.RerankRequest, timeout_s: float | None) -> scoring_pb2.RerankResponse:
+        """Documents by descending score."""
+        engine, options = self._engine(), codec.decode_score_options(request)
+        top_k = codec.decode_top_k(request)
+        codec.check_can_rerank(engine.models, request.model, options)
+        query = codec.decode_text("query", request.query, self._limits)
+        documents = codec.decode_texts("documents", request.documents, self._limits)
+        result = await engine.score_documents(
+            query, documents, model=request.model, options=options, timeout_s=timeout_s
+        )
+        return codec.encode_ranking(result, top_k, documents if request.return_documents else None)
+
+    async def _score_pairs(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> ScoreResult:
+        options = codec.decode_score_options(request)
+        pairs = codec.decode_pairs("pairs", request.text_pairs.pairs, self._limits)
+        return await self._engine().score(pairs, model=request.model, options=options, timeout_s=timeout_s)
+
+    async def _score_documents(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> ScoreResult:
+        options, given = codec.decode_score_options(request), request.query_documents
+        query = codec.decode_text("query", given.query, self._limits)
+        documents = codec.decode_texts("documents", given.documents, self._limits)
+        return await self._engine().score_documents(
+            query, documents, model=request.model, options=options, timeout_s=timeout_s
+        )

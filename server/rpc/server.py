@@ -1,0 +1,128 @@
+"""Puts services, health and reflection on one grpc.aio server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
+from ..errors import ConfigInvalid
+from .health import HealthBoard, HealthService
+from .interceptors import Context, Handler, Interceptor
+from .method import Method, Servicer
+from .reflection import add_reflection
+from .wire import Unreadable, reader
+
+HARD_LIMIT_FACTOR = 4
+"""gRPC's own limit is so many times --max-message-bytes: what lies between is read, and answered with a sentence."""
+
+_NEVER_MS = 2**31 - 1
+
+
+def build_server(
+    servicers: Iterable[Servicer],
+    board: HealthBoard,
+    *,
+    interceptors: Sequence[Interceptor],
+    limits: RequestLimits,
+    connections: ConnectionConfig,
+) -> grpc.aio.Server:
+    """A server that is not listening yet. The first interceptor is the outermost."""
+    server = grpc.aio.server(options=_options(limits, connections))
+    names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+    for servicer in servicers:
+        handlers = {method.name: _handler(method, interceptors, limits) for method in servicer.methods}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.service, handlers),))
+        names.append(servicer.service)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(board), server)
+    add_reflection(server, names)
+    return server
+
+
+def bind(server: grpc.aio.Server, listen: ListenConfig, tls: TlsConfig) -> int:
+    """Listens, and returns the port.
+
+    Raises:
+        ConfigInvalid: the address is taken or not this machine's, or the TLS files do not work.
+    """
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    address = f"{host}:{listen.port}"
+    credentials = _credentials(tls)
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError:  # grpc tells the reason to its own log only
+        also = ", or the TLS files are no matching PEM certificate and key" if credentials else ""
+        raise ConfigInvalid(
+            f"port: cannot listen on {address}: it is in use or not an address of this machine{also}; "
+            "choose another --host or --port"
+        ) from None
+
+
+def _handler(
+    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits
+) -> grpc.RpcMethodHandler[Message | Unreadable, Message]:
+    handler: Handler = _innermost(method.call)
+    for interceptor in reversed(interceptors):
+        handler = interceptor.wrap(method.name, handler)
+    return grpc.unary_unary_rpc_method_handler(
+        handler,
+        request_deserializer=reader(method.request_type, limits.max_message_bytes),
+        response_serializer=_serialize,
+    )
+
+
+def _innermost(call: Callable[[Message, float | None], Awaitable[Message]]) -> Handler:
+    async def handler(request: Message | Unreadable, context: Context) -> Message:
+        if isinstance(request, Unreadable):
+            raise request.error
+        return await call(request, context.time_remaining())
+
+    return handler
+
+
+def _serialize(response: Message) -> bytes:
+    return response.SerializeToString()
+
+
+def _options(limits: RequestLimits, connections: ConnectionConfig) -> list[tuple[str, int]]:
+    return [
+        # Two servers on one port would share its connections; an error is what people expect.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", HARD_LIMIT_FACTOR * limits.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time_s)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(connections.keepalive_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(connections.min_ping_interval_s * 1000)),
+        ("grpc.max_connection_age_ms", _milliseconds(connections.max_connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(connections.max_connection_age_grace_s)),
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    """The number that gRPC wants for a duration; 0 stands for never."""
+    return int(seconds * 1000) or _NEVER_MS
+
+
+def _credentials(tls: TlsConfig) -> grpc.ServerCredentials | None:
+    if tls.tls_cert is None or tls.tls_key is None:
+        return None
+    pair = (_read("tls_key", tls.tls_key), _read("tls_cert", tls.tls_cert))
+    authorities = _read("tls_client_ca", tls.tls_client_ca) if tls.tls_client_ca else None
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=authorities, require_client_auth=authorities is not None
+    )
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid(f"{name}: {path} cannot be read ({error.strerror}); give an existing PEM file") from None

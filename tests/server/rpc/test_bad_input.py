@@ -1,0 +1,188 @@
+"""One table of everything that can be wrong with a request: bytes in, status and words out, and the server goes on."""
+
+# ruff: noqa: E501  a table is read by its columns
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from pairwire.server.config import RequestLimits
+from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2
+from tests.server import serving
+
+LIMITS = RequestLimits(max_items=4, max_text_bytes=100, max_message_bytes=4096)
+PAIR = scoring_pb2.TextPair(first="a", second="b")
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request that cannot be served, and what its sender is told."""
+
+    name: str
+    rpc: str
+    request: Message | bytes
+    code: grpc.StatusCode
+    words: str
+    field: str = ""
+
+
+def score(**fields: object) -> scoring_pb2.ScoreRequest:
+    return scoring_pb2.ScoreRequest(**{"model": "scorer", "text_pairs": {"pairs": [PAIR]}, **fields})
+
+
+def rerank(**fields: object) -> scoring_pb2.RerankRequest:
+    return scoring_pb2.RerankRequest(**{"model": "scorer", "query": "q", "documents": ["d"], **fields})
+
+
+def embed(**fields: object) -> embedding_pb2.EmbedRequest:
+    return embedding_pb2.EmbedRequest(**{"model": "embedder", "texts": ["t"], **fields})
+
+
+def pairs(*texts: tuple[str, str]) -> dict[str, object]:
+    return {"pairs": [scoring_pb2.TextPair(first=first, second=second) for first, second in texts]}
+
+
+def replaced(message: Message, old: bytes, new: bytes) -> bytes:
+    raw = message.SerializeToString()
+    assert old in raw
+    return raw.replace(old, new)
+
+
+CASES = [
+    Case("no input", "Score", scoring_pb2.ScoreRequest(model="scorer"), INVALID, "give text_pairs or query_documents", "input"),
+    Case("no request at all", "Score", b"", INVALID, "give text_pairs or query_documents", "input"),
+    Case("no pairs", "Score", score(text_pairs={}), INVALID, "empty; give at least one", "text_pairs.pairs"),
+    Case("no documents", "Score", score(query_documents={"query": "q"}), INVALID, "empty", "query_documents.documents"),
+    Case("no documents to rank", "Rerank", rerank(documents=[]), INVALID, "empty; give at least one", "documents"),
+    Case("no texts", "Embed", embed(texts=[]), INVALID, "empty; give at least one", "texts"),
+    Case("too many pairs", "Score", score(text_pairs={"pairs": [PAIR] * 5}), INVALID, "5 exceed --max-items 4", "text_pairs.pairs"),
+    Case("too many documents", "Rerank", rerank(documents=["d"] * 5), INVALID, "5 exceed --max-items 4", "documents"),
+    Case("too many texts", "Embed", embed(texts=["t"] * 5), INVALID, "5 exceed --max-items 4", "texts"),
+    Case("long query", "Rerank", rerank(query="x" * 101), INVALID, "101 bytes exceed --max-text-bytes 100", "query"),
+    Case("long document", "Rerank", rerank(documents=["d", "é" * 51]), INVALID, "102 bytes exceed --max-text-bytes 100", "documents[1]"),
+    Case("long second text", "Score", score(text_pairs=pairs(("a", "b"), ("a", "x" * 200))), INVALID, "--max-text-bytes", "text_pairs.pairs[1].second"),
+    Case("long first text", "Score", score(text_pairs=pairs(("x" * 200, "b"))), INVALID, "--max-text-bytes", "text_pairs.pairs[0].first"),
+    Case("long text", "Embed", embed(texts=["x" * 101]), INVALID, "shorten or split the text", "texts[0]"),
+    Case("large message", "Rerank", rerank(documents=["x" * 5000]), INVALID, "exceed --max-message-bytes 4096", "request"),
+    Case("no protobuf", "Score", b"\xff\xff\xff\xff", INVALID, "not a pairwire.v1.ScoreRequest", "request"),
+    Case("cut protobuf", "Rerank", rerank().SerializeToString()[:-1], INVALID, "not a pairwire.v1.RerankRequest", "request"),
+    Case("broken UTF-8", "Rerank", replaced(rerank(documents=["ok", "bad!"]), b"bad!", b"b\xffd!"), INVALID, "not valid UTF-8", "documents[1]"),
+    Case("lone surrogate", "Rerank", replaced(rerank(query="???"), b"???", b"\xed\xa0\x80"), INVALID, "not valid UTF-8", "query"),
+    Case("broken UTF-8 deep inside", "Score", replaced(score(text_pairs=pairs(("a", "b"), ("a", "bad!"))), b"bad!", b"bad\xc3"), INVALID, "not valid UTF-8", "text_pairs.pairs[1].second"),
+    Case("unknown model", "Score", score(model="nobody"), NOT_FOUND, "no model 'nobody' is loaded; there is 'scorer'"),
+    Case("unknown model to rank", "Rerank", rerank(model="nobody"), NOT_FOUND, "'nobody'"),
+    Case("unknown model to embed", "Embed", embed(model="nobody"), NOT_FOUND, "'nobody'"),
+    Case("unknown model to get", "GetModel", model_pb2.GetModelRequest(model="nobody"), NOT_FOUND, "'nobody'"),
+    Case("model name of 3 kB", "Score", score(model="m" * 3000), NOT_FOUND, "no model 'mmmm"),
+    Case("no model among several", "Score", score(model=""), INVALID, "name one of 'scorer'", "model"),
+    Case("no model to get among several", "GetModel", b"", INVALID, "name one of", "model"),
+    Case("embedding asked of a cross-encoder", "Embed", embed(model="scorer"), PRECONDITION, "model 'scorer' is a cross-encoder"),
+    Case("scores asked of a bi-encoder", "Score", score(model="embedder"), PRECONDITION, "model 'embedder' is a bi-encoder"),
+    Case("ranking asked of a bi-encoder", "Rerank", rerank(model="embedder"), PRECONDITION, "is a bi-encoder"),
+    Case("ranking asked of a classifier", "Rerank", rerank(model="classifier"), PRECONDITION, "3 labels (no, maybe, yes)"),
+    Case("softmax over one label", "Rerank", rerank(activation=scoring_pb2.ACTIVATION_SOFTMAX), INVALID, "makes every score 1", "activation"),
+    Case("negative top_k", "Rerank", rerank(top_k=-3), INVALID, "-3 is not a number of documents", "top_k"),
+    Case("zero top_k", "Rerank", rerank(top_k=0), INVALID, "at least 1, or leave it out", "top_k"),
+    Case("wrong activation", "Score", score(activation=9), INVALID, "9 is unknown; one of ACTIVATION_UNSPECIFIED (0)", "activation"),
+    Case("wrong truncation", "Rerank", rerank(truncation=-1), INVALID, "-1 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
+    Case("wrong encoding", "Embed", embed(encoding=7), INVALID, "7 is unknown; one of ENCODING_UNSPECIFIED (0)", "encoding"),
+    Case("max_length beyond the model", "Score", score(max_length=65), INVALID, "at most 64", "max_length"),
+    Case("max_length without room", "Score", score(max_length=3), INVALID, "leaves no room", "max_length"),
+    Case("text that may not be cut", "Score", score(text_pairs=pairs(("a", "b " * 40)), max_length=8, truncation=scoring_pb2.TRUNCATION_ERROR), INVALID, "exceed max_length 8", "text_pairs.pairs[0].second"),
+    Case("document that may not be cut", "Rerank", rerank(documents=["b " * 40], max_length=8, truncation=scoring_pb2.TRUNCATION_ERROR), INVALID, "exceed max_length 8", "documents[0]"),
+    Case("single text cut as a pair", "Embed", embed(truncation=scoring_pb2.TRUNCATION_ONLY_SECOND), INVALID, "needs pairs", "truncation"),
+    Case("unknown prompt", "Embed", embed(prompt_name="passage"), INVALID, "model 'embedder' has 'query'", "prompt_name"),
+]  # fmt: skip
+
+GOOD = {
+    "Score": score(),
+    "Rerank": rerank(),
+    "Embed": embed(),
+    "GetModel": model_pb2.GetModelRequest(model="scorer"),
+}
+SERVICES = {"Score": "Scoring", "Rerank": "Scoring", "Embed": "Embedding", "GetModel": "Model"}
+
+
+@pytest.fixture(scope="module")
+def packages_to_serve(scorer_package: Path, classifier_package: Path, embedder_package: Path) -> tuple[Path, ...]:
+    return scorer_package, classifier_package, embedder_package
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def channel(packages_to_serve: tuple[Path, ...]) -> AsyncIterator[grpc.aio.Channel]:
+    async with serving.serve(settings=serving.config(*packages_to_serve, limits=LIMITS)) as served:
+        yield served.channel
+
+
+async def call(channel: grpc.aio.Channel, rpc: str, request: Message | bytes) -> bytes:
+    """The raw answer to raw bytes: what no generated client would send can be sent too."""
+    raw = request if isinstance(request, bytes) else request.SerializeToString()
+    method = channel.unary_unary(f"/pairwire.v1.{SERVICES[rpc]}Service/{rpc}")
+    answer: bytes = await method(raw, timeout=10)
+    return answer
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_bad_input_gets_its_status_and_a_sentence_and_the_next_request_is_served(
+    case: Case, channel: grpc.aio.Channel
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, case.rpc, case.request)
+    error = caught.value
+    assert error.code() is case.code
+    assert case.words in (error.details() or "")
+    status = rpc_status.from_call(error)
+    if case.code is INVALID:
+        assert status is not None
+        detail = error_details_pb2.BadRequest.FromString(status.details[0].value)
+        assert [violation.field for violation in detail.field_violations] == [case.field]
+        assert f"{case.field}: {detail.field_violations[0].description}" == error.details()
+    else:
+        assert status is None
+    assert await call(channel, case.rpc, GOOD[case.rpc])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("text", ["", "\0", "a\0b", " \n\t", "🤷‍♀️", "\u202e\ufeff", "ｅ́"], ids=ascii)
+async def test_odd_but_legal_text_is_served(text: str, channel: grpc.aio.Channel) -> None:
+    for rpc, request in (
+        ("Score", score(text_pairs=pairs((text, text)))),
+        ("Rerank", rerank(query=text, documents=[text, "d"])),
+        ("Embed", embed(texts=[text])),
+    ):
+        assert await call(channel, rpc, request)
+
+
+async def test_what_exceeds_the_default_limits_is_told_so_and_what_does_not_is_served(scorer: serving.Served) -> None:
+    for request, words in (
+        (rerank(documents=["d"] * 100_000), "documents: 100000 exceed --max-items 2048"),
+        (rerank(documents=["x" * 1_100_000]), "documents[0]: 1100000 bytes exceed --max-text-bytes 1048576"),
+        (rerank(documents=["x" * 1_000_000] * 40), "exceed --max-message-bytes 33554432"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await scorer.scoring.Rerank(request)
+        assert caught.value.code() is INVALID
+        assert words in (caught.value.details() or "")
+    answer = await scorer.scoring.Rerank(rerank(query="q " * 500_000, documents=["d " * 500_000, "d"]))
+    assert answer.usage.truncated_inputs == [0, 1]
+
+
+async def test_what_exceeds_grpcs_own_limit_is_refused_by_grpc(scorer: serving.Served) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scorer.scoring.Rerank(rerank(documents=["x" * (1 << 20)] * 129))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await scorer.scoring.Rerank(rerank())

@@ -1,0 +1,120 @@
+"""Messages become plain values and results become messages."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairwire.server.config import RequestLimits
+from pairwire.server.engine import Activation, EmbedResult, ScoreResult, Timing, Truncation, Usage
+from pairwire.server.errors import InvalidInput
+from pairwire.server.rpc import codec
+from pairwire.v1 import embedding_pb2, scoring_pb2
+
+LIMITS = RequestLimits(max_items=3, max_text_bytes=8)
+USAGE = Usage(tokens=12, padded_tokens=4, truncated_inputs=(0, 2))
+TIMING = Timing(queue_s=0.0015, tokenize_s=0.00000199, compute_s=2.0)
+
+
+def test_pairs_are_read_in_order() -> None:
+    pairs = [scoring_pb2.TextPair(first="a", second="b"), scoring_pb2.TextPair()]
+    assert codec.decode_pairs("pairs", pairs, LIMITS) == [("a", "b"), ("", "")]
+
+
+@pytest.mark.parametrize("text", ["x" * 8, "é" * 4, "猫猫", "🤷🤷"])
+def test_a_text_of_the_limit_in_bytes_is_taken(text: str) -> None:
+    assert codec.decode_texts("texts", [text], LIMITS) == [text]
+
+
+@pytest.mark.parametrize("text", ["x" * 9, "é" * 5, "猫猫猫", "🤷🤷x"])
+def test_a_text_beyond_the_limit_in_bytes_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^texts\[1\]: \d+ bytes exceed --max-text-bytes 8"):
+        codec.decode_texts("texts", ["a", text], LIMITS)
+
+
+def test_unset_options_are_the_checkpoints_own() -> None:
+    options = codec.decode_score_options(scoring_pb2.ScoreRequest())
+    assert (options.activation, options.truncation, options.max_length) == (None, Truncation.LONGEST_FIRST, None)
+    assert codec.decode_embed_options(embedding_pb2.EmbedRequest()).prompt_name is None
+
+
+def test_set_options_are_read() -> None:
+    request = scoring_pb2.RerankRequest(
+        activation=scoring_pb2.ACTIVATION_SIGMOID, truncation=scoring_pb2.TRUNCATION_ONLY_SECOND, max_length=7
+    )
+    options = codec.decode_score_options(request)
+    assert (options.activation, options.truncation, options.max_length) == (
+        Activation.SIGMOID,
+        Truncation.ONLY_SECOND,
+        7,
+    )
+    assert codec.decode_embed_options(embedding_pb2.EmbedRequest(prompt_name="")).prompt_name == ""
+
+
+@pytest.mark.parametrize("enum", [scoring_pb2.Activation, scoring_pb2.Truncation])
+def test_every_value_of_an_enum_is_known(enum: object) -> None:
+    field = enum.DESCRIPTOR.name.lower()  # type: ignore[attr-defined]  # generated wrappers share no type
+    for number in enum.values():  # type: ignore[attr-defined]  # as above
+        codec.decode_score_options(scoring_pb2.ScoreRequest(**{field: number}))
+
+
+def test_every_encoding_is_known() -> None:
+    for number in embedding_pb2.Encoding.values():
+        assert codec.decode_encoding(embedding_pb2.EmbedRequest(encoding=number)) != embedding_pb2.ENCODING_UNSPECIFIED
+
+
+def test_top_k_left_out_means_all() -> None:
+    assert codec.decode_top_k(scoring_pb2.RerankRequest(documents=["a", "b"])) == 2
+    assert codec.decode_top_k(scoring_pb2.RerankRequest(documents=["a", "b"], top_k=5)) == 5
+
+
+@given(st.lists(st.sampled_from([-2.5, -0.0, 0.0, 1.0, 3.25]), min_size=1), st.integers(1, 20))
+def test_ranking_is_by_descending_score_then_ascending_index(scores: list[float], top_k: int) -> None:
+    expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_k]
+    assert codec.rank(np.array(scores, np.float32), top_k) == expected
+
+
+def test_scores_travel_row_by_row_with_their_labels() -> None:
+    scores = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    response = codec.encode_scores(ScoreResult(scores, ("x", "y", "z"), "m", USAGE, TIMING))
+    assert list(response.scores) == [1, 2, 3, 4, 5, 6]
+    assert list(response.labels) == ["x", "y", "z"]
+    assert response.model == "m"
+    assert list(response.usage.truncated_inputs) == [0, 2]
+    assert (response.usage.tokens, response.usage.padded_tokens) == (12, 4)
+    assert (response.timing.queue_us, response.timing.tokenize_us, response.timing.compute_us) == (1500, 1, 2_000_000)
+
+
+def test_documents_are_echoed_only_where_asked() -> None:
+    result = ScoreResult(np.array([[0.5], [2.0]], np.float32), ("x",), "m", USAGE, TIMING)
+    with_text = codec.encode_ranking(result, 2, ["first", ""])
+    assert [(each.index, each.score, each.document) for each in with_text.results] == [(1, 2.0, ""), (0, 0.5, "first")]
+    assert all(each.HasField("document") for each in with_text.results)
+    assert not any(each.HasField("document") for each in codec.encode_ranking(result, 2, None).results)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "form"), [(embedding_pb2.ENCODING_FLOAT32, "<4f"), (embedding_pb2.ENCODING_FLOAT16, "<4e")]
+)
+def test_vectors_travel_as_little_endian_rows(encoding: embedding_pb2.Encoding.ValueType, form: str) -> None:
+    vectors = np.array([[1, -2], [0.5, 4]], np.float32)
+    answer = codec.encode_embeddings(EmbedResult(vectors, "m", USAGE, TIMING), encoding).embeddings
+    assert struct.unpack(form, answer.data) == (1, -2, 0.5, 4)
+    assert (answer.rows, answer.dimensions, answer.encoding) == (2, 2, encoding)
+
+
+@pytest.mark.parametrize(
+    ("field", "located"),
+    [
+        ("pairs[3].first", "text_pairs.pairs[3].first"),
+        ("query", "text_pairs.query"),
+        ("max_length", "max_length"),
+        ("model", "model"),
+    ],
+)
+def test_the_engines_fields_are_located_in_the_request(field: str, located: str) -> None:
+    assert codec.below("text_pairs", InvalidInput(field, "reason")).message == f"{located}: reason"

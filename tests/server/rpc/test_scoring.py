@@ -1,0 +1,129 @@
+"""Answers over the wire are the engine's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from pairwire.server.engine import EmbedOptions
+from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2
+from tests.server import serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+QUERY = "how do I bake bread"
+DOCUMENTS = ["mix flour and water", "the dog runs", "", "bake the bread", "the dog runs"]
+PAIRS = [(QUERY, document) for document in DOCUMENTS]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(
+    scorer_package: Path, classifier_package: Path, embedder_package: Path
+) -> AsyncIterator[serving.Served]:
+    async with serving.serve(scorer_package, classifier_package, embedder_package) as served:
+        yield served
+
+
+async def test_pairs_and_query_with_documents_give_the_engines_scores(served: serving.Served) -> None:
+    expected = await served.application.engine.score(PAIRS, model="scorer")
+    pairs = scoring_pb2.TextPairs(pairs=[scoring_pb2.TextPair(first=a, second=b) for a, b in PAIRS])
+    documents = scoring_pb2.QueryDocuments(query=QUERY, documents=DOCUMENTS)
+    for request in (
+        scoring_pb2.ScoreRequest(model="scorer", text_pairs=pairs),
+        scoring_pb2.ScoreRequest(model="scorer", query_documents=documents),
+    ):
+        response = await served.scoring.Score(request)
+        np.testing.assert_array_equal(np.array(response.scores, np.float32), expected.scores[:, 0])
+        assert list(response.labels) == ["LABEL_0"]
+        assert response.model == "scorer"
+        assert response.usage.tokens == expected.usage.tokens
+
+
+async def test_several_labels_come_row_by_row(served: serving.Served) -> None:
+    expected = await served.application.engine.score(PAIRS, model="classifier")
+    documents = scoring_pb2.QueryDocuments(query=QUERY, documents=DOCUMENTS)
+    response = await served.scoring.Score(scoring_pb2.ScoreRequest(model="classifier", query_documents=documents))
+    assert list(response.labels) == ["no", "maybe", "yes"]
+    np.testing.assert_array_equal(np.array(response.scores, np.float32).reshape(-1, 3), expected.scores)
+
+
+async def test_an_activation_can_be_asked_for(served: serving.Served) -> None:
+    documents = scoring_pb2.QueryDocuments(query=QUERY, documents=DOCUMENTS)
+    response = await served.scoring.Score(
+        scoring_pb2.ScoreRequest(
+            model="classifier", query_documents=documents, activation=scoring_pb2.ACTIVATION_SOFTMAX
+        )
+    )
+    np.testing.assert_allclose(np.array(response.scores).reshape(-1, 3).sum(axis=1), 1, rtol=1e-6)
+
+
+async def test_documents_come_sorted_with_ties_in_input_order(served: serving.Served) -> None:
+    scores = (await served.application.engine.score(PAIRS, model="scorer")).scores[:, 0]
+    response = await served.scoring.Rerank(
+        scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS, return_documents=True)
+    )
+    expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    assert [result.index for result in response.results] == expected
+    assert [result.score for result in response.results] == [scores[index] for index in expected]
+    assert [result.document for result in response.results] == [DOCUMENTS[index] for index in expected]
+    assert scores[1] == scores[4], "the table of documents has a tie"
+
+
+async def test_the_best_can_be_asked_for_alone(served: serving.Served) -> None:
+    everything = await served.scoring.Rerank(
+        scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS)
+    )
+    for top_k, count in ((1, 1), (2, 2), (100, len(DOCUMENTS))):
+        response = await served.scoring.Rerank(
+            scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS, top_k=top_k)
+        )
+        assert list(response.results) == list(everything.results)[:count]
+        assert not response.results[0].HasField("document")
+
+
+async def test_the_time_of_a_request_is_told(served: serving.Served) -> None:
+    response = await served.scoring.Rerank(scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS))
+    assert response.timing.compute_us > 0
+    assert response.usage.tokens > len(DOCUMENTS) * 3
+
+
+async def test_what_was_cut_is_told(served: serving.Served) -> None:
+    documents = scoring_pb2.QueryDocuments(query="q", documents=["short", "long " * 100, "", "long " * 100])
+    response = await served.scoring.Score(scoring_pb2.ScoreRequest(model="scorer", query_documents=documents))
+    assert list(response.usage.truncated_inputs) == [1, 3]
+
+
+async def test_vectors_are_the_engines_in_either_encoding(served: serving.Served) -> None:
+    expected = (await served.application.engine.embed(DOCUMENTS, model="embedder")).embeddings
+    for encoding, dtype in ((embedding_pb2.ENCODING_UNSPECIFIED, "<f4"), (embedding_pb2.ENCODING_FLOAT16, "<f2")):
+        response = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS, encoding=encoding))
+        got = np.frombuffer(response.embeddings.data, dtype)
+        got = got.reshape(response.embeddings.rows, response.embeddings.dimensions)
+        np.testing.assert_array_equal(got, expected.astype(dtype))
+        assert response.model == "embedder"
+
+
+async def test_a_prompt_can_be_asked_for(served: serving.Served) -> None:
+    expected = await served.application.engine.embed(DOCUMENTS, options=EmbedOptions(prompt_name="query"))
+    response = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS, prompt_name="query"))
+    assert response.embeddings.data == expected.embeddings.tobytes()
+    plain = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS))
+    assert response.embeddings.data != plain.embeddings.data
+
+
+async def test_models_are_listed_by_name_and_described(served: serving.Served) -> None:
+    listed = await served.models.ListModels(model_pb2.ListModelsRequest())
+    assert [model.name for model in listed.models] == ["classifier", "embedder", "scorer"]
+    answer = await served.models.GetModel(model_pb2.GetModelRequest(model="embedder"))
+    assert answer.summary == listed.models[1]
+    assert answer.summary.kind == manifest_pb2.MODEL_KIND_BI_ENCODER
+    assert answer.summary.variant == "cpu-fp32"
+    assert answer.summary.provider == "CPUExecutionProvider"
+    assert list(answer.summary.bucket_lengths) == sorted(answer.summary.bucket_lengths)
+    assert answer.summary.bucket_lengths[-1] == answer.summary.max_length == 64
+    assert answer.summary.workers >= 1
+    assert answer.manifest == served.application.engine.models["embedder"].manifest

@@ -1,0 +1,174 @@
+"""Servers for tests: in this process, over real packages or a fake runtime, or as the process that people start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from pairwire.server.app import Application, EngineOpener
+from pairwire.server.config import DrainConfig, ListenConfig, RequestLimits, ServerConfig
+from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer
+from pairwire.v1.embedding_pb2_grpc import EmbeddingServiceStub
+from pairwire.v1.model_pb2_grpc import ModelServiceStub
+from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
+
+ENGINE = EngineConfig(warmup_s=0.01)
+"""Measuring what batches cost is not what these tests are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server and a channel to it."""
+
+    application: Application
+    channel: grpc.aio.Channel
+
+    @property
+    def scoring(self) -> ScoringServiceStub:
+        """Score and Rerank."""
+        return ScoringServiceStub(self.channel)
+
+    @property
+    def embedding(self) -> EmbeddingServiceStub:
+        """Embed."""
+        return EmbeddingServiceStub(self.channel)
+
+    @property
+    def models(self) -> ModelServiceStub:
+        """ListModels and GetModel."""
+        return ModelServiceStub(self.channel)
+
+
+def config(
+    *directories: Path,
+    limits: RequestLimits | None = None,
+    engine: EngineConfig = ENGINE,
+    metrics_port: int = -1,
+    drain_timeout_s: float = 30.0,
+) -> ServerConfig:
+    """A configuration on any free port."""
+    return ServerConfig(
+        models=directories or (Path("never-read"),),
+        listen=ListenConfig(port=0, metrics_port=metrics_port),
+        limits=limits or RequestLimits(),
+        shutdown=DrainConfig(drain_timeout_s=drain_timeout_s),
+        engine=engine,
+    )
+
+
+def opener(models: Callable[[], Sequence[Model]]) -> EngineOpener:
+    """What an application calls in place of ``Engine.open``: an engine over models of the test's own making."""
+
+    async def open_engine(
+        *packages: Path | str,
+        config: EngineConfig | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> Engine:
+        return Engine(models(), config=config, clock=clock, observer=observer, on_fatal=on_fatal)
+
+    return open_engine
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    *directories: Path, settings: ServerConfig | None = None, models: Callable[[], Sequence[Model]] | None = None
+) -> AsyncIterator[Served]:
+    """Serves packages, or models of the test's own making, until the block ends."""
+    settings = settings or config(*directories)
+    application = Application(settings) if models is None else Application(settings, open_engine=opener(models))
+    await application.listen()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{application.port}") as channel:
+        await application.load()
+        try:
+            yield Served(application, channel)
+        finally:
+            await application.abort()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Returns once the condition holds: for what another thread or the peer does soon and tells nobody."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came true")
+
+
+class Process:
+    """A ``pairwire serve`` process, from its first line on stdout to its exit code."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, metrics_port: int) -> None:
+        self.process = process
+        self.port = port
+        self.metrics_port = metrics_port
+
+    def channel(self) -> grpc.aio.Channel:
+        """A channel with a connection of its own."""
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=[("grpc.use_local_subchannel_pool", 1)])
+
+    async def metric(self, name: str) -> float:
+        """The value of a series without labels."""
+        text = await asyncio.to_thread(_fetch, self.metrics_port)
+        (value,) = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+        return float(value)
+
+    async def wait_for_metric(self, name: str, condition: Callable[[float], bool]) -> float:
+        """The first value of a series that meets the condition."""
+        for _ in range(500):
+            value = await self.metric(name)
+            if condition(value):
+                return value
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{name} stays at {value}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a real signal."""
+        self.process.send_signal(number)
+
+    async def exit_code(self) -> int:
+        """Waits for the end."""
+        async with asyncio.timeout(30):
+            return await self.process.wait()
+
+
+COMMAND = (sys.executable, "-m", "pairwire.cli.main", "serve")
+
+_SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)")
+
+
+@contextlib.asynccontextmanager
+async def start(*arguments: Path | str) -> AsyncIterator[Process]:
+    """Starts the process on free ports; it is killed at the end of the block where it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01"),
+        stdout=asyncio.subprocess.PIPE,  # stderr is ours: pytest shows it where a test fails
+    )
+    assert process.stdout is not None
+    try:
+        async for line in process.stdout:
+            if ports := _SERVING.match(line.decode()):
+                yield Process(process, int(ports[1]), int(ports[2]))
+                break
+        else:
+            raise AssertionError("the server did not start")
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _fetch(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text

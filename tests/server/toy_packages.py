@@ -1,0 +1,90 @@
+"""Whole model packages, built in milliseconds without torch: a real tokenizer, and an ONNX graph of a few nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf import json_format
+from onnx import TensorProto, helper, numpy_helper
+
+from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
+from pairwire.v1 import manifest_pb2
+from tests.server.engine import toys
+
+_GRAPH_FILE = "cpu-fp32.onnx"
+_WIDTH = 32
+
+
+def write_cross_encoder(
+    directory: Path, *, name: str = "scorer", labels: Sequence[str] = ("LABEL_0",), max_length: int = 64, work: int = 0
+) -> Path:
+    """A cross-encoder whose logit is the sum of a number for each token; returns the directory.
+
+    ``work`` makes it slow: so many matrix products for each token that change nothing.
+    """
+    manifest = toys.cross_encoder_manifest(name, labels=labels, max_length=max_length)
+    return _write(directory, manifest, outputs=len(labels), work=work)
+
+
+def write_bi_encoder(
+    directory: Path,
+    *,
+    name: str = "embedder",
+    dimensions: int = 8,
+    prompts: Mapping[str, str] | None = None,
+    max_length: int = 64,
+) -> Path:
+    """A bi-encoder whose vector is the sum of a vector for each token; returns the directory."""
+    manifest = toys.bi_encoder_manifest(name, dimensions=dimensions, prompts=prompts, max_length=max_length)
+    return _write(directory, manifest, outputs=dimensions, work=0)
+
+
+def _write(directory: Path, manifest: manifest_pb2.ModelManifest, *, outputs: int, work: int) -> Path:
+    directory.mkdir(parents=True)
+    toys.wordpiece().save(str(directory / TOKENIZER_FILE))
+    onnx.save(_graph(outputs, work), str(directory / _GRAPH_FILE))
+    manifest.tokenizer_sha256 = sha256_of(directory / TOKENIZER_FILE)
+    manifest.variants.add(
+        name="cpu-fp32",
+        file=_GRAPH_FILE,
+        provider="cpu",
+        precision="fp32",
+        sha256=sha256_of(directory / _GRAPH_FILE),
+        inputs=["input_ids", "attention_mask"],
+        output="values",
+    )
+    (directory / MANIFEST_FILE).write_text(json_format.MessageToJson(manifest))
+    return directory
+
+
+def _graph(outputs: int, work: int) -> onnx.ModelProto:
+    random = np.random.default_rng(0)
+    initializers = {
+        "table": random.normal(size=(2000, _WIDTH)).astype(np.float32),
+        "head": random.normal(size=(_WIDTH, outputs)).astype(np.float32),
+        "same": np.eye(_WIDTH, dtype=np.float32),
+        "last": np.array([2], dtype=np.int64),
+        "tokens": np.array([1], dtype=np.int64),
+    }
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["x0"])]
+    # Products with the identity; ONNX Runtime's optimizers do not see through them.
+    nodes += [helper.make_node("MatMul", [f"x{step}", "same"], [f"x{step + 1}"]) for step in range(work)]
+    nodes += [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", [f"x{work}", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "tokens"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["sum", "head"], ["values"]),
+    ]
+    shape = ["rows", "length"]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")],
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["rows", outputs])],
+        [numpy_helper.from_array(value, name) for name, value in initializers.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
