@@ -141,7 +141,7 @@ def _lengths(ours: EngineSystem, pairs: list[Pair]) -> npt.NDArray[np.int64]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a cross-encoder checkpoint or PEFT adapter")
+    parser.add_argument("--checkpoint", required=True, help="a cross-encoder checkpoint or PEFT adapter")
     parser.add_argument("--package", type=Path, help="its package, where it is exported already")
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")

@@ -1,0 +1,107 @@
+"""Arguments that several commands share, declared once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from . import exits
+
+DEFAULT_ADDRESS = "localhost:50051"
+ADDRESS_VARIABLE = "PAIRWIRE_ADDRESS"
+
+Subparsers = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_command(
+    subparsers: Subparsers[argparse.ArgumentParser], name: str, summary: str, details: str = ""
+) -> argparse.ArgumentParser:
+    """A subcommand whose help ends with the exit codes."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.{details}",
+        epilog=exits.EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_connection(parser: argparse.ArgumentParser, *, local: bool) -> None:
+    """Where the work is done: a server, or this process."""
+    group = parser.add_argument_group("where")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS),
+        help=f"the server (default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS})",
+    )
+    if local:
+        where.add_argument("--local", metavar="DIR", type=Path, help="no server: load this model package here")
+    group.add_argument(
+        "--timeout", metavar="SECONDS", type=_positive, default=60.0, help="most time for a request (default: 60)"
+    )
+    group.add_argument("--tls", action="store_true", help="use TLS, trusting the public certificate authorities")
+    group.add_argument("--ca-file", metavar="PEM", type=Path, help="use TLS, trusting these certificate authorities")
+    group.add_argument("--cert-file", metavar="PEM", type=Path, help="the client's certificate chain (mutual TLS)")
+    group.add_argument("--key-file", metavar="PEM", type=Path, help="the key of --cert-file")
+
+
+def add_input(parser: argparse.ArgumentParser, formats: tuple[str, ...], help_format: str) -> None:
+    """A file instead of arguments."""
+    parser.add_argument(
+        "-i",
+        "--input",
+        metavar="FILE",
+        type=Path,
+        help="read lines from FILE ('-', and the default without texts: stdin)",
+    )
+    parser.add_argument("--format", choices=formats, help=f"of the lines (default: by the first one). {help_format}")
+
+
+def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
+    """How the model reads the texts."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", metavar="NAME", default="", help="needed only where several models fit")
+    group.add_argument(
+        "--max-length", metavar="TOKENS", type=_count, help="cut inputs at this many tokens, not the model's"
+    )
+    choices = ["longest_first", "only_second", "error"] if pairs else ["longest_first", "error"]
+    group.add_argument("--truncation", choices=choices, help="what to do with longer inputs (default: longest_first)")
+    if pairs:
+        group.add_argument(
+            "--activation",
+            choices=["identity", "sigmoid", "softmax"],
+            help="logits to scores (default: the model's own)",
+        )
+
+
+def add_json(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Output for programs."""
+    parser.add_argument("--json", action="store_true", help=help_text)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    return _count(text)
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value

@@ -1,0 +1,134 @@
+"""`pairwire inspect`: what a model package holds, and whether it is whole."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import arguments
+
+if TYPE_CHECKING:
+    from pairwire.server.package import Package
+    from pairwire.v1.manifest_pb2 import ModelManifest, Variant
+
+
+def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = arguments.add_command(
+        subparsers, "inspect", "show what a model package holds", " Every file is checked against its sha256."
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path, help="a directory that `pairwire export` wrote")
+    arguments.add_json(parser, "print one object: directory, manifest, problems")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads, verifies and prints; fails where a graph is damaged or missing."""
+    from google.protobuf import json_format
+
+    from pairwire.server.package import read_package
+
+    from . import output
+
+    package = read_package(args.directory)
+    problems = _problems(package)
+    if args.json:
+        manifest = json_format.MessageToDict(package.manifest)
+        print(output.json_line({"directory": str(args.directory), "manifest": manifest, "problems": problems}))
+    else:
+        print(_report(package))
+        for problem in problems:
+            print(f"\nproblem: {problem}")
+    return 1 if problems else 0
+
+
+def _problems(package: Package) -> list[str]:
+    from pairwire.server.errors import PackageInvalid
+
+    problems = []
+    for variant in package.manifest.variants:
+        try:
+            package.graph_file(variant)
+        except PackageInvalid as error:
+            problems.append(str(error))
+    return problems
+
+
+def _report(package: Package) -> str:
+    from . import output
+
+    manifest = package.manifest
+    facts = [*_origin(manifest), *_reading(manifest)]
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{manifest.name}: {_kind(manifest)}, {manifest.architecture or 'unknown architecture'}", ""]
+    lines += [f"  {name.ljust(width)}  {value}" for name, value in facts]
+    head = ("variant", "provider", "precision", "size", "max diff", "mean diff", "spearman", "batch", "parity")
+    rows = [_variant_row(variant) for variant in manifest.variants]
+    lines += ["", output.table(head, rows, right=[3, 4, 5, 6, 7])]
+    for variant in manifest.variants:
+        lines += ["", f"{variant.name} ({variant.file})", *_variant_facts(variant)]
+    return "\n".join(lines)
+
+
+def _kind(manifest: ModelManifest) -> str:
+    from pairwire.v1 import manifest_pb2
+
+    return manifest_pb2.ModelKind.Name(manifest.kind).removeprefix("MODEL_KIND_").lower().replace("_", "-")
+
+
+def _origin(manifest: ModelManifest) -> list[tuple[str, str]]:
+    revision = f" at {manifest.revision}" if manifest.revision else ""
+    tools = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tool_versions.items()))
+    facts = [("source", f"{manifest.source or 'unknown'}{revision}"), ("exported", manifest.created or "unknown")]
+    return [*facts, ("with", tools)] if tools else facts
+
+
+def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:
+    from pairwire.v1 import manifest_pb2, scoring_pb2
+
+    side = "left" if manifest.truncation_side == manifest_pb2.TRUNCATION_SIDE_LEFT else "right"
+    facts = [("reads", f"{manifest.max_length} tokens, longer inputs are cut at the {side}")]
+    if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
+        activation = scoring_pb2.Activation.Name(manifest.activation).removeprefix("ACTIVATION_").lower()
+        return [*facts, ("labels", ", ".join(manifest.labels)), ("activation", activation)]
+    unit = ", unit length" if manifest.normalized else ""
+    facts.append(
+        ("vectors", f"{manifest.dimensions} dimensions, {'+'.join(manifest.pooling) or 'unknown'} pooling{unit}")
+    )
+    if manifest.similarity:
+        facts.append(("similarity", manifest.similarity))
+    for name, prompt in sorted(manifest.prompts.items()):
+        default = " (default)" if name == manifest.default_prompt_name else ""
+        facts.append((f"prompt {name}", f"{prompt!r}{default}"))
+    return facts
+
+
+def _variant_row(variant: Variant) -> tuple[str, ...]:
+    from . import output
+
+    head = (variant.name, variant.provider, variant.precision, output.size(variant.size_bytes))
+    if not variant.HasField("parity"):
+        return (*head, "", "", "", "", "not checked")
+    parity = variant.parity
+    return (
+        *head,
+        f"{parity.max_abs_diff:.2g}",
+        f"{parity.mean_abs_diff:.2g}",
+        f"{parity.spearman:.4f}",
+        f"{parity.batch_variance:.2g}",
+        f"{'passed' if parity.passed else 'FAILED'} on {parity.samples}",
+    )
+
+
+def _variant_facts(variant: Variant) -> list[str]:
+    lines = []
+    for found in variant.passes:
+        reason = f" ({found.reason})" if found.reason else ""
+        lines.append(f"  pass {found.name}: {found.rewritten} rewritten{reason}")
+    if variant.HasField("calibration"):
+        calibration = variant.calibration
+        lines.append(f"  calibration {calibration.method}: {calibration.samples} inputs, {calibration.data}")
+    if variant.disabled_optimizers:
+        lines.append(f"  loaded without the optimizers {', '.join(variant.disabled_optimizers)}")
+    return lines or ["  no rewrites"]

@@ -1,0 +1,159 @@
+"""The work in this process: the engine on an event loop of its own thread, behind the same methods as a server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pairwire.client.inputs import EmbedOptions, ScoreOptions
+from pairwire.client.results import EmbedResult, RankedDocument, RerankResult, ScoreResult, Timing, Usage
+from pairwire.server.engine import Engine, heads, results, text
+from pairwire.server.errors import WrongModelKind
+
+from .backend import in_order
+from .records import Query
+
+T = TypeVar("T")
+
+RUN = 256
+"""Inputs that are given to the engine at once."""
+
+IN_FLIGHT = 4
+"""So many runs keep the engine's workers busy while the next are read; more would only fill its queue."""
+
+
+class EngineThread:
+    """An engine whose coroutines can be called from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Loads and warms the package.
+
+        Raises:
+            pairwire.server.errors.StartupError: it cannot be loaded; the sentence says why.
+        """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pairwire-engine", daemon=True)
+        self._thread.start()
+        try:
+            self.engine = self.submit(Engine.open(directory)).result()
+        except BaseException:
+            self._stop()
+            raise
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a coroutine of the engine."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Drops what waits and frees the model."""
+        try:
+            self.submit(self.engine.close()).result()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class LocalBackend:
+    """A `Backend` in this process."""
+
+    def __init__(self, engine: EngineThread) -> None:
+        self._engine = engine
+
+    @classmethod
+    @contextmanager
+    def open(cls, directory: Path) -> Iterator[LocalBackend]:
+        """The backend over one model package; frees it in the end."""
+        engine = EngineThread(directory)
+        try:
+            yield cls(engine)
+        finally:
+            engine.close()
+
+    def score(self, pairs: Iterable[tuple[str, str]], options: ScoreOptions) -> Iterator[ScoreResult]:
+        """Scores of runs of pairs."""
+        engine, chosen = self._engine.engine, _score_options(options)
+
+        async def run(start: int, pairs: list[tuple[str, str]]) -> ScoreResult:
+            found = await engine.score(pairs, model=options.model, options=chosen)
+            return ScoreResult(
+                scores=found.scores[:, 0] if len(found.labels) == 1 else found.scores,
+                labels=found.labels,
+                model=found.model,
+                usage=_usage(found.usage, start),
+                timing=_timing(found.timing),
+            )
+
+        return in_order(lambda part: self._engine.submit(run(*part)), _runs(pairs), IN_FLIGHT)
+
+    def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
+        """One ranking a query."""
+        engine, chosen = self._engine.engine, _score_options(options)
+
+        async def rank(query: Query) -> RerankResult:
+            found = await engine.score_documents(query.query, query.documents, model=options.model, options=chosen)
+            return _ranked(query, found, top_k)
+
+        return in_order(lambda query: self._engine.submit(rank(query)), queries, IN_FLIGHT)
+
+    def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
+        """Vectors of runs of texts."""
+        engine = self._engine.engine
+        chosen = results.EmbedOptions(
+            prompt_name=options.prompt_name,
+            truncation=text.Truncation(options.truncation or "longest_first"),
+            max_length=options.max_length,
+        )
+
+        async def run(start: int, texts: list[str]) -> EmbedResult:
+            found = await engine.embed(texts, model=options.model, options=chosen)
+            usage, timing = _usage(found.usage, start), _timing(found.timing)
+            return EmbedResult(embeddings=found.embeddings, model=found.model, usage=usage, timing=timing)
+
+        return in_order(lambda part: self._engine.submit(run(*part)), _runs(texts), IN_FLIGHT)
+
+
+def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
+    iterator, start = iter(items), 0
+    while run := list(itertools.islice(iterator, RUN)):
+        yield start, run
+        start += len(run)
+
+
+def _score_options(options: ScoreOptions) -> results.ScoreOptions:
+    return results.ScoreOptions(
+        activation=heads.Activation(options.activation) if options.activation else None,
+        truncation=text.Truncation(options.truncation or "longest_first"),
+        max_length=options.max_length,
+    )
+
+
+def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
+    if len(found.labels) != 1:
+        raise WrongModelKind(f"model {found.model!r} has {len(found.labels)} labels and no one score to rank by")
+    scores = found.scores[:, 0]
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    ranked = (RankedDocument(int(index), float(scores[index]), query.documents[index]) for index in order)
+    return RerankResult(
+        results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
+    )
+
+
+def _usage(found: results.Usage, start: int) -> Usage:
+    return Usage(found.tokens, found.padded_tokens, tuple(start + index for index in found.truncated_inputs))
+
+
+def _timing(found: results.Timing) -> Timing:
+    elapsed_s = found.queue_s + found.tokenize_s + found.compute_s
+    return Timing(found.queue_s, found.tokenize_s, found.compute_s, elapsed_s)

@@ -1,0 +1,89 @@
+"""The work on a server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, TlsFiles
+from pairwire.client.inputs import EmbedOptions, ScoreOptions
+
+from .backend import in_order
+from .exits import BadInput
+from .records import Query
+
+RANKINGS_IN_FLIGHT = 4
+
+
+def open_client(args: argparse.Namespace) -> Client:
+    """A client for the arguments of `arguments.add_connection`.
+
+    Raises:
+        BadInput: an address or TLS files that cannot be used.
+    """
+    try:
+        tls = None
+        if args.tls or args.ca_file or args.cert_file or args.key_file:
+            tls = TlsFiles(root_certificates=args.ca_file, client_certificate=args.cert_file, client_key=args.key_file)
+        options = ClientOptions(timeout_s=args.timeout, tls=tls, user_agent="pairwire-cli")
+        addresses = args.address.split(",")
+        return Client(addresses[0] if len(addresses) == 1 else addresses, options=options)
+    except (ValueError, OSError) as error:
+        raise BadInput(str(error)) from error
+
+
+class RemoteBackend:
+    """A `Backend` on a server."""
+
+    def __init__(self, client: Client, threads: ThreadPoolExecutor) -> None:
+        self._client = client
+        self._threads = threads
+
+    @classmethod
+    @contextmanager
+    def open(cls, client: Client) -> Iterator[RemoteBackend]:
+        """The backend; closes the client in the end."""
+        threads = ThreadPoolExecutor(RANKINGS_IN_FLIGHT)
+        try:
+            yield cls(client, threads)
+        finally:
+            client.close()  # first: it ends the calls that the threads wait for
+            threads.shutdown(cancel_futures=True)
+
+    def score(self, pairs: Iterable[tuple[str, str]], options: ScoreOptions) -> Iterator[ScoreResult]:
+        """Scores of runs of pairs."""
+        return self._client.score_stream(
+            pairs,
+            model=options.model,
+            activation=options.activation,
+            truncation=options.truncation,
+            max_length=options.max_length,
+        )
+
+    def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
+        """One ranking a query."""
+
+        def rank(query: Query) -> RerankResult:
+            return self._client.rerank(
+                query.query,
+                query.documents,
+                top_k=top_k,
+                model=options.model,
+                activation=options.activation,
+                truncation=options.truncation,
+                max_length=options.max_length,
+            )
+
+        return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
+
+    def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
+        """Vectors of runs of texts."""
+        return self._client.embed_stream(
+            texts,
+            model=options.model,
+            prompt_name=options.prompt_name,
+            truncation=options.truncation,
+            max_length=options.max_length,
+        )

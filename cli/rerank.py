@@ -1,0 +1,91 @@
+"""`pairwire rerank`: documents in the order of their scores."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from . import arguments, records
+from .exits import BadInput
+
+if TYPE_CHECKING:
+    from pairwire.client.results import RerankResult
+
+DETAILS = """
+
+With a QUERY the documents are arguments, or texts, one a line: plain, or JSON ("a" or {"text": "a"}).
+Without, each line has both:
+  JSON   {"query": "q", "documents": ["a", "b"]}
+  TSV    q<TAB>a          (lines of one query follow each other)
+One line of output a document, best first: rank, score, index (from 0), document."""
+
+
+def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = arguments.add_command(subparsers, "rerank", "rank documents by how well they answer a query", DETAILS)
+    parser.add_argument("query", nargs="?", metavar="QUERY", help="one query")
+    parser.add_argument("documents", nargs="*", metavar="DOCUMENT", help="documents to rank")
+    parser.add_argument("-k", "--top-k", type=arguments.count, metavar="N", help="only the N best")
+    arguments.add_input(parser, ("jsonl", "tsv", "text"), "text with a QUERY, tsv without, jsonl with both")
+    arguments.add_json(parser, 'print {"query": ..., "results": [{"index", "score", "document"}, ...]} a query')
+    arguments.add_connection(parser, local=True)
+    arguments.add_reading(parser, pairs=True)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ranks and prints, query by query."""
+    from pairwire.client.inputs import ScoreOptions
+
+    from . import output
+    from .backend import open_backend
+
+    source = _source(args)
+    options = ScoreOptions(
+        model=args.model, activation=args.activation, truncation=args.truncation, max_length=args.max_length
+    )
+    asked: list[str] = []  # queries read and not yet answered, a handful
+
+    def noted() -> Iterator[records.Query]:
+        for query in source.records:
+            asked.append(query.query)
+            yield query
+
+    with open_backend(args) as backend, output.progress(" queries", source.total) as advance:
+        for result in backend.rerank(noted(), args.top_k, options):
+            _show(asked.pop(0), result, args)
+            advance(1)
+    return 0
+
+
+def _source(args: argparse.Namespace) -> records.Source[records.Query]:
+    if args.query is None:
+        if args.format == records.TEXT:
+            raise BadInput("--format text needs a QUERY argument: plain lines are documents")
+        return records.queries(args.input, args.format)
+    if args.documents:
+        if args.input is not None:
+            raise BadInput("documents as arguments and --input: give one of them")
+        return records.given([records.Query(args.query, args.documents)])
+    if args.format == records.TSV:
+        raise BadInput("--format tsv has queries of its own: leave the QUERY argument out")
+    documents = list(records.texts(args.input, args.format).records)
+    if not documents:
+        raise BadInput("no documents in the input: at least one is needed")
+    return records.given([records.Query(args.query, documents)])
+
+
+def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:
+    from . import output
+
+    if args.json:
+        ranked = [
+            {"index": found.index, "score": output.short(found.score), "document": found.document} for found in result
+        ]
+        print(output.json_line({"query": query, "results": ranked}))
+        return
+    if args.query is None:  # several queries: say which this is
+        print(f"# {output.one_line(query)}")
+    for rank, found in enumerate(result, start=1):
+        print(f"{rank}\t{found.score:.6f}\t{found.index}\t{output.one_line(found.document)}")

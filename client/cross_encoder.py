@@ -1,0 +1,159 @@
+"""A served model behind the interface of sentence-transformers' CrossEncoder, so that switching is one line.
+
+Arguments that only say *how* to compute (``batch_size``, ``device``, ``show_progress_bar``) are accepted and mean
+nothing: the server decides. Arguments that would change what comes back, and that the wire does not carry, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+import numpy as np
+
+from .errors import InvalidInput
+from .inputs import Activation, Pair
+from .results import Float32Array
+
+if TYPE_CHECKING:
+    from .sync import Client
+
+_ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid"}
+
+
+class RankedDict(TypedDict):
+    """An entry of what ``rank`` returns, as in sentence-transformers."""
+
+    corpus_id: int
+    score: np.float32
+    text: NotRequired[str]
+
+
+class CrossEncoder:
+    """What sentence-transformers' CrossEncoder returns, computed by the server. Made by ``Client.cross_encoder``."""
+
+    def __init__(self, client: Client, model: str) -> None:
+        self._client = client
+        self._model = model
+
+    def predict(
+        self,
+        sentences: Sequence[Pair] | Pair,
+        *,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: object | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+    ) -> Float32Array | np.float32:
+        """Scores of pairs: float32 [pairs], or [pairs, labels] of a model with several labels.
+
+        One pair instead of a list of pairs gives one score (or one row). ``activation_fn`` may be None (the
+        checkpoint's own), ``torch.nn.Identity()`` or ``torch.nn.Sigmoid()``; ``apply_softmax`` comes after it, as in
+        sentence-transformers. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing here.
+
+        Raises:
+            InvalidInput: not pairs of texts, or an argument that only torch can serve.
+        """
+        _check_batch_size(batch_size)
+        refuse_tensors(convert_to_numpy, convert_to_tensor, "predict")
+        activation = activation_of(activation_fn)
+        single = _is_single(sentences)
+        pairs = [sentences] if single else list(sentences)
+        if not pairs:
+            return np.array([], dtype=np.float32)
+        scores = self._client.score(pairs, model=self._model, activation=activation).scores  # type: ignore[arg-type]
+        if apply_softmax:
+            scores = _softmax(scores)
+        return scores[0] if single else scores
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        *,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: object | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+    ) -> list[RankedDict]:
+        """``[{"corpus_id": 3, "score": ...}, ...]`` by descending score, with ``"text"`` where documents are returned.
+
+        Raises:
+            InvalidInput: as ``predict``; ``apply_softmax``, which would make every score of the one label 1.
+            WrongModelKind: the model has several labels.
+        """
+        _check_batch_size(batch_size)
+        refuse_tensors(convert_to_numpy, convert_to_tensor, "rank")
+        if apply_softmax:
+            raise InvalidInput.at("apply_softmax", "softmax over one label makes every score 1; leave it off")
+        activation = activation_of(activation_fn)
+        if not len(documents):
+            return []
+        ranked = self._client.rerank(query, documents, top_k=top_k, model=self._model, activation=activation)
+        found: list[RankedDict] = []
+        for document in ranked:
+            entry: RankedDict = {"corpus_id": document.index, "score": np.float32(document.score)}
+            if return_documents:
+                entry["text"] = document.document
+            found.append(entry)
+        return found
+
+
+def activation_of(function: Any) -> Activation | None:
+    """The activation that a torch module stands for, by its name: this client does without torch.
+
+    Raises:
+        InvalidInput: another function; the server cannot run it.
+    """
+    if function is None:
+        return None
+    name = type(function).__name__
+    if name not in _ACTIVATIONS:
+        raise InvalidInput.at(
+            "activation_fn",
+            f"{function!r} cannot travel to the server; use None, torch.nn.Identity() or torch.nn.Sigmoid(), "
+            "or apply yours to what Identity returns",
+        )
+    return _ACTIVATIONS[name]
+
+
+def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool, method: str) -> None:
+    """Refuses to return torch tensors.
+
+    Raises:
+        InvalidInput: tensors are asked for.
+    """
+    if convert_to_tensor or not convert_to_numpy:
+        field = "convert_to_tensor" if convert_to_tensor else "convert_to_numpy"
+        raise InvalidInput.at(field, f"this client does without torch; use torch.from_numpy on what {method} returns")
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size <= 0:
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
+
+
+def _is_single(sentences: Any) -> bool:
+    """Whether this is one pair and not a list of pairs; sentence-transformers' rule."""
+    if isinstance(sentences, np.ndarray):
+        return sentences.size > 0 and sentences.ndim < 2
+    if isinstance(sentences, list | tuple):
+        return len(sentences) > 0 and not isinstance(sentences[0], list | tuple | np.ndarray)
+    return not isinstance(sentences, Iterable)
+
+
+def _softmax(scores: Float32Array) -> Float32Array:
+    """Over the labels; of one label every score is 1, which is what sentence-transformers gives too."""
+    if scores.ndim == 1:
+        return np.ones_like(scores)
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    softened: Float32Array = shifted / shifted.sum(axis=1, keepdims=True)
+    return softened

@@ -1,0 +1,158 @@
+"""Checks what a caller gave, before anything is sent: every error names its culprit, e.g. ``pairs[3].first``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from .errors import InvalidInput
+from .options import ClientOptions, check_timeout
+
+Pair: TypeAlias = Sequence[str]
+"""Two texts: a tuple, a list or a numpy row."""
+
+Activation = Literal["identity", "sigmoid", "softmax"]
+"""What turns logits into scores."""
+
+Truncation = Literal["longest_first", "only_second", "error"]
+"""What happens to an input that is longer than the limit."""
+
+Encoding = Literal["float32", "float16"]
+"""How the numbers of vectors travel; they arrive as float32 in any case."""
+
+_MAX_UINT32 = 2**32 - 1
+_MAX_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOptions:
+    """How pairs are read and scored. None means the model's own, of ``truncation`` longest_first.
+
+    Raises:
+        InvalidInput: an unknown name, or a ``max_length`` that is no token count.
+    """
+
+    model: str = ""
+    """May be empty where exactly one model fits the call."""
+    activation: Activation | None = None
+    truncation: Truncation | None = None
+    max_length: int | None = None
+    """Most tokens of an input, special tokens included; at most the model's own limit."""
+
+    def __post_init__(self) -> None:
+        utf8_bytes("model", self.model)
+        check_choice("activation", self.activation, get_args(Activation))
+        check_choice("truncation", self.truncation, get_args(Truncation))
+        check_count("max_length", self.max_length, _MAX_UINT32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedOptions:
+    """How texts are read and embedded. None means the model's own.
+
+    Raises:
+        InvalidInput: an unknown name, or a ``max_length`` that is no token count.
+    """
+
+    model: str = ""
+    """May be empty where exactly one model fits the call."""
+    prompt_name: str | None = None
+    """The checkpoint's prompt that is put before every text; None means its default, which often is none."""
+    truncation: Truncation | None = None
+    max_length: int | None = None
+    encoding: Encoding = "float32"
+    """float16 halves the bytes of an answer and rounds to about three digits."""
+
+    def __post_init__(self) -> None:
+        utf8_bytes("model", self.model)
+        if self.prompt_name is not None:
+            utf8_bytes("prompt_name", self.prompt_name)
+        check_choice("truncation", self.truncation, get_args(Truncation))
+        check_choice("encoding", self.encoding, get_args(Encoding))
+        check_count("max_length", self.max_length, _MAX_UINT32)
+
+
+def utf8_bytes(field: str, text: object) -> int:
+    """Bytes of the text in UTF-8.
+
+    Raises:
+        InvalidInput: not a ``str``, or one that UTF-8 cannot carry (a lone surrogate).
+    """
+    if not isinstance(text, str):
+        raise InvalidInput.at(field, f"expected text (str), got {type(text).__name__}")
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput.at(
+            field, f"not valid Unicode: a lone surrogate at character {error.start}; replace it, e.g. with U+FFFD"
+        ) from None
+
+
+def two_texts(field: str, pair: Any) -> tuple[str, str, int]:
+    """The texts of a pair and their bytes in UTF-8.
+
+    Raises:
+        InvalidInput: not two texts.
+    """
+    # A str of two characters would pass as a pair of one-letter texts.
+    if isinstance(pair, str) or not hasattr(pair, "__len__") or not hasattr(pair, "__getitem__"):
+        raise InvalidInput.at(field, f"expected two texts, e.g. ('a', 'b'), got {type(pair).__name__}")
+    if len(pair) != 2:
+        raise InvalidInput.at(field, f"expected two texts, got {len(pair)}")
+    try:
+        first, second = pair
+    except TypeError:
+        raise InvalidInput.at(field, f"expected two texts, e.g. ('a', 'b'), got {type(pair).__name__}") from None
+    return first, second, utf8_bytes(f"{field}.first", first) + utf8_bytes(f"{field}.second", second)
+
+
+def not_one_text(field: str, texts: object) -> None:
+    """A single ``str`` where a collection is expected would be taken apart into its characters.
+
+    Raises:
+        InvalidInput: it is one.
+    """
+    if isinstance(texts, str | bytes):
+        raise InvalidInput.at(field, f"expected a list, got one {type(texts).__name__}; put it into a list")
+    if not hasattr(texts, "__iter__"):
+        raise InvalidInput.at(field, f"expected a list, got {type(texts).__name__}")
+
+
+def check_choice(field: str, value: object, known: Sequence[str]) -> None:
+    """Refuses a name that is none of ``known`` (None is not looked at).
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if value is not None and (not isinstance(value, str) or value not in known):
+        raise InvalidInput.at(field, f"{value!r} is unknown; one of {', '.join(known)}")
+
+
+def check_count(field: str, value: object, most: int = _MAX_INT32) -> None:
+    """Refuses what is no count of at least 1 (None is not looked at).
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidInput.at(field, f"expected a whole number, got {type(value).__name__}")
+    if not 1 <= value.__index__() <= most:
+        raise InvalidInput.at(field, f"{value} is not between 1 and {most}")
+
+
+def timeout_of(timeout_s: float | None, options: ClientOptions) -> float | None:
+    """Seconds that a request may take, None for no deadline: the call's own, or else the client's.
+
+    Raises:
+        ValueError: not a positive number.
+    """
+    if timeout_s is None:
+        return options.timeout_s
+    check_timeout(timeout_s)
+    return None if math.isinf(timeout_s) else timeout_s

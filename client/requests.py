@@ -1,0 +1,172 @@
+"""Checked inputs -> requests: cuts what is large into parts that keep to the split limits, lazily and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pairwire.v1 import embedding_pb2, scoring_pb2
+
+from .errors import InvalidInput
+from .inputs import EmbedOptions, Pair, ScoreOptions, check_count, not_one_text, two_texts, utf8_bytes
+from .options import SplitLimits
+
+Request = TypeVar("Request")
+Item = TypeVar("Item")
+
+# Upper bounds of what protobuf adds to the texts: a tag and a length of at most five bytes for each text and message.
+_TEXT_OVERHEAD = 6
+_PAIR_OVERHEAD = 18
+
+_ACTIVATIONS = {
+    None: scoring_pb2.ACTIVATION_UNSPECIFIED,
+    "identity": scoring_pb2.ACTIVATION_IDENTITY,
+    "sigmoid": scoring_pb2.ACTIVATION_SIGMOID,
+    "softmax": scoring_pb2.ACTIVATION_SOFTMAX,
+}
+_TRUNCATIONS = {
+    None: scoring_pb2.TRUNCATION_UNSPECIFIED,
+    "longest_first": scoring_pb2.TRUNCATION_LONGEST_FIRST,
+    "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
+    "error": scoring_pb2.TRUNCATION_ERROR,
+}
+_ENCODINGS = {"float32": embedding_pb2.ENCODING_FLOAT32, "float16": embedding_pb2.ENCODING_FLOAT16}
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[Request]):
+    """One request of a call."""
+
+    message: Request
+    start: int
+    """Index of its first input in what the caller gave."""
+    count: int
+    """Its inputs."""
+
+
+def score_parts(
+    pairs: Iterable[Pair], options: ScoreOptions, limits: SplitLimits
+) -> Iterator[Part[scoring_pb2.ScoreRequest]]:
+    """Requests for pairs. The iterable is read as far as the part being built.
+
+    Raises:
+        InvalidInput: no pairs, something that is not two texts, or a pair larger than a request may be.
+    """
+    not_one_text("pairs", pairs)
+    base = _score_request(options)
+    for start, chunk in _chunks(_checked_pairs(pairs), base.ByteSize() + _PAIR_OVERHEAD, limits, "pairs"):
+        message = _score_request(options)
+        message.text_pairs.pairs.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def score_documents_parts(
+    query: str, documents: Iterable[str], options: ScoreOptions, limits: SplitLimits
+) -> Iterator[Part[scoring_pb2.ScoreRequest]]:
+    """Requests for one query with documents.
+
+    Raises:
+        InvalidInput: as ``score_parts``.
+    """
+    not_one_text("documents", documents)
+    base = _score_request(options).ByteSize() + utf8_bytes("query", query) + 2 * _TEXT_OVERHEAD
+    for start, chunk in _chunks(_checked_texts("documents", documents), base, limits, "documents"):
+        message = _score_request(options)
+        message.query_documents.query = query
+        message.query_documents.documents.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def rerank_parts(
+    query: str, documents: Iterable[str], top_k: int | None, options: ScoreOptions, limits: SplitLimits
+) -> Iterator[Part[scoring_pb2.RerankRequest]]:
+    """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
+
+    The documents are not asked back: the caller has them.
+
+    Raises:
+        InvalidInput: as ``score_parts``, or a ``top_k`` that is no count.
+    """
+    not_one_text("documents", documents)
+    check_count("top_k", top_k)
+    utf8_bytes("query", query)
+    base = scoring_pb2.RerankRequest(
+        model=options.model,
+        query=query,
+        top_k=None if top_k is None else int(top_k),
+        activation=_ACTIVATIONS[options.activation],
+        truncation=_TRUNCATIONS[options.truncation],
+        max_length=int(options.max_length or 0),
+    )
+    for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
+        message = scoring_pb2.RerankRequest()
+        message.CopyFrom(base)
+        message.documents.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def embed_parts(
+    texts: Iterable[str], options: EmbedOptions, limits: SplitLimits
+) -> Iterator[Part[embedding_pb2.EmbedRequest]]:
+    """Requests for texts. The iterable is read as far as the part being built.
+
+    Raises:
+        InvalidInput: as ``score_parts``.
+    """
+    not_one_text("texts", texts)
+    base = embedding_pb2.EmbedRequest(
+        model=options.model,
+        prompt_name=options.prompt_name,
+        encoding=_ENCODINGS[options.encoding],
+        truncation=_TRUNCATIONS[options.truncation],
+        max_length=int(options.max_length or 0),
+    )
+    for start, chunk in _chunks(_checked_texts("texts", texts), base.ByteSize(), limits, "texts"):
+        message = embedding_pb2.EmbedRequest()
+        message.CopyFrom(base)
+        message.texts.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def _score_request(options: ScoreOptions) -> scoring_pb2.ScoreRequest:
+    return scoring_pb2.ScoreRequest(
+        model=options.model,
+        activation=_ACTIVATIONS[options.activation],
+        truncation=_TRUNCATIONS[options.truncation],
+        max_length=int(options.max_length or 0),
+    )
+
+
+def _checked_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[scoring_pb2.TextPair, int]]:
+    for index, pair in enumerate(pairs):
+        first, second, size = two_texts(f"pairs[{index}]", pair)
+        yield scoring_pb2.TextPair(first=first, second=second), size + _PAIR_OVERHEAD
+
+
+def _checked_texts(field: str, texts: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for index, text in enumerate(texts):
+        yield text, utf8_bytes(f"{field}[{index}]", text) + _TEXT_OVERHEAD
+
+
+def _chunks(
+    items: Iterable[tuple[Item, int]], base_bytes: int, limits: SplitLimits, field: str
+) -> Iterator[tuple[int, list[Item]]]:
+    """Start and items of each part, as full as the limits allow."""
+    start, chunk, room = 0, list[Item](), limits.max_bytes - base_bytes
+    for index, (item, size) in enumerate(items):
+        if size > limits.max_bytes - base_bytes:
+            raise InvalidInput.at(
+                f"{field}[{index}]",
+                f"{base_bytes + size} bytes with the rest of its request are more than the {limits.max_bytes} "
+                "of one request; shorten it (a model reads a few thousand characters), or raise "
+                "ClientOptions.split.max_bytes and the server's message limit",
+            )
+        if chunk and (size > room or len(chunk) == limits.max_items):
+            yield start, chunk
+            start, chunk, room = index, [], limits.max_bytes - base_bytes
+        chunk.append(item)
+        room -= size
+    if not chunk:
+        raise InvalidInput.at(field, "at least one is needed")
+    yield start, chunk

@@ -1,0 +1,213 @@
+"""What the clients answer: small frozen objects with numpy arrays, and how the answers of a split input become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from pairwire.v1 import manifest_pb2
+
+from .errors import ServerFault
+
+Float32Array = npt.NDArray[np.float32]
+ModelKind = Literal["cross-encoder", "bi-encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost, in tokens after truncation, special tokens included."""
+
+    tokens: int
+    """Useful tokens computed."""
+    padded_tokens: int
+    """Padding computed beside them."""
+    truncated_inputs: tuple[int, ...] = ()
+    """Ascending indices, in what the caller gave, of the pairs, documents or texts that did not fit and were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time went, in seconds. The server's three parts are summed over the requests of a split input."""
+
+    queue_s: float
+    """In the server's queue."""
+    tokenize_s: float
+    compute_s: float
+    """From the start of the first batch with an input of the request to the end of the last."""
+    elapsed_s: float
+    """As the client saw it, network and retries included: from the first request sent to the last answer."""
+    requests: int = 1
+    """Requests that the input was split into."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreResult:
+    """Scores in input order."""
+
+    scores: Float32Array
+    """[pairs] of a model with one label, else [pairs, labels]."""
+    labels: tuple[str, ...]
+    model: str
+    usage: Usage
+    timing: Timing
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document with its score."""
+
+    index: int
+    """Position among the documents that the caller gave."""
+    score: float
+    document: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult(Sequence[RankedDocument]):
+    """The best documents, best first, equal scores by ascending index; a sequence of them."""
+
+    results: tuple[RankedDocument, ...]
+    model: str
+    usage: Usage
+    timing: Timing
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @overload
+    def __getitem__(self, index: int) -> RankedDocument: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RankedDocument, ...]: ...
+    def __getitem__(self, index: int | slice) -> RankedDocument | tuple[RankedDocument, ...]:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[RankedDocument]:
+        return iter(self.results)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbedResult:
+    """Vectors in input order."""
+
+    embeddings: Float32Array
+    """[texts, dimensions]"""
+    model: str
+    usage: Usage
+    timing: Timing
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that a server has loaded."""
+
+    name: str
+    kind: ModelKind
+    variant: str
+    """The variant that serves, e.g. ``cpu-int8``."""
+    provider: str
+    """What runs it, e.g. ``CPUExecutionProvider``."""
+    max_length: int
+    """Most tokens of an input."""
+    workers: int
+    """Threads that run batches, shared by all models."""
+    intra_op_threads: int
+    bucket_lengths: tuple[int, ...]
+    """Sequence lengths that are computed, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """A loaded model with its whole manifest."""
+
+    model: Model
+    manifest: manifest_pb2.ModelManifest = field(repr=False)
+    """Labels, activation, pooling, prompts, variants, parity: see protos/pairwire/v1/manifest.proto."""
+
+
+def merge_scores(parts: Sequence[ScoreResult]) -> ScoreResult:
+    """One result of the parts of one input, in order.
+
+    Raises:
+        ServerFault: the parts come from different models.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    _check_same([(part.model, part.labels) for part in parts])
+    return ScoreResult(
+        scores=np.concatenate([part.scores for part in parts]),
+        labels=parts[0].labels,
+        model=parts[0].model,
+        usage=merge_usage([part.usage for part in parts]),
+        timing=merge_timing([part.timing for part in parts]),
+    )
+
+
+def merge_ranked(parts: Sequence[RerankResult], top_k: int | None) -> RerankResult:
+    """The ``top_k`` best of the best of each part.
+
+    Raises:
+        ServerFault: the parts come from different models.
+    """
+    _check_same([part.model for part in parts])
+    ranked = sorted((document for part in parts for document in part), key=lambda found: (-found.score, found.index))
+    return RerankResult(
+        results=tuple(ranked[:top_k]),
+        model=parts[0].model,
+        usage=merge_usage([part.usage for part in parts]),
+        timing=merge_timing([part.timing for part in parts]),
+    )
+
+
+def merge_embeddings(parts: Sequence[EmbedResult]) -> EmbedResult:
+    """One result of the parts of one input, in order.
+
+    Raises:
+        ServerFault: the parts come from different models.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    _check_same([(part.model, part.embeddings.shape[1]) for part in parts])
+    return EmbedResult(
+        embeddings=np.concatenate([part.embeddings for part in parts]),
+        model=parts[0].model,
+        usage=merge_usage([part.usage for part in parts]),
+        timing=merge_timing([part.timing for part in parts]),
+    )
+
+
+def merge_usage(parts: Sequence[Usage]) -> Usage:
+    """The sum; indices are of the whole input already."""
+    return Usage(
+        tokens=sum(part.tokens for part in parts),
+        padded_tokens=sum(part.padded_tokens for part in parts),
+        truncated_inputs=tuple(index for part in parts for index in part.truncated_inputs),
+    )
+
+
+def merge_timing(parts: Sequence[Timing]) -> Timing:
+    """The sum of the server's parts; ``elapsed_s`` is measured from the call's beginning, so the last one counts."""
+    return Timing(
+        queue_s=sum(part.queue_s for part in parts),
+        tokenize_s=sum(part.tokenize_s for part in parts),
+        compute_s=sum(part.compute_s for part in parts),
+        elapsed_s=max(part.elapsed_s for part in parts),
+        requests=sum(part.requests for part in parts),
+    )
+
+
+def _check_same(answers: Sequence[object]) -> None:
+    for answer in answers:
+        if answer != answers[0]:
+            raise ServerFault(
+                f"the servers behind this client serve different models: one answered {answers[0]}, another {answer}"
+            )

@@ -1,0 +1,139 @@
+"""The dispatcher: what it costs to ask for help, and how every ending becomes an exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from pairwire.cli import exits
+from pairwire.cli.main import COMMANDS
+from pairwire.server.errors import ConfigInvalid, EngineFault, InvalidInput, PackageInvalid
+from tests.cli.conftest import Run
+from tests.client.fake_server import FakeServer
+
+COMMAND = [sys.executable, "-m", "pairwire.cli.main"]
+
+
+def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    for name in ("export", "serve", "score", "rerank", "embed", "models", "inspect"):
+        assert f"\n    {name} " in done.out
+    assert exits.EXIT_CODES.strip() in done.out
+    assert len(COMMANDS) == 7
+
+
+@pytest.mark.parametrize("command", ["score", "rerank", "embed", "models", "inspect"])
+def test_help_of_a_command_has_the_exit_codes(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.code == 0
+    assert exits.EXIT_CODES.strip() in done.out
+
+
+def test_version_is_told(run: Run) -> None:
+    done = run("--version")
+    assert done.code == 0
+    assert done.out.startswith("pairwire ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["export", "--help"], ["score", "--help"]])
+def test_help_needs_no_heavy_library(arguments: list[str]) -> None:
+    blocked = {"onnxruntime", "torch", "transformers", "sentence_transformers", "optimum", "onnx", "tokenizers", "grpc"}
+    script = f"""
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None  # an import of it fails
+from pairwire.cli.main import main
+try:
+    main({arguments!r})
+finally:
+    assert "numpy" not in sys.modules, "numpy was loaded"
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def ending(error: BaseException) -> Callable[[], int]:
+    def command() -> int:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (exits.BadInput("line 3: no"), 2, "pairwire: line 3: no\n"),
+        (exits.CommandError("the server could not start"), 1, "pairwire: the server could not start\n"),
+        (InvalidInput("pairs[0]", "too long"), 2, "pairwire: pairs[0]: too long\n"),
+        (ConfigInvalid("port: wrong"), 2, "pairwire: port: wrong\n"),
+        (PackageInvalid("no package"), 1, "pairwire: no package\n"),
+        (EngineFault("the runtime failed"), 1, "pairwire: the runtime failed\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (
+            ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"),
+            1,
+            "pairwire: torch is not installed; install it with: pip install 'pairwire[export]'\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"),
+            1,
+            "pairwire: onnxruntime is not installed; install it with: pip install 'pairwire[cpu]'\n",
+        ),
+    ],
+)
+def test_every_known_ending_has_its_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, sentence: str
+) -> None:
+    assert exits.run(ending(error)) == code
+    assert capsys.readouterr().err == sentence
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ModuleNotFoundError("no", name="our_typo")])
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        exits.run(ending(error))
+
+
+def test_the_variable_of_the_clients_does_not_stop_a_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAIRWIRE_ADDRESS", "somewhere:1")
+    done = run("serve", "--print-config")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_ends_the_command_quietly(server: FakeServer) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "score", "--address", server.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(b"a\tb\n" * 20_000)
+    process.stdin.close()
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(60) == exits.BROKEN_PIPE
+
+
+@pytest.mark.slow
+def test_interrupting_is_quiet(server: FakeServer) -> None:
+    server.script.gate.clear()
+    process = subprocess.Popen(
+        [*COMMAND, "score", "a", "b", "--address", server.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    server.script.wait_for_active(1)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (exits.INTERRUPTED, b"", b"")
