@@ -1,4 +1,4 @@
-"""sentence-transformers' own backends, each built from the same checkpoint directory the way its documentation tells."""
+"""sentence-transformers' own backends, each built from one checkpoint directory the way its documentation tells."""
 
 from __future__ import annotations
 

@@ -49,6 +49,10 @@ class CostTable:
         most = [min(self._rows, max(1, batch_tokens // length)) for length in ladder.lengths]
         per_row = [[self._base(rows, level) / rows for rows in range(1, n + 1)] for level, n in enumerate(most)]
         self._row_seconds = np.array([min(costs) for costs in per_row])
+        self._best = tuple(costs.index(min(costs)) + 1 for costs in per_row)
+        self._batch_seconds = tuple(
+            (0.0, *(cost * rows for rows, cost in enumerate(costs, start=1))) for costs in per_row
+        )
         self._worthwhile = tuple(
             next(rows for rows, cost in enumerate(costs, 1) if cost <= _NEARLY_BEST * min(costs)) for costs in per_row
         )
@@ -65,6 +69,17 @@ class CostTable:
     def row_seconds(self) -> Float64Array:
         """[levels] predicted seconds of a row in the best batch of its length."""
         return self._row_seconds * self._factor
+
+    def batch_seconds(self, level: int) -> tuple[float, ...]:
+        """Seconds by number of rows, from 0 up to the largest batch of that level.
+
+        For comparisons with each other only: the moving factor is left out, as it changes no plan.
+        """
+        return self._batch_seconds[level]
+
+    def best_rows(self, level: int) -> int:
+        """Rows of the batch that is cheapest row for row."""
+        return self._best[level]
 
     def worthwhile_rows(self, length: int) -> int:
         """Fewest rows of that length that are nearly as cheap, row for row, as the best batch of it."""

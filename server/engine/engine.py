@@ -29,7 +29,7 @@ from .heads import Activation
 from .loading import load_model
 from .model import Model
 from .observer import Observer, Outcome, RequestEvent, SafeObserver
-from .planner import AnchoredBudget, Planner
+from .planner import OptimalCover, Planner
 from .pool import Request, make_request
 from .results import (
     EmbedOptions,
@@ -124,7 +124,7 @@ class Engine:
         self._workers = WorkerPool(
             Scheduler(
                 {name: Lane(model.ladder, model.costs) for name, model in self._catalog.models.items()},
-                planner or AnchoredBudget(self._config.batch_tokens),
+                planner or OptimalCover(),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
             ),

@@ -7,14 +7,15 @@ lengths; within a length the oldest go first.
 Every plan takes at least one row of the anchor, the length at which the scheduler's oldest request waits. Hence the
 bound on waiting: a request is overtaken by nobody for longer than the rows that came before it take; see `scheduler`.
 
-`AnchoredBudget`: as many rows of the anchor's length as the token budget holds, then rows of other lengths where the
-cost table says that riding along is cheaper than a batch of their own.
+`OptimalCover` runs the batch of a cheapest cover of the whole pool that holds the anchor (see `cover`): nothing in it
+knows whether padding is dear (a CPU) or runs are (a GPU), only the cost table does.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from ..runtime.base import Int32Array
 from .buckets import Bucket
 from .cost import CostTable
+from .cover import cheapest_cover
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,54 +61,59 @@ class Planner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AnchoredBudget:
-    """The anchor's rows up to a token budget, and riders where the cost table says that it pays."""
-
-    batch_tokens: int
-    """Most tokens of a batch, padding included, unless one row alone is longer."""
+class OptimalCover:
+    """The batch of a cheapest cover of the pool that holds the anchor."""
 
     def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
-        """Looks at each waiting length once."""
-        row_seconds = costs.row_seconds()
-        length = int(pool.lengths[pool.anchor])
-        most = max(1, self.batch_tokens // length)
-        if idle_workers > 1:
-            # Leave the others their share, but cut no piece so small that its rows cost much more.
-            share = float(pool.counts @ row_seconds) / idle_workers
-            fair = math.ceil(share / row_seconds[pool.anchor] - _ROUNDING)
-            most = min(most, max(fair, costs.worthwhile_rows(length)))
-        rows = min(int(pool.counts[pool.anchor]), most)
-        takes = [(pool.anchor, rows)]
-        waiting = np.flatnonzero(pool.counts)
-        shorter = waiting[waiting < pool.anchor][::-1].tolist()
-        longer = waiting[waiting > pool.anchor].tolist()
-        for level in shorter:
-            riders = min(int(pool.counts[level]), most - rows)
-            if riders <= 0:
-                break
-            alone_s = riders * self._seconds_of_a_row(pool, costs, level)
-            if costs.seconds(rows + riders, length) - costs.seconds(rows, length) >= alone_s:
-                break  # still shorter rows would waste still more padding
-            takes.append((level, riders))
-            rows += riders
-        for level in longer:
-            wider = int(pool.lengths[level])
-            riders = min(int(pool.counts[level]), self.batch_tokens // wider - rows, most - rows)
-            if riders <= 0:
-                break
-            alone_s = riders * self._seconds_of_a_row(pool, costs, level)
-            if costs.seconds(rows + riders, wider) - costs.seconds(rows, length) >= alone_s:
-                break
-            takes.append((level, riders))
-            rows += riders
-            length = wider
-        return Plan(bucket=Bucket(rows, length), takes=tuple(takes))
+        """Plans as much of the pool as can touch the anchor."""
+        anchor = pool.anchor
+        levels: list[int] = np.flatnonzero(pool.counts).tolist()
+        counts: list[int] = pool.counts[levels].tolist()
+        most = _most_rows(levels, counts, pool, costs, idle_workers)
+        best = [min(costs.best_rows(level), most[at]) for at, level in enumerate(levels)]
+        at_anchor = levels.index(anchor)
+        if counts[at_anchor] >= 2 * best[at_anchor]:
+            # Whatever the rest of the plan, a batch of its own at its best size is part of it.
+            return Plan(Bucket(best[at_anchor], int(pool.lengths[anchor])), ((anchor, best[at_anchor]),))
+        left = [count if count < 2 * rows else rows + count % rows for count, rows in zip(counts, best, strict=True)]
+        batches = cheapest_cover(left, [costs.batch_seconds(level) for level in levels], most)
+        return _batch_with(at_anchor, levels, left, batches, pool)
 
-    def _seconds_of_a_row(self, pool: PoolView, costs: CostTable, level: int) -> float:
-        """What a waiting row of a level would cost in a batch of its own level."""
-        length = int(pool.lengths[level])
-        rows = min(int(pool.counts[level]), max(1, self.batch_tokens // length))
-        return costs.seconds(rows, length) / rows
+
+def _most_rows(levels: list[int], counts: list[int], pool: PoolView, costs: CostTable, idle_workers: int) -> list[int]:
+    """[waiting levels] most rows of a batch: what the table holds, less where other workers are idle.
+
+    They are left their share, but no piece is cut so small that its rows cost much more.
+    """
+    most = [len(costs.batch_seconds(level)) - 1 for level in levels]
+    if idle_workers <= 1:
+        return most
+    row_seconds = costs.row_seconds()
+    share = sum(count * float(row_seconds[level]) for level, count in zip(levels, counts, strict=True)) / idle_workers
+    fair = (math.ceil(share / float(row_seconds[level]) - _ROUNDING) for level in levels)
+    worth = (costs.worthwhile_rows(int(pool.lengths[level])) for level in levels)
+    return [min(limit, max(rows, least)) for limit, rows, least in zip(most, fair, worth, strict=True)]
+
+
+def _batch_with(
+    anchor: int, levels: list[int], counts: list[int], batches: list[tuple[int, int]], pool: PoolView
+) -> Plan:
+    """The batch of the cover that holds most rows of the anchor; all positions are in the list of waiting levels."""
+    ends = list(accumulate(counts))  # rows up to and including each level, in the sorted pool
+    low, high = ends[anchor] - counts[anchor], ends[anchor]
+    begin, chosen, held = 0, (0, 0), 0
+    for _, rows in batches:
+        overlap = min(high, begin + rows) - max(low, begin)
+        if overlap > held:
+            chosen, held = (begin, begin + rows), overlap
+        begin += rows
+    begin, end = chosen
+    takes = [
+        (level, min(end, upto) - max(begin, upto - count))
+        for level, count, upto in zip(levels, counts, ends, strict=True)
+        if min(end, upto) > max(begin, upto - count)
+    ]
+    return Plan(Bucket(end - begin, int(pool.lengths[takes[-1][0]])), tuple(takes))
 
 
 _ROUNDING = 1e-9

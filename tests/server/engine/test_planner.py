@@ -9,21 +9,27 @@ from hypothesis import strategies as st
 
 from pairwire.server.engine.buckets import Bucket, Ladder
 from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.planner import AnchoredBudget, Plan, PoolView
+from pairwire.server.engine.planner import OptimalCover, Plan, PoolView
 from tests.server.engine import toys
 
 LADDER = Ladder.up_to(128)
-PER_TOKEN = toys.linear_costs(LADDER, fixed_s=1e-9, token_s=1.0)  # a CPU: padding is everything
-PER_RUN = toys.linear_costs(LADDER, fixed_s=1000.0, token_s=1.0)  # a GPU: runs are everything
+PER_TOKEN = (1e-9, 1.0)  # a CPU: padding is everything
+PER_RUN = (1000.0, 1.0)  # a GPU: runs are everything
 
 
 def _plan(
-    waiting: Mapping[int, int], anchor: int, *, costs: CostTable = PER_TOKEN, idle: int = 1, budget: int = 512
+    waiting: Mapping[int, int], anchor: int, *, costs: tuple[float, float] = PER_TOKEN, idle: int = 1, budget: int = 512
 ) -> tuple[Bucket, dict[int, int]]:
     """``waiting``: rows by padded length. The plan's bucket, and the rows it takes by padded length."""
     counts = np.array([waiting.get(length, 0) for length in LADDER.lengths], dtype=np.int64)
-    plan = AnchoredBudget(budget)(_view(counts, LADDER.lengths.index(anchor)), costs, idle_workers=idle, now=0.0)
+    plan = OptimalCover()(
+        _view(counts, LADDER.lengths.index(anchor)), _table(costs, budget), idle_workers=idle, now=0.0
+    )
     return plan.bucket, {LADDER.lengths[level]: rows for level, rows in plan.takes}
+
+
+def _table(costs: tuple[float, float], budget: int) -> CostTable:
+    return toys.linear_costs(LADDER, fixed_s=costs[0], token_s=costs[1], batch_tokens=budget)
 
 
 def _view(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]], anchor: int) -> PoolView:
@@ -52,7 +58,9 @@ def test_where_padding_is_everything(
         pytest.param({16: 2, 64: 1}, 64, Bucket(3, 64), {64: 1, 16: 2}, id="shorter rows ride along"),
         pytest.param({16: 1, 64: 2}, 16, Bucket(3, 64), {16: 1, 64: 2}, id="longer rows take the anchor along"),
         pytest.param({16: 2, 64: 20}, 64, Bucket(8, 64), {64: 8}, id="the anchor's own length comes first"),
-        pytest.param({8: 5, 56: 5, 64: 1}, 64, Bucket(8, 64), {64: 1, 56: 5, 8: 2}, id="the nearest shorter first"),
+        pytest.param(
+            {8: 5, 56: 5, 64: 1}, 64, Bucket(6, 64), {64: 1, 56: 5}, id="of as many runs those with least padding"
+        ),
         pytest.param({16: 20, 128: 9}, 16, Bucket(20, 16), {16: 20}, id="no longer row where the budget would burst"),
     ],
 )
@@ -94,8 +102,8 @@ def test_every_plan_is_a_batch_that_can_run(
     counts[anchor] += 1
     waiting = np.array(counts, dtype=np.int64)
     costs = toys.linear_costs(LADDER, fixed_s=fixed_s, token_s=1.0, batch_tokens=budget)
-    plan = AnchoredBudget(budget)(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
-    again = AnchoredBudget(budget)(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
+    plan = OptimalCover()(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
+    again = OptimalCover()(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
     _check(plan, waiting, anchor, budget)
     assert plan == again
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairwire.server.engine.buckets import Ladder
-from pairwire.server.engine.planner import AnchoredBudget
+from pairwire.server.engine.planner import OptimalCover
 from pairwire.server.engine.pool import Request, make_request
 from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
@@ -25,7 +25,7 @@ def _scheduler(*, workers: int = 1, queue_tokens: int = 10_000, budget: int = 12
     lanes = {
         name: Lane(LADDER, toys.linear_costs(LADDER, fixed_s=1e-9, token_s=0.001, batch_tokens=budget)) for name in "ab"
     }
-    return Scheduler(lanes, AnchoredBudget(budget), workers=workers, queue_tokens=queue_tokens)
+    return Scheduler(lanes, OptimalCover(), workers=workers, queue_tokens=queue_tokens)
 
 
 def _request(*lengths: int, model: str = "a", name: str = "", deadline: float = math.inf) -> Request[str]:
