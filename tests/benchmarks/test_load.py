@@ -1,0 +1,46 @@
+"""The load test against a real server: what it counts adds up."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.load import build_requests, request_size
+from pairwire.v1 import scoring_pb2
+
+ROOT = Path(__file__).parent.parent.parent
+PAIRS = [(f"question {at}", f"answer {at}") for at in range(10)]
+
+
+@pytest.mark.parametrize("shape", ["score", "rerank", "embed"])
+def test_requests_hold_as_many_pairs_as_asked(shape: str) -> None:
+    requests = build_requests(shape, PAIRS, 4, model="m")
+    assert [request_size(shape, request) for request in requests] == [4, 4]  # the smaller rest would skew the figures
+    assert [request_size(shape, request) for request in build_requests(shape, PAIRS, 32, model="m")] == [10]
+
+
+def test_a_request_names_the_model_and_keeps_the_order() -> None:
+    request = scoring_pb2.ScoreRequest.FromString(build_requests("score", PAIRS, 10, model="m")[0])
+    assert request.model == "m"
+    assert [(pair.first, pair.second) for pair in request.text_pairs.pairs] == PAIRS
+
+
+@pytest.mark.slow
+def test_closed_and_open_loop_measure_a_real_server(cross_encoder_package: Path, tmp_path: Path) -> None:
+    pairs, out = tmp_path / "pairs.tsv", tmp_path / "rows.json"
+    pairs.write_text("".join(f"{first}\t{second}\n" for first, second in PAIRS), encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.load", "--package", str(cross_encoder_package), "--json", str(out)]
+    load = ["--pairs-file", str(pairs), "--pairs", "2", "--concurrency", "3", "--rate", "40", "--processes", "2"]
+    short = ["--duration", "1", "--warmup", "0.2", "--serve-option=--warmup-s=0.05"]
+    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    closed, poisson = json.loads(out.read_text(encoding="utf-8"))
+    for row in (closed, poisson):
+        assert row["errors"] == "0"
+        assert row["calls"] > 0
+        assert row["p50_ms"] <= row["p99_ms"] <= row["p99_9_ms"]
+        assert row["pairs_per_s"] > 0
+        assert 0 <= row["padding"] < 1
+    assert (closed["load"], poisson["load"]) == ("3 in flight", "40/s Poisson")
