@@ -56,7 +56,8 @@ def save_cross_encoder(
     """Writes what ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` load, and returns the directory.
 
     ``activation`` is written where sentence-transformers 4 and later keep it (config.json, "sentence_transformers"),
-    ``legacy_activation`` where earlier versions kept it; both are dotted paths like ``torch.nn.modules.linear.Identity``.
+    ``legacy_activation`` where earlier versions kept it; both are dotted paths like
+    ``torch.nn.modules.linear.Identity``.
     """
     import torch
     from transformers import AutoModelForSequenceClassification

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pairwire.server.runtime.base import TokenBatch
-from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, int8_saturates
 from tests.server import packages
 
 
@@ -67,3 +67,17 @@ def test_a_closed_runtime_runs_no_more(graph: Path) -> None:
     runtime.close()
     with pytest.raises(AttributeError):
         runtime.run(_batch(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "sse4_1 avx2", True),
+        ("AMD64", "", True),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", "avx512f avx512_vnni", False),
+        ("aarch64", "", False),
+    ],
+)
+def test_only_x86_without_vnni_needs_the_slower_exact_kernels(machine: str, flags: str, saturates: bool) -> None:
+    assert int8_saturates(machine, flags) is saturates

@@ -1,0 +1,291 @@
+"""What is this checkpoint? Kind, limits, labels, activation, pooling, prompts, tokenizer.
+
+The checkpoint is loaded once by the library whose scores are to be kept, and the answers are taken from the loaded
+object, so every rule of precedence between configuration files is that library's own. The loaded object is also what
+parity is measured against. What Pairwire cannot serve exactly is refused here, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.text import TextEncoder, TextRules
+
+from .config import Kind
+from .errors import CheckpointUnsupported
+from .source import Source, read_json
+
+_ACTIVATIONS = {"Identity": Activation.IDENTITY, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}
+_HEAD = "ForSequenceClassification"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded checkpoint and everything that a package says about it."""
+
+    kind: Kind
+    source: Source
+    directory: Path
+    """What was loaded: the source's directory, or the merged adapter."""
+    reference: Any
+    """``CrossEncoder`` or ``SentenceTransformer``, on the CPU in float32, cut at ``rules.max_length``."""
+    architecture: str
+    """transformers' model type."""
+    rules: TextRules
+    tokenizer_json: str
+    """The fast tokenizer that the reference really uses, without truncation and padding."""
+    trust_remote_code: bool = False
+    labels: Sequence[str] = ()
+    activation: Activation = Activation.IDENTITY
+    dimensions: int = 0
+    pooling: Sequence[str] = ()
+    normalized: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+    similarity: str = ""
+
+    @property
+    def default_prompt(self) -> str:
+        """The text put before every input unless another prompt is asked for."""
+        return self.prompts.get(self.default_prompt_name, "")
+
+    def text_encoder(self) -> TextEncoder:
+        """The serving code's tokenisation of this checkpoint."""
+        from tokenizers import Tokenizer
+
+        return TextEncoder(Tokenizer.from_str(self.tokenizer_json), self.rules)
+
+
+def open_checkpoint(
+    source: Source,
+    directory: Path,
+    *,
+    kind: Kind | None = None,
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Loads the checkpoint in ``directory``.
+
+    Raises:
+        CheckpointUnsupported: not a checkpoint of text pairs or texts that Pairwire can serve exactly.
+    """
+    kind = detect_kind(directory, kind)
+    reference = load_reference(directory, kind, trust_remote_code=trust_remote_code)
+    transformer = _transformer(reference, kind)
+    tokenizer = transformer.tokenizer
+    _check_text_stage(transformer, tokenizer)
+    limit = _max_length(reference, transformer.model, max_length)
+    reference.max_seq_length = limit
+    common: dict[str, Any] = {
+        "kind": kind,
+        "source": source,
+        "directory": directory,
+        "reference": reference,
+        "architecture": str(transformer.config.model_type),
+        "rules": TextRules(
+            max_length=limit,
+            pad_token_id=int(tokenizer.pad_token_id),
+            pad_token_type_id=int(tokenizer.pad_token_type_id),
+            truncate_left=tokenizer.truncation_side == "left",
+        ),
+        "tokenizer_json": _plain_tokenizer(tokenizer),
+        "trust_remote_code": trust_remote_code,
+    }
+    if kind is Kind.CROSS_ENCODER:
+        return Checkpoint(**common, labels=_labels(transformer), activation=_activation(directory, reference))
+    return _bi_encoder(reference, common)
+
+
+def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
+    """Cross-encoder or bi-encoder, by the files of the checkpoint; ``given`` decides where they do not say.
+
+    Raises:
+        CheckpointUnsupported: no transformers checkpoint there, neither kind, or not the given one.
+    """
+    config = read_json(directory / "config.json")
+    if not config and not (directory / "modules.json").is_file():
+        raise CheckpointUnsupported(f"{directory.name}: neither config.json nor modules.json; not a checkpoint")
+    model_type = read_json(directory / "config_sentence_transformers.json").get("model_type")
+    if model_type == "SparseEncoder":
+        raise CheckpointUnsupported("a sparse encoder; Pairwire serves cross-encoders and dense bi-encoders")
+    architectures = config.get("architectures") or []
+    has_head = any(str(name).endswith(_HEAD) for name in architectures)
+    if any(str(name).endswith("ForCausalLM") for name in architectures):
+        raise CheckpointUnsupported(f"a decoder ({architectures[0]}); Pairwire exports encoders so far")
+    if model_type == "CrossEncoder" or (has_head and not (directory / "modules.json").is_file()):
+        found = Kind.CROSS_ENCODER
+    elif (directory / "modules.json").is_file():
+        found = Kind.BI_ENCODER
+    elif given is Kind.BI_ENCODER or (given is Kind.CROSS_ENCODER and not architectures):
+        return given
+    else:
+        raise CheckpointUnsupported(
+            f"{directory.name}: no classification head (architecture {', '.join(architectures) or 'not named'}) and no"
+            " modules.json; --kind bi-encoder serves the mean of its token vectors, as sentence-transformers would"
+        )
+    if given is Kind.CROSS_ENCODER and found is Kind.BI_ENCODER and not has_head:
+        raise CheckpointUnsupported(f"{directory.name}: asked for a cross-encoder, but it has no classification head")
+    return given or found
+
+
+def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = False, eager: bool = False) -> Any:
+    """The checkpoint in sentence-transformers, on the CPU in float32. ``eager`` asks for plain attention.
+
+    Raises:
+        CheckpointUnsupported: the library cannot load it; the sentence carries its reason.
+    """
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    load = CrossEncoder if kind is Kind.CROSS_ENCODER else SentenceTransformer
+    try:
+        reference = load(
+            str(directory),
+            device="cpu",
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"attn_implementation": "eager"} if eager else {},
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
+        raise CheckpointUnsupported(
+            f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"
+        ) from error
+    return reference.float().eval()
+
+
+def _transformer(reference: Any, kind: Kind) -> Any:
+    """The first module, which must be the text transformer; for a cross-encoder also the only one."""
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    modules = [type(module).__name__ for module in reference]
+    first = reference[0]
+    if not isinstance(first, Transformer):
+        raise CheckpointUnsupported(f"the first module is {modules[0]}; expected a Transformer that reads text")
+    if kind is Kind.CROSS_ENCODER and len(modules) > 1:
+        raise CheckpointUnsupported(f"a cross-encoder of several modules ({', '.join(modules)}) is not exported yet")
+    if kind is Kind.CROSS_ENCODER and not type(first.model).__name__.endswith(_HEAD):
+        raise CheckpointUnsupported(f"{type(first.model).__name__} gives no classification logits")
+    if kind is Kind.CROSS_ENCODER and hasattr(first.model, "score"):
+        raise CheckpointUnsupported(f"a decoder ({type(first.model).__name__}); Pairwire exports encoders so far")
+    if list(first.modality_config) != ["text"]:
+        raise CheckpointUnsupported(f"it reads {', '.join(first.modality_config)}; expected plain text only")
+    return first
+
+
+def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
+    if tokenizer is None or not tokenizer.is_fast:
+        raise CheckpointUnsupported(
+            f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json beside it first:"
+            " AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)"
+        )
+    if tokenizer.pad_token_id is None:
+        raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
+    if tokenizer.padding_side != "right":
+        raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
+    changed = {key: value for key, value in (transformer.processing_kwargs or {}).items() if value}
+    if changed:
+        raise CheckpointUnsupported(f"processing_kwargs {changed} change tokenisation; not exported yet")
+
+
+def _max_length(reference: Any, model: Any, wanted: int | None) -> int:
+    """Tokens that the checkpoint really reads, or the fewer that are wanted."""
+    import torch
+
+    limits = [int(reference.max_seq_length)] if reference.max_seq_length else []
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin count positions from padding_idx + 1: 514 positions are 512 tokens.
+            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    if not limits or min(limits) > 1_000_000:
+        if wanted is None:
+            raise CheckpointUnsupported("the checkpoint names no maximum length; give --max-length")
+        return wanted
+    if wanted is not None and wanted > min(limits):
+        raise CheckpointUnsupported(
+            f"max-length {wanted} is more than the checkpoint reads: at most {min(limits)} tokens"
+        )
+    return wanted or min(limits)
+
+
+def _plain_tokenizer(tokenizer: Any) -> str:
+    """The backend tokenizer as transformers has configured it: tokenizer_config.json may differ from tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return str(plain.to_str())
+
+
+def _labels(transformer: Any) -> list[str]:
+    config = transformer.config
+    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    return [names.get(index, f"LABEL_{index}") for index in range(int(config.num_labels))]
+
+
+def _activation(directory: Path, reference: Any) -> Activation:
+    """The activation that sentence-transformers resolved, if it is one that the server computes."""
+    named = _named_activation(directory)
+    function = reference.activation_fn
+    activation = _ACTIVATIONS.get(type(function).__name__)
+    if named is not None and not named.startswith("torch."):
+        raise CheckpointUnsupported(
+            f"its activation is {named}; Pairwire computes Identity, Sigmoid and Softmax of torch"
+        )
+    if activation is None or not type(function).__module__.startswith("torch."):
+        raise CheckpointUnsupported(
+            f"its activation is {type(function).__name__}; Pairwire computes Identity, Sigmoid and Softmax"
+        )
+    if activation is Activation.SOFTMAX and function.dim not in (None, 1, -1):
+        raise CheckpointUnsupported(f"its activation is a Softmax over axis {function.dim}; expected the labels' axis")
+    if reference.default_prompt_name and reference.prompts.get(reference.default_prompt_name):
+        raise CheckpointUnsupported("a cross-encoder with a default prompt is not exported yet")
+    return activation
+
+
+def _named_activation(directory: Path) -> str | None:
+    config = read_json(directory / "config.json")
+    nested = config.get("sentence_transformers")
+    beside = "config_sentence_transformers.json"  # which the library reads only where there is a modules.json
+    names = [
+        read_json(directory / beside).get("activation_fn") if (directory / "modules.json").is_file() else None,
+        nested.get("activation_fn") if isinstance(nested, dict) else None,
+        config.get("sbert_ce_default_activation_function"),
+    ]
+    return next((str(name) for name in names if name), None)
+
+
+def _bi_encoder(reference: Any, common: dict[str, Any]) -> Checkpoint:
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+
+    modules = list(reference)[1:]
+    if not modules or not isinstance(modules[0], Pooling):
+        raise CheckpointUnsupported(
+            f"modules {[type(module).__name__ for module in reference]}: expected Pooling second"
+        )
+    for module in modules[1:]:
+        if not isinstance(module, (Dense, Normalize)):
+            raise CheckpointUnsupported(f"module {type(module).__name__} is not exported; Dense and Normalize are")
+    pooling = modules[0]
+    modes = [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
+    if not pooling.include_prompt:
+        raise CheckpointUnsupported("its pooling leaves prompts out (include_prompt is false); not exported yet")
+    if "lasttoken" in modes:
+        raise CheckpointUnsupported("it reads the last token (a decoder); Pairwire exports encoders so far")
+    if reference.truncate_dim is not None:
+        raise CheckpointUnsupported(f"it cuts vectors to {reference.truncate_dim} dimensions; not exported yet")
+    default = reference.default_prompt_name
+    return Checkpoint(
+        **common,
+        dimensions=int(reference.get_sentence_embedding_dimension()),
+        pooling=modes,
+        normalized=isinstance(modules[-1], Normalize),
+        prompts={name: text for name, text in reference.prompts.items() if text},
+        default_prompt_name=default if default and reference.prompts.get(default) else "",
+        similarity=str(reference.similarity_fn_name),
+    )

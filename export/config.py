@@ -1,0 +1,83 @@
+"""What an export is asked to do. One definition for the command line and for Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pairwire.server.errors import ConfigInvalid
+
+SPEARMAN_LIMIT = 0.98
+"""Lowest rank correlation of an int8 variant with the checkpoint, unless another one is asked for."""
+
+
+class Kind(Enum):
+    """What a checkpoint is, as people write it."""
+
+    CROSS_ENCODER = "cross-encoder"
+    BI_ENCODER = "bi-encoder"
+
+
+class Precision(Enum):
+    """How a variant computes its matrix products."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+    """8 bits, activation ranges fixed at export: a score does not depend on its batch-mates."""
+    INT8_DYNAMIC = "int8-dynamic"
+    """8 bits, activation ranges taken from each batch: a score moves with its batch-mates."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """One export. Unset fields (None) follow the checkpoint.
+
+    Raises:
+        ConfigInvalid: a value that cannot work, on construction.
+    """
+
+    checkpoint: str
+    """Local directory or hub id: a checkpoint, or a PEFT adapter."""
+    output: Path
+    """The package directory to make."""
+    precisions: tuple[str, ...] = ("int8",)
+    """Values of ``Precision``, one variant each, best first."""
+    kind: str | None = None
+    """Value of ``Kind``."""
+    name: str | None = None
+    """The name under which the model will be served."""
+    max_length: int | None = None
+    """Most tokens of an input; never more than the checkpoint reads."""
+    revision: str | None = None
+    """Hub revision: branch, tag or commit."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings."""
+    force: bool = False
+    """Replace ``output`` where it exists."""
+    calibration_data: Path | None = None
+    """Lines of JSON (see `pairwire.export.texts`) that take the place of the built-in calibration texts."""
+    parity: bool = True
+    """Compare the variants with the checkpoint."""
+    parity_data: Path | None = None
+    """Lines of JSON that are compared beside the built-in ones."""
+    parity_threshold: float | None = None
+    """Lowest Spearman correlation of an int8 variant; None for ``SPEARMAN_LIMIT``."""
+
+    def __post_init__(self) -> None:
+        known = [precision.value for precision in Precision]
+        if not self.precisions:
+            raise ConfigInvalid(f"precision: give at least one of {', '.join(known)}")
+        for precision in self.precisions:
+            if precision not in known:
+                raise ConfigInvalid(f"precision: {precision!r} is not one of {', '.join(known)}")
+        if len(set(self.precisions)) < len(self.precisions):
+            raise ConfigInvalid(f"precision: {', '.join(self.precisions)} names one of them twice")
+        if self.kind is not None and self.kind not in [kind.value for kind in Kind]:
+            raise ConfigInvalid(f"kind: {self.kind!r} is neither cross-encoder nor bi-encoder")
+        if self.max_length is not None and self.max_length < 8:
+            raise ConfigInvalid(f"max-length: {self.max_length} leaves no room for a pair of texts; at least 8 tokens")
+        if self.parity_threshold is not None and not -1 <= self.parity_threshold <= 1:
+            raise ConfigInvalid(f"parity-threshold: {self.parity_threshold} is not a correlation; between -1 and 1")
+        if not self.parity and (self.parity_data is not None or self.parity_threshold is not None):
+            raise ConfigInvalid("no-parity: contradicts parity-data and parity-threshold; leave one side out")

@@ -1,0 +1,46 @@
+"""Why an export did not make a package. Part of the one tree of errors (`pairwire.server.errors.PairwireError`).
+
+ExportError
+├── CheckpointNotFound     no such directory, hub id or base of an adapter; or the hub cannot be reached
+├── CheckpointUnsupported  found, but of a kind that Pairwire does not export (yet): says which part, and why
+├── OutputInvalid          the target directory exists, or cannot be written
+├── DataInvalid            the user's calibration or parity file
+└── ParityFailed           the graph does not score like the checkpoint; carries the report
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pairwire.server.errors import PairwireError
+
+if TYPE_CHECKING:
+    from .parity import ParityReport
+
+
+class ExportError(PairwireError):
+    """An export that made no package; the sentence says what to change. Nothing is left on disk."""
+
+
+class CheckpointNotFound(ExportError):
+    """The checkpoint, or the base of an adapter, is neither a directory nor to be had from the hub."""
+
+
+class CheckpointUnsupported(ExportError):
+    """The checkpoint has a part that Pairwire cannot serve exactly."""
+
+
+class OutputInvalid(ExportError):
+    """The target directory exists already, or cannot be written."""
+
+
+class DataInvalid(ExportError):
+    """A file of calibration or parity texts that cannot be read."""
+
+
+class ParityFailed(ExportError):
+    """A variant is further from the checkpoint than its limit. ``report`` has the figures of all variants."""
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report

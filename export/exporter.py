@@ -1,0 +1,254 @@
+"""The whole way: checkpoint -> graph -> passes -> variants -> parity -> package."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from pairwire.server.engine.heads import Activation
+from pairwire.server.package import FORMAT, Package, read_package, sha256_of
+from pairwire.v1 import manifest_pb2, scoring_pb2
+
+from . import adapter, passes
+from .checkpoint import Checkpoint, open_checkpoint
+from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
+from .errors import ParityFailed
+from .graph import export_graph, input_names, output_name
+from .package import check_target, staged, write_manifest, write_tokenizer
+from .parity import ParityReport, Reference, compare
+from .progress import Listener, Progress, quiet_libraries
+from .quantize import quantize
+from .report import as_lines, write_report
+from .source import find_source
+from .texts import Texts, calibration_texts, parity_texts, read_texts
+
+DISABLED_OPTIMIZERS = ("SkipLayerNormFusion",)
+"""Its kernel is about four times slower on a CPU than Add and LayerNormalization."""
+_TOOLS = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "optimum-onnx",
+    "peft",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_KINDS = {
+    Kind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
+    Kind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
+}
+_ACTIVATIONS = {
+    Activation.IDENTITY: scoring_pb2.ACTIVATION_IDENTITY,
+    Activation.SIGMOID: scoring_pb2.ACTIVATION_SIGMOID,
+    Activation.SOFTMAX: scoring_pb2.ACTIVATION_SOFTMAX,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export."""
+
+    package: Package
+    parity: ParityReport | None
+    """None where the export was run without parity."""
+
+
+def export_checkpoint(config: ExportConfig, listener: Listener | None = None) -> Exported:
+    """Makes the package that the configuration describes. ``listener`` is told about every step.
+
+    Raises:
+        ConfigInvalid: an option contradicts the checkpoint.
+        ExportError: no package was made; the sentence says why. Nothing is left on disk.
+    """
+    check_target(config.output, force=config.force)
+    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace:
+        return _Export(config, Path(workspace), Progress(listener)).run()
+
+
+class _Export:
+    """One run; each method is a step that a person sees."""
+
+    def __init__(self, config: ExportConfig, workspace: Path, progress: Progress) -> None:
+        self._config = config
+        self._workspace = workspace
+        self._progress = progress
+
+    def run(self) -> Exported:
+        config = self._config
+        checkpoint = self._open()
+        calibration, parity_inputs = self._texts(checkpoint)
+        graph, reports = self._graph(checkpoint)
+        with staged(config.output) as stage:
+            variants = [
+                self._variant(checkpoint, graph, reports, Precision(precision), calibration, stage)
+                for precision in config.precisions
+            ]
+            report = self._parity(checkpoint, parity_inputs, variants, stage) if config.parity else None
+            with self._progress.step("write the package") as step:
+                manifest = self._manifest(checkpoint, variants)
+                manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
+                write_manifest(manifest, stage)
+                if report is not None:
+                    write_report(report, stage)
+                read_package(stage)
+                step.detail = f"{config.output} ({_megabytes(sum(f.stat().st_size for f in stage.iterdir()))})"
+        return Exported(package=read_package(config.output), parity=report)
+
+    def _open(self) -> Checkpoint:
+        config = self._config
+        with self._progress.step("find the checkpoint") as step:
+            source = find_source(config.checkpoint, config.revision)
+            step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
+        directory = source.directory
+        if adapter.is_adapter(directory):
+            with self._progress.step("merge the adapter into its base"):
+                directory = self._workspace / "merged"
+                directory.mkdir()
+                adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
+        with self._progress.step("load it with sentence-transformers") as step:
+            checkpoint = open_checkpoint(
+                source,
+                directory,
+                kind=None if config.kind is None else Kind(config.kind),
+                max_length=config.max_length,
+                trust_remote_code=config.trust_remote_code,
+            )
+            step.detail = _describe(checkpoint)
+        return checkpoint
+
+    def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
+        config = self._config
+        calibration = (
+            calibration_texts(checkpoint.kind)
+            if config.calibration_data is None
+            else read_texts(config.calibration_data, checkpoint.kind)
+        )
+        parity = [parity_texts(checkpoint.kind, checkpoint.rules.max_length)]
+        if config.parity_data is not None:
+            parity.append(read_texts(config.parity_data, checkpoint.kind))
+        return calibration, parity
+
+    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
+        with self._progress.step("export the graph") as step:
+            folder = self._workspace / "graph"
+            folder.mkdir()
+            graph = export_graph(checkpoint, folder)
+            step.detail = f"{len(graph.graph.node)} operators"
+        reports = []
+        for rewrite in passes.ALL:
+            with self._progress.step("rewrite it") as step:
+                reports.append(rewrite(graph))
+                step.detail = _describe_pass(reports[-1])
+        return graph, reports
+
+    def _variant(
+        self,
+        checkpoint: Checkpoint,
+        graph: ModelProto,
+        reports: Sequence[manifest_pb2.PassReport],
+        precision: Precision,
+        calibration: Texts,
+        stage: Path,
+    ) -> manifest_pb2.Variant:
+        name = f"cpu-{precision.value}"
+        file = stage / f"{name}.onnx"
+        with self._progress.step(f"make {name}") as step:
+            variant = manifest_pb2.Variant(name=name, file=file.name, provider="cpu", precision=precision.value)
+            variant.passes.extend(reports)
+            if precision is Precision.FP32:
+                model = graph
+            else:
+                model, more = quantize(graph, precision, checkpoint, calibration)
+                variant.passes.extend(more)
+                if precision is Precision.INT8:
+                    variant.calibration.CopyFrom(_calibration(calibration))
+            onnx.save(model, file)
+            variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
+            variant.inputs.extend(input_names(model))
+            variant.output = output_name(model)
+            variant.disabled_optimizers.extend(DISABLED_OPTIMIZERS)
+            step.detail = _megabytes(variant.size_bytes)
+        return variant
+
+    def _parity(
+        self, checkpoint: Checkpoint, texts: Sequence[Texts], variants: Sequence[manifest_pb2.Variant], stage: Path
+    ) -> ParityReport:
+        threshold = SPEARMAN_LIMIT if self._config.parity_threshold is None else self._config.parity_threshold
+        with self._progress.step("score the parity texts with sentence-transformers") as step:
+            reference = Reference(checkpoint, texts)
+            step.detail = f"{len(reference.inputs)} inputs"
+        results = []
+        for variant in variants:
+            with self._progress.step("compare") as step:
+                results.append(compare(reference, stage / variant.file, variant, threshold=threshold))
+                variant.parity.CopyFrom(results[-1].summary)
+                step.detail = as_lines(ParityReport(checkpoint.kind, threshold, results[-1:]))[0]
+        report = ParityReport(checkpoint.kind, threshold, results)
+        if not report.passed:
+            raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
+        return report
+
+    def _manifest(self, checkpoint: Checkpoint, variants: Sequence[manifest_pb2.Variant]) -> manifest_pb2.ModelManifest:
+        rules = checkpoint.rules
+        return manifest_pb2.ModelManifest(
+            format=FORMAT,
+            name=self._config.name or self._config.output.resolve().name,
+            kind=_KINDS[checkpoint.kind],
+            architecture=checkpoint.architecture,
+            source=checkpoint.source.name,
+            revision=checkpoint.source.revision,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            max_length=rules.max_length,
+            truncation_side=(
+                manifest_pb2.TRUNCATION_SIDE_LEFT if rules.truncate_left else manifest_pb2.TRUNCATION_SIDE_RIGHT
+            ),
+            pad_token_id=rules.pad_token_id,
+            pad_token_type_id=rules.pad_token_type_id,
+            labels=checkpoint.labels,
+            activation=_ACTIVATIONS[checkpoint.activation] if checkpoint.labels else scoring_pb2.ACTIVATION_UNSPECIFIED,
+            dimensions=checkpoint.dimensions,
+            pooling=checkpoint.pooling,
+            normalized=checkpoint.normalized,
+            prompts=checkpoint.prompts,
+            default_prompt_name=checkpoint.default_prompt_name,
+            similarity=checkpoint.similarity,
+            variants=variants,
+            tool_versions={tool: importlib.metadata.version(tool) for tool in _installed(_TOOLS)},
+        )
+
+
+def _calibration(texts: Texts) -> manifest_pb2.Calibration:
+    return manifest_pb2.Calibration(method="minmax", data=texts.origin, samples=len(texts.inputs))
+
+
+def _describe(checkpoint: Checkpoint) -> str:
+    limit = f"at most {checkpoint.rules.max_length} tokens"
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
+        return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
+    unit = ", unit length" if checkpoint.normalized else ""
+    pooling = "+".join(checkpoint.pooling)
+    return f"{checkpoint.architecture} bi-encoder, {checkpoint.dimensions} dimensions, {pooling} pooling{unit}, {limit}"
+
+
+def _describe_pass(report: manifest_pb2.PassReport) -> str:
+    places = "1 place" if report.rewritten == 1 else f"{report.rewritten} places"
+    return f"{report.name}, {places}{' (' + report.reason + ')' if report.reason else ''}"
+
+
+def _installed(names: Sequence[str]) -> list[str]:
+    known: Callable[[str], bool] = lambda name: bool(list(importlib.metadata.distributions(name=name)))  # noqa: E731
+    return [name for name in names if known(name)]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

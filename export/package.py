@@ -1,0 +1,83 @@
+"""Writes a model package: all of it or nothing. Reading is `pairwire.server.package`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
+from pairwire.v1 import manifest_pb2
+
+from .errors import OutputInvalid
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Says before any work whether a package can be written there.
+
+    Raises:
+        OutputInvalid: something is there that may not be replaced, or the place cannot be written.
+    """
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise OutputInvalid(f"{target}: exists and is not a directory; choose another output")
+    if target.is_dir() and any(target.iterdir()):
+        if not (target / MANIFEST_FILE).is_file():
+            raise OutputInvalid(
+                f"{target}: exists and is not a model package, so it is not replaced; choose another output"
+            )
+        if not force:
+            raise OutputInvalid(f"{target}: exists; --force replaces it, or choose another output")
+    try:
+        target.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.resolve().name}."):
+            pass
+    except OSError as error:
+        raise OutputInvalid(f"{target}: cannot be written there ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A temporary directory beside the target that becomes the target when the block ends well, and else disappears.
+
+    The rename is atomic where the target does not exist; an existing one is moved aside first and removed last.
+    """
+    target = target.resolve()
+    stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield stage
+        stage.chmod(0o755)
+        _swap(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_manifest(manifest: manifest_pb2.ModelManifest, directory: Path) -> None:
+    """Writes manifest.json."""
+    text = json_format.MessageToJson(manifest, indent=2, ensure_ascii=False)
+    (directory / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_tokenizer(tokenizer_json: str, directory: Path) -> str:
+    """Writes tokenizer.json and returns its sha256."""
+    path = directory / TOKENIZER_FILE
+    path.write_text(tokenizer_json, encoding="utf-8")
+    return sha256_of(path)
+
+
+def _swap(stage: Path, target: Path) -> None:
+    if not target.exists():
+        stage.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    old = target.rename(aside / "old")
+    try:
+        stage.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

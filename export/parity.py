@@ -1,0 +1,289 @@
+"""Does the exported graph score like the checkpoint? Every variant against sentence-transformers.
+
+The texts go the way of a request: `server.engine.text` tokenises and assembles, `server.runtime` runs the graph,
+`server.engine.heads` turns logits into scores. What is compared is what a caller would get: scores after the
+activation, or vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+
+from pairwire.server.engine.heads import activate
+from pairwire.server.engine.text import EncodedRows, TextEncoder
+from pairwire.server.runtime.base import Float32Array
+from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+from pairwire.v1 import manifest_pb2
+
+from .checkpoint import Checkpoint
+from .config import SPEARMAN_LIMIT, Kind, Precision
+from .errors import CheckpointUnsupported
+from .texts import Input, Texts
+
+FP32_LIMIT = 1e-4
+"""Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
+MATES = 32
+"""Rows of the batch in which an input meets strangers."""
+_NEXT_BUCKET = 16
+_MATE_TOKENS = 256
+_REFERENCE_BATCH = 8
+"""Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
+_SEED = 0
+"""Draws the batch-mates; fixed, so that a report can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One input and how far the variant is off."""
+
+    origin: str
+    index: int
+    tokens: int
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The figures of one set of texts."""
+
+    origin: str
+    samples: int
+    max_abs_diff: float
+    mean_abs_diff: float
+    spearman: float
+
+
+@dataclass(frozen=True, slots=True)
+class VariantParity:
+    """All figures of a variant. ``summary`` is what the manifest keeps."""
+
+    variant: str
+    precision: Precision
+    summary: manifest_pb2.ParitySummary
+    sections: Sequence[Section]
+    variance_among_mates: float
+    """Largest difference of an input alone and among 31 others of mixed lengths."""
+    variance_padded: float
+    """Largest difference of an input alone and padded to the next bucket."""
+    worst: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """The variants of one export, in the package's order."""
+
+    kind: Kind
+    threshold: float
+    """The Spearman limit of int8 variants that was in force."""
+    variants: Sequence[VariantParity]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every variant keeps to its limit."""
+        return all(variant.summary.passed for variant in self.variants)
+
+    @property
+    def failures(self) -> list[str]:
+        """A sentence for each variant that does not."""
+        return [_failure(variant) for variant in self.variants if not variant.summary.passed]
+
+
+class Reference:
+    """The checkpoint's own results for the parity texts, computed once and shared by the variants.
+
+    Raises:
+        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> None:
+        self.checkpoint = checkpoint
+        self.texts = texts
+        self.inputs: list[Input] = [item for part in texts for item in part.inputs]
+        self.encoder = checkpoint.text_encoder()
+        self.rows = encode(self.encoder, self.inputs, checkpoint)
+        check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
+        self.results = _reference_results(checkpoint, self.inputs)
+
+
+def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
+    """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        return encoder.encode_pairs([item[0] for item in inputs], [item[1] for item in inputs])
+    return encoder.encode_texts([checkpoint.default_prompt + item[0] for item in inputs])
+
+
+def check_tokenisation(
+    checkpoint: Checkpoint, encoder: TextEncoder, rows: EncodedRows, inputs: Sequence[Input]
+) -> None:
+    """Compares ids and token types of every row with the transformers tokenizer's.
+
+    Raises:
+        CheckpointUnsupported: they differ for an input; the sentence says for which.
+    """
+    tokenizer = checkpoint.reference.tokenizer
+    seconds = [item[1] for item in inputs] if checkpoint.kind is Kind.CROSS_ENCODER else None
+    prompt = checkpoint.default_prompt if seconds is None else ""
+    expected = tokenizer(
+        [prompt + item[0] for item in inputs],
+        seconds,
+        truncation="longest_first",
+        max_length=checkpoint.rules.max_length,
+        return_token_type_ids=True,
+    )
+    for index in range(len(inputs)):
+        batch = encoder.assemble([(rows, index)], int(rows.lengths[index]))
+        ids, types = batch.input_ids[0].tolist(), batch.token_type_ids[0].tolist()
+        if ids != expected["input_ids"][index] or types != expected["token_type_ids"][index]:
+            raise CheckpointUnsupported(
+                f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code"
+                f" ({len(ids)} and {len(expected['input_ids'][index])} tokens); its rules cannot be kept exactly"
+            )
+
+
+def compare(
+    reference: Reference,
+    graph: Path,
+    variant: manifest_pb2.Variant,
+    *,
+    threshold: float = SPEARMAN_LIMIT,
+) -> VariantParity:
+    """Runs the variant's graph over the reference's texts."""
+    precision = Precision(variant.precision)
+    runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
+    runner = _Runner(runtime, reference)
+    results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
+    among, padded = runner.variance(results)
+    runtime.close()
+    differences = np.abs(results - reference.results).max(axis=1)
+    overall = _section("all", results, reference.results, reference.checkpoint.kind)
+    fp32_limit = FP32_LIMIT * max(1.0, float(np.abs(reference.results).max()))
+    summary = manifest_pb2.ParitySummary(
+        samples=overall.samples,
+        max_abs_diff=overall.max_abs_diff,
+        mean_abs_diff=overall.mean_abs_diff,
+        spearman=overall.spearman,
+        batch_variance=max(among, padded),
+        max_abs_diff_limit=fp32_limit if precision is Precision.FP32 else 0.0,
+        spearman_limit=0.0 if precision is Precision.FP32 else threshold,
+    )
+    # Written so that a NaN on either side fails.
+    within = overall.max_abs_diff <= fp32_limit if precision is Precision.FP32 else overall.spearman >= threshold
+    summary.passed = bool(within and np.isfinite(results).all())
+    return VariantParity(
+        variant=variant.name,
+        precision=precision,
+        summary=summary,
+        sections=_sections(results, reference),
+        variance_among_mates=among,
+        variance_padded=padded,
+        worst=_worst(differences, reference),
+    )
+
+
+class _Runner:
+    """Runs rows of the reference through a graph and its head."""
+
+    def __init__(self, runtime: OnnxCpuRuntime, reference: Reference) -> None:
+        self._runtime = runtime
+        self._reference = reference
+
+    def run(self, indices: Sequence[int], *, extra: int = 0) -> Float32Array:
+        """Results [len(indices), columns] of one batch, padded to its longest row and ``extra`` tokens more."""
+        reference = self._reference
+        length = int(reference.rows.lengths[list(indices)].max()) + extra
+        batch = reference.encoder.assemble([(reference.rows, index) for index in indices], length)
+        output = self._runtime.run(batch)
+        if reference.checkpoint.kind is Kind.BI_ENCODER:
+            return output
+        return activate(output, reference.checkpoint.activation)
+
+    def variance(self, alone: Float32Array) -> tuple[float, float]:
+        """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket."""
+        lengths, limit = self._reference.rows.lengths, self._reference.checkpoint.rules.max_length
+        candidates = np.flatnonzero(lengths <= _MATE_TOKENS)
+        rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
+        among = np.abs(self.run(rows.tolist()) - alone[rows]).max()
+        padded = [0.0]
+        for row in rows:
+            extra = min(2 * _NEXT_BUCKET - int(lengths[row]) % _NEXT_BUCKET, limit - int(lengths[row]))
+            padded.append(float(np.abs(self.run([int(row)], extra=extra) - alone[row]).max()))
+        return float(among), max(padded)
+
+
+def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:
+    model = checkpoint.reference
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
+        results = model.predict([list(item) for item in inputs], batch_size=_REFERENCE_BATCH, show_progress_bar=False)
+    else:
+        results = model.encode([item[0] for item in inputs], batch_size=_REFERENCE_BATCH, show_progress_bar=False)
+    return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
+
+
+def _sections(results: Float32Array, reference: Reference) -> list[Section]:
+    sections, start = [], 0
+    for part in reference.texts:
+        end = start + len(part.inputs)
+        expected = reference.results[start:end]
+        sections.append(_section(part.origin, results[start:end], expected, reference.checkpoint.kind))
+        start = end
+    return sections
+
+
+def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float64], kind: Kind) -> Section:
+    differences = np.abs(results.astype(np.float64) - expected)
+    if kind is Kind.BI_ENCODER:
+        correlation = _spearman(_cosines(results)[:, None], _cosines(expected)[:, None])
+    else:
+        correlation = _spearman(results, expected)
+    return Section(
+        origin=origin,
+        samples=len(results),
+        max_abs_diff=float(differences.max()),
+        mean_abs_diff=float(differences.mean()),
+        spearman=correlation,
+    )
+
+
+def _spearman(results: npt.NDArray[np.floating], expected: npt.NDArray[np.floating]) -> float:
+    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep."""
+    columns = [column for column in range(expected.shape[1]) if np.ptp(expected[:, column]) > 0]
+    values = [
+        0.0 if np.ptp(results[:, column]) == 0 else float(spearmanr(results[:, column], expected[:, column]).statistic)
+        for column in columns
+    ]
+    return float(np.mean(values)) if values else 1.0
+
+
+def _cosines(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Cosine of every two rows, each two once."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.maximum(norms, 1e-12)).astype(np.float64)
+    return np.asarray((unit @ unit.T)[np.triu_indices(len(unit), k=1)])
+
+
+def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: int = 5) -> list[Difference]:
+    origins = [(part.origin, index) for part in reference.texts for index in range(len(part.inputs))]
+    return [
+        Difference(origins[at][0], origins[at][1], int(reference.rows.lengths[at]), float(differences[at]))
+        for at in np.argsort(-differences)[:count]
+    ]
+
+
+def _failure(variant: VariantParity) -> str:
+    summary = variant.summary
+    if variant.precision is Precision.FP32:
+        return (
+            f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.1e},"
+            f" allowed {summary.max_abs_diff_limit:.0e}"
+        )
+    return (
+        f"{variant.variant} ranks unlike the checkpoint: Spearman {summary.spearman:.4f},"
+        f" at least {summary.spearman_limit:g} (--parity-threshold)"
+    )

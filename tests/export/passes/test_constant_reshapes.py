@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from onnx import ModelProto, helper
+
+from pairwire.export.passes import constant_reshapes
+from tests import graphs
+from tests.checkpoints import ARCHITECTURES
+
+
+def dynamic_split() -> ModelProto:
+    """[rows, length, 8] -> [rows, length, 2, 4] with a shape that is computed from the input's."""
+    n = helper.make_node
+    nodes = [
+        n("Shape", ["x"], ["shape"]),
+        n("Slice", ["shape", "zero", "two"], ["head"]),
+        n("Concat", ["head", "tail"], ["target"], axis=0),
+        n("Reshape", ["x", "target"], ["y"], name="split"),
+    ]
+    constants = {"zero": np.array([0]), "two": np.array([2]), "tail": np.array([2, 4])}
+    return graphs.toy(nodes, constants, 4)
+
+
+def test_computed_shape_becomes_a_constant() -> None:
+    model = dynamic_split()
+    report = constant_reshapes.apply(model)
+    assert (report.name, report.rewritten, report.reason) == ("constant_reshapes", 1, "")
+    assert graphs.kinds(model) == ["Reshape"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8), (3, 5, 8), (2, 7, 8)])
+def test_rewritten_reshape_gives_the_same_for_every_batch(shape: tuple[int, ...]) -> None:
+    model = dynamic_split()
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = graphs.run(model, {"x": x})
+    constant_reshapes.apply(model)
+    np.testing.assert_array_equal(graphs.run(model, {"x": x}), before)
+
+
+def test_constant_shape_is_left_alone() -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    model = graphs.toy(nodes, {"shape": np.array([0, 0, 2, 4])}, 4)
+    before = model.SerializeToString()
+    assert constant_reshapes.apply(model).rewritten == 0
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mean", "cls"])
+def test_every_reshape_of_an_exported_model_becomes_constant(
+    architecture: str, plain_graph: Callable[[str], ModelProto]
+) -> None:
+    model = plain_graph(architecture)
+    batch = graphs.padded_batch()
+    before = graphs.run(model, batch)
+    report = constant_reshapes.apply(model)
+    assert report.rewritten >= 6  # four in an attention, less what ONNX Runtime has folded
+    assert report.reason == ""
+    np.testing.assert_array_equal(graphs.run(model, batch), before)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        (("b", "s", 8), ("b", "s", 2, 4), [0, 0, 2, 4]),
+        (("b", "s", 2, 4), ("b", "s", 8), [0, 0, 8]),
+        (("b", "s", 8), ("b*s", 8), [-1, 8]),
+        (("b", "s"), ("b", 1, 1, "s"), [0, 1, 1, -1]),
+        (("b", "s"), ("s", "b"), None),
+        (None, ("b", 8), None),
+        (("b", 8), None, None),
+    ],
+)
+def test_shape_is_written_with_copies_and_at_most_one_rest(
+    source: tuple[int | str, ...] | None, target: tuple[int | str, ...] | None, expected: list[int] | None
+) -> None:
+    assert constant_reshapes.constant_shape(source, target) == expected

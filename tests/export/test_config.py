@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairwire.export import ExportConfig
+from pairwire.server.errors import ConfigInvalid
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precisions": ()}, "at least one of fp32, int8, int8-dynamic"),
+        ({"precisions": ("int4",)}, "'int4' is not one of"),
+        ({"precisions": ("int8", "int8")}, "twice"),
+        ({"kind": "decoder"}, "neither cross-encoder nor bi-encoder"),
+        ({"max_length": 3}, "leaves no room"),
+        ({"parity_threshold": 98.0}, "not a correlation"),
+        ({"parity": False, "parity_threshold": 0.9}, "contradicts"),
+        ({"parity": False, "parity_data": Path("pairs.jsonl")}, "contradicts"),
+    ],
+)
+def test_option_that_cannot_work_is_refused_on_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigInvalid, match=message):
+        ExportConfig(checkpoint="model", output=Path("out"), **options)
+
+
+def test_default_is_one_int8_variant_with_parity() -> None:
+    config = ExportConfig(checkpoint="model", output=Path("out"))
+    assert config.precisions == ("int8",)
+    assert config.parity
