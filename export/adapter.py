@@ -11,7 +11,7 @@ from .source import find_source, read_json
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_HEADS = ("classifier.out_proj.weight", "classifier.weight", "score.weight")
+_HEADS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 
 
 def is_adapter(directory: Path) -> bool:

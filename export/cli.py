@@ -97,13 +97,16 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, with steps and errors on stderr. Returns the exit code."""
-    from .progress import Printer
+    from .progress import Printer, Progress
 
+    printer = Printer()
     try:
         config = _config(args)
-        from . import export_checkpoint  # torch takes seconds: only once the options make sense
-
-        exported = export_checkpoint(config, Printer())
+        with Progress(printer).step(
+            "load torch, transformers and optimum"
+        ):  # seconds, so not before the options make sense
+            from .exporter import export_checkpoint
+        exported = export_checkpoint(config, printer)
     except ParityFailed as error:
         return _failed(error, EXIT_PARITY)
     except (ExportError, ConfigInvalid) as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def test_merged_checkpoint_scores_like_base_and_adapter(
     from sentence_transformers import CrossEncoder
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(cross_encoder_checkpoint)
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(cross_encoder_checkpoint)
     base = AutoModelForSequenceClassification.from_pretrained(cross_encoder_checkpoint)
     rows = tokenizer(
         [a for a, _ in checkpoints.PAIRS], [b for _, b in checkpoints.PAIRS], padding=True, return_tensors="pt"
@@ -73,6 +75,18 @@ def test_adapter_of_a_bi_encoder_keeps_pooling_and_prompts(bi_encoder_checkpoint
         vectors, before = model.encode(list(checkpoints.TEXTS)), base.encode(list(checkpoints.TEXTS))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.abs(vectors - before).max() > 1e-3
+
+
+def test_labels_are_counted_at_the_last_layer_of_the_classifier(tmp_path: Path) -> None:
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    base_directory = checkpoints.save_cross_encoder(tmp_path / "base", architecture="distilbert", labels=3)
+    base = AutoModelForSequenceClassification.from_pretrained(base_directory)
+    heads = ["pre_classifier", "classifier"]  # the first has as many rows as the model has dimensions
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=2, target_modules=["q_lin"], modules_to_save=heads)
+    get_peft_model(base, config).save_pretrained(str(tmp_path / "adapter"))
+    assert AutoConfig.from_pretrained(merged(tmp_path / "adapter", tmp_path / "merged")).num_labels == 3
 
 
 def test_missing_base_is_named(editable: Path, tmp_path: Path) -> None:

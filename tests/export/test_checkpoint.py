@@ -162,7 +162,7 @@ def test_cross_encoder_of_several_modules_is_refused(bi_encoder_checkpoint: Path
 
 
 def test_directory_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointUnsupported, match="neither config.json nor modules.json"):
+    with pytest.raises(CheckpointUnsupported, match=r"neither config\.json nor modules\.json"):
         detect_kind(tmp_path)
 
 
@@ -193,7 +193,7 @@ def test_sparse_encoder_is_refused(editable: Path) -> None:
 
 def test_damaged_config_is_named(editable: Path) -> None:
     (editable / "config.json").write_text("{")
-    with pytest.raises(CheckpointUnsupported, match="config.json: not JSON"):
+    with pytest.raises(CheckpointUnsupported, match=r"config\.json: not JSON"):
         detect_kind(editable)
 
 

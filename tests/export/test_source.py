@@ -23,7 +23,7 @@ def test_name_of_the_current_directory_is_resolved(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("checkpoint", ["./missing", "/missing/model", "a/b/c"])
 def test_missing_directory_is_not_looked_for_on_the_hub(checkpoint: str) -> None:
-    with pytest.raises(CheckpointNotFound, match="no such directory$"):
+    with pytest.raises(CheckpointNotFound, match=r"no such directory$"):
         find_source(checkpoint)
 
 

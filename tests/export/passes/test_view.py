@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 
 from pairwire.export.passes import view
 from tests import graphs
 
 
-def chain() -> view.ModelProto:
+def chain() -> ModelProto:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"]),
         helper.make_node("Add", ["a", "b"], ["y"]),
