@@ -23,6 +23,7 @@ from .errors import ParityFailed
 from .graph import export_graph, input_names, output_name
 from .package import check_target, staged, write_manifest, write_tokenizer
 from .parity import ParityReport, Reference, compare
+from .passes import unpadded_attention
 from .progress import Listener, Progress, quiet_libraries
 from .quantize import quantize
 from .report import as_lines, write_report
@@ -165,12 +166,16 @@ class _Export:
             variant = manifest_pb2.Variant(name=name, file=file.name, provider="cpu", precision=precision.value)
             variant.passes.extend(reports)
             if precision is Precision.FP32:
-                model = graph
+                model = ModelProto()
+                model.CopyFrom(graph)
             else:
                 model, more = quantize(graph, precision, checkpoint, calibration)
                 variant.passes.extend(more)
                 if precision is Precision.INT8:
                     variant.calibration.CopyFrom(_calibration(calibration))
+            variant.passes.append(unpadded_attention.apply(model))
+            if variant.passes[-1].rewritten:
+                variant.unpadded_from = unpadded_attention.UNPADDED_FROM
             onnx.save(model, file)
             variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
             variant.inputs.extend(input_names(model))

@@ -24,6 +24,7 @@ from pairwire.v1 import manifest_pb2
 from .checkpoint import Checkpoint
 from .config import SPEARMAN_LIMIT, Kind, Precision
 from .errors import CheckpointUnsupported
+from .passes.unpadded_attention import UNPADDED_FROM
 from .texts import Input, Texts
 
 FP32_LIMIT = 1e-4
@@ -31,7 +32,8 @@ FP32_LIMIT = 1e-4
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
 _NEXT_BUCKET = 16
-_MATE_TOKENS = 256
+_MATE_TOKENS = UNPADDED_FROM - 2 * _NEXT_BUCKET
+"""Longest row that is padded here: the server pads none of ``UNPADDED_FROM`` tokens or more."""
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
 _SEED = 0

@@ -15,12 +15,17 @@ Feeds = Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]
 
 def run(model: ModelProto, feeds: Feeds) -> npt.NDArray[np.float32]:
     """The first output. Inputs that the model does not have are left out."""
+    return np.asarray(run_all(model, feeds)[0])
+
+
+def run_all(model: ModelProto, feeds: Feeds) -> list[npt.NDArray[np.generic]]:
+    """All outputs."""
     onnx.checker.check_model(model)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
-    return np.asarray(session.run(None, {name: feeds[name] for name in names})[0])
+    return [np.asarray(value) for value in session.run(None, {name: feeds[name] for name in names})]
 
 
 def padded_batch(*, rows: int = 6, length: int = 24, vocabulary: int = 150) -> dict[str, npt.NDArray[np.int64]]:

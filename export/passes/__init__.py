@@ -2,6 +2,7 @@
 
     constant_reshapes.py   shapes that are known are written down instead of computed at every run
     prune_last_layer.py    the last layer is computed at the one token that is read
+    unpadded_attention.py  long rows without padding go to the fused attention kernel
     view.py                what a pass needs to know about a graph
 
 A pass that finds nothing it understands changes nothing and says why in its report.
@@ -20,4 +21,4 @@ from . import constant_reshapes, prune_last_layer
 Pass = Callable[[ModelProto], manifest_pb2.PassReport]
 
 ALL: Sequence[Pass] = (constant_reshapes.apply, prune_last_layer.apply)
-"""Every pass, in the order in which they run."""
+"""Every pass over the float32 graph, in order; `unpadded_attention` runs later, on each finished variant."""

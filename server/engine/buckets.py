@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..runtime.base import Int32Array
 
-_STEPS = ((512, 8), (1024, 32), (4096, 128))
+_STEPS = ((8, 8), (64, 2), (128, 4), (512, 8), (1024, 32), (4096, 128))
 """(up to this length, step): fine where it is free and padding is everything, coarser where few rows ever are."""
 _LAST_STEP = 512
 
@@ -31,21 +31,35 @@ class Bucket:
 class Ladder:
     """Ascending row lengths; a row is padded to the first that holds it. The last one is the model's limit."""
 
-    def __init__(self, lengths: tuple[int, ...]) -> None:
+    def __init__(self, lengths: tuple[int, ...], *, unpadded_from: int = 0) -> None:
+        """``unpadded_from``: rows of at least so many tokens must not be padded; every such length must be there."""
         if not lengths or lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths)):
             raise ValueError(f"a ladder needs ascending positive lengths, got {lengths}")
+        unpadded = [length for length in lengths if unpadded_from and length >= unpadded_from]
+        if unpadded and unpadded != list(range(unpadded_from, lengths[-1] + 1)):
+            raise ValueError(
+                f"rows from {unpadded_from} tokens must not be padded, but lengths are missing: {unpadded}"
+            )
         self.lengths = lengths
+        self.unpadded_level = len(lengths) - len(unpadded)
+        """The first level whose rows are run with rows of their own level only."""
         self._array = np.array(lengths, dtype=np.int32)
 
     @classmethod
-    def up_to(cls, max_length: int) -> Ladder:
-        """The ladder of a model that reads at most ``max_length`` tokens: steps of 8 up to 512, coarser beyond."""
+    def up_to(cls, max_length: int, *, unpadded_from: int = 0) -> Ladder:
+        """The ladder of a model that reads at most ``max_length`` tokens: steps of 2 up to 64, then coarser.
+
+        From ``unpadded_from`` on, unless that is 0, every length is a step of its own.
+        """
         lengths: list[int] = []
         at = 0
         while at < max_length:
-            at += next((step for limit, step in _STEPS if at < limit), _LAST_STEP)
+            step = next((step for limit, step in _STEPS if at < limit), _LAST_STEP)
+            if unpadded_from and at + step >= unpadded_from:
+                step = max(1, unpadded_from - at)
+            at += step
             lengths.append(min(at, max_length))
-        return cls(tuple(lengths))
+        return cls(tuple(lengths), unpadded_from=unpadded_from)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -90,7 +90,8 @@ def build_model(
                 f"{manifest.name}: activation {manifest.activation} is unknown; export the model again"
             )
         activation = _ACTIVATIONS[manifest.activation]
-    ladder = Ladder.up_to(encoder.rules.max_length)
+    unpadded_from = next((known.unpadded_from for known in manifest.variants if known.name == variant), 0)
+    ladder = Ladder.up_to(encoder.rules.max_length, unpadded_from=unpadded_from)
     if costs is None:
         costs = measure(
             runtime,

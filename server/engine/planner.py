@@ -41,6 +41,8 @@ class PoolView:
     """[levels] the deadline of that oldest row; +inf where there is none."""
     anchor: int
     """The level of which at least one row must be taken."""
+    unpadded_level: int
+    """From this level on, rows are run with rows of their own level only: see `Ladder`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +68,45 @@ class OptimalCover:
 
     def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
-        anchor = pool.anchor
-        levels: list[int] = np.flatnonzero(pool.counts).tolist()
+        waiting: list[int] = np.flatnonzero(pool.counts).tolist()
+        share_s = _share_s(waiting, pool, costs, idle_workers)
+        levels = _companions(waiting, pool)
         counts: list[int] = pool.counts[levels].tolist()
-        most = _most_rows(levels, counts, pool, costs, idle_workers)
-        best = [min(costs.best_rows(level), most[at]) for at, level in enumerate(levels)]
-        at_anchor = levels.index(anchor)
-        if counts[at_anchor] >= 2 * best[at_anchor]:
+        most = [_most_rows(level, pool, costs, share_s) for level in levels]
+        best = [min(costs.best_rows(level), rows) for level, rows in zip(levels, most, strict=True)]
+        anchor = levels.index(pool.anchor)
+        if counts[anchor] >= 2 * best[anchor]:
             # Whatever the rest of the plan, a batch of its own at its best size is part of it.
-            return Plan(Bucket(best[at_anchor], int(pool.lengths[anchor])), ((anchor, best[at_anchor]),))
+            return Plan(Bucket(best[anchor], int(pool.lengths[pool.anchor])), ((pool.anchor, best[anchor]),))
         left = [count if count < 2 * rows else rows + count % rows for count, rows in zip(counts, best, strict=True)]
         batches = cheapest_cover(left, [costs.batch_seconds(level) for level in levels], most)
-        return _batch_with(at_anchor, levels, left, batches, pool)
+        return _batch_with(anchor, levels, left, batches, pool)
 
 
-def _most_rows(levels: list[int], counts: list[int], pool: PoolView, costs: CostTable, idle_workers: int) -> list[int]:
-    """[waiting levels] most rows of a batch: what the table holds, less where other workers are idle.
+def _companions(waiting: list[int], pool: PoolView) -> list[int]:
+    """The waiting levels whose rows may share a batch with the anchor's."""
+    if pool.anchor >= pool.unpadded_level:
+        return [pool.anchor]
+    return [level for level in waiting if level < pool.unpadded_level]
 
-    They are left their share, but no piece is cut so small that its rows cost much more.
-    """
-    most = [len(costs.batch_seconds(level)) - 1 for level in levels]
+
+def _share_s(waiting: list[int], pool: PoolView, costs: CostTable, idle_workers: int) -> float:
+    """Seconds of what waits that each idle worker gets; no bound where only one is idle."""
     if idle_workers <= 1:
+        return math.inf
+    return float(pool.counts[waiting] @ costs.row_seconds()[waiting]) / idle_workers
+
+
+def _most_rows(level: int, pool: PoolView, costs: CostTable, share_s: float) -> int:
+    """Most rows of a batch of that level: what the table holds, but a worker's share where others are idle too.
+
+    No piece is cut so small that its rows cost much more.
+    """
+    most = len(costs.batch_seconds(level)) - 1
+    if share_s == math.inf:
         return most
-    row_seconds = costs.row_seconds()
-    share = sum(count * float(row_seconds[level]) for level, count in zip(levels, counts, strict=True)) / idle_workers
-    fair = (math.ceil(share / float(row_seconds[level]) - _ROUNDING) for level in levels)
-    worth = (costs.worthwhile_rows(int(pool.lengths[level])) for level in levels)
-    return [min(limit, max(rows, least)) for limit, rows, least in zip(most, fair, worth, strict=True)]
+    fair = math.ceil(share_s / float(costs.row_seconds()[level]) - _ROUNDING)
+    return min(most, max(fair, costs.worthwhile_rows(int(pool.lengths[level]))))
 
 
 def _batch_with(

@@ -114,6 +114,7 @@ class Pool(Generic[P]):
         self.rows = 0
         self.tokens = 0
         self._lengths = np.array(ladder.lengths, dtype=np.int32)
+        self._unpadded_level = ladder.unpadded_level
         self._counts = np.zeros(len(ladder), dtype=np.int64)
         self._arrivals: Float64Array = np.full(len(ladder), math.inf)
         self._deadlines: Float64Array = np.full(len(ladder), math.inf)
@@ -172,7 +173,7 @@ class Pool(Generic[P]):
 
     def view(self, anchor: int) -> PoolView:
         """What a planner sees."""
-        return PoolView(self._lengths, self._counts, self._arrivals, self._deadlines, anchor)
+        return PoolView(self._lengths, self._counts, self._arrivals, self._deadlines, anchor, self._unpadded_level)
 
     def _note_front(self, level: int) -> None:
         front = next(iter(self._queues[level].values()), None)

@@ -232,6 +232,7 @@ class Variant(_message.Message):
     PASSES_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
+    UNPADDED_FROM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"<provider>-<precision>", e.g. "cpu-int8"."""
     file: _builtins.str
@@ -244,6 +245,10 @@ class Variant(_message.Message):
     """Lower-case hexadecimal."""
     size_bytes: _builtins.int
     output: _builtins.str
+    unpadded_from: _builtins.int
+    """Rows of at least so many tokens are run without padding, among rows of their own length only: the graph computes them
+    by a faster kernel that takes no mask, and whose rounding differs. 0 where the graph has no such kernel.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -277,10 +282,11 @@ class Variant(_message.Message):
         passes: _abc.Iterable[Global___PassReport] | None = ...,
         calibration: Global___Calibration | None = ...,
         parity: Global___ParitySummary | None = ...,
+        unpadded_from: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes", "unpadded_from", b"unpadded_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

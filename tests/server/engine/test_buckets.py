@@ -6,16 +6,29 @@ from hypothesis import strategies as st
 from pairwire.server.engine.buckets import Bucket, Ladder
 
 
-def test_ladder_has_steps_of_eight_up_to_512_and_ends_at_the_models_limit() -> None:
-    assert Ladder.up_to(512).lengths == tuple(range(8, 513, 8))
-    assert Ladder.up_to(20).lengths == (8, 16, 20)
-    assert Ladder.up_to(5).lengths == (5,)
+def test_ladder_is_finest_where_rows_are_short_and_ends_at_the_models_limit() -> None:
+    assert Ladder.up_to(512).lengths == (*range(8, 65, 2), *range(68, 129, 4), *range(136, 513, 8))
+    assert Ladder.up_to(11).lengths == (8, 10, 11)
+    assert Ladder.up_to(1).lengths == (1,)
+
+
+def test_from_the_unpadded_length_on_every_length_is_a_step() -> None:
+    ladder = Ladder.up_to(300, unpadded_from=256)
+    assert ladder.lengths[ladder.unpadded_level :] == tuple(range(256, 301))
+    assert ladder.lengths[ladder.unpadded_level - 1] < 256
+    assert Ladder.up_to(255, unpadded_from=256).unpadded_level == len(Ladder.up_to(255))
+    assert Ladder.up_to(512).unpadded_level == len(Ladder.up_to(512))
+
+
+def test_a_ladder_that_would_pad_what_must_not_be_padded_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not be padded"):
+        Ladder((8, 16, 24), unpadded_from=16)
 
 
 def test_ladder_is_coarser_where_rows_are_long() -> None:
     assert Ladder.up_to(600).lengths[-4:] == (512, 544, 576, 600)
     assert Ladder.up_to(8192).lengths[-2:] == (7680, 8192)
-    assert len(Ladder.up_to(8192)) < 120
+    assert len(Ladder.up_to(8192)) < 150
 
 
 @given(limit=st.integers(1, 9000), share=st.floats(0, 1))

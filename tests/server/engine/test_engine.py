@@ -23,7 +23,9 @@ from pairwire.server.engine import (
     Truncation,
 )
 from pairwire.server.engine.cost import CostTable
+from pairwire.server.engine.loading import build_model
 from pairwire.server.engine.planner import Plan, PoolView
+from pairwire.server.engine.text import TextEncoder, TextRules
 from pairwire.server.errors import (
     ConfigInvalid,
     DeadlineExceeded,
@@ -103,6 +105,22 @@ async def test_scores_come_back_in_input_order() -> None:
     assert result.scores.dtype == np.float32
     assert result.scores[:, 0].tolist() == _alone(PAIRS)
     assert (result.labels, result.model) == (("LABEL_0",), "toy")
+
+
+async def test_rows_from_the_variants_unpadded_length_on_are_never_padded() -> None:
+    manifest = toys.cross_encoder_manifest()
+    manifest.variants.add(name="long", unpadded_from=20)
+    runtime = FakeRuntime()
+    encoder = TextEncoder(toys.wordpiece(), TextRules(max_length=64))
+    model = build_model(manifest, encoder, runtime, variant="long", config=EngineConfig(warmup_s=0.01))
+    measured = len(runtime.batches)
+    pairs = [("the quick fox", "the lazy dog " * times) for times in range(1, 20) for _ in range(2)]
+    async with Engine([model]) as engine:
+        result = await engine.score(pairs)
+    assert result.scores[:, 0].tolist() == _alone([(first, second.strip()) for first, second in pairs])
+    batches = runtime.batches[measured:]
+    assert {batch.length for batch in batches} > {21, 24, 60}
+    assert all((batch.lengths == batch.length).all() for batch in batches if batch.length >= 20)
 
 
 async def test_documents_are_scored_like_pairs_with_the_query() -> None:
@@ -239,7 +257,7 @@ async def test_model_info_tells_what_serves() -> None:
     async with Engine([toys.toy_model()], config=EngineConfig(workers=3)) as engine:
         info = engine.models["toy"]
     assert (info.kind, info.max_length, info.workers) == (ModelKind.CROSS_ENCODER, 64, 3)
-    assert info.bucket_lengths == tuple(range(8, 65, 8))
+    assert info.bucket_lengths == tuple(range(8, 65, 2))
     assert info.runtime.provider == "FakeExecutionProvider"
     assert info.manifest.labels == ["LABEL_0"]
 

@@ -12,7 +12,7 @@ from pairwire.server.engine.cost import CostTable
 from pairwire.server.engine.planner import OptimalCover, Plan, PoolView
 from tests.server.engine import toys
 
-LADDER = Ladder.up_to(128)
+LADDER = Ladder(tuple(range(8, 129, 8)))
 PER_TOKEN = (1e-9, 1.0)  # a CPU: padding is everything
 PER_RUN = (1000.0, 1.0)  # a GPU: runs are everything
 
@@ -32,9 +32,11 @@ def _table(costs: tuple[float, float], budget: int) -> CostTable:
     return toys.linear_costs(LADDER, fixed_s=costs[0], token_s=costs[1], batch_tokens=budget)
 
 
-def _view(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]], anchor: int) -> PoolView:
+def _view(
+    counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]], anchor: int, unpadded: int = len(LADDER)
+) -> PoolView:
     times = np.zeros(len(counts))
-    return PoolView(np.array(LADDER.lengths, dtype=np.int32), counts, times, times, anchor)
+    return PoolView(np.array(LADDER.lengths, dtype=np.int32), counts, times, times, anchor, unpadded)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,20 @@ def test_where_runs_are_everything(
     waiting: Mapping[int, int], anchor: int, bucket: Bucket, taken: Mapping[int, int]
 ) -> None:
     assert _plan(waiting, anchor, costs=PER_RUN) == (bucket, taken)
+
+
+def test_rows_that_must_not_be_padded_run_with_their_own_length_only() -> None:
+    counts = np.array([{64: 2, 120: 1, 128: 3}.get(length, 0) for length in LADDER.lengths], dtype=np.int64)
+    costs, unpadded = _table(PER_RUN, 512), LADDER.lengths.index(120)
+
+    def taken(anchor: int) -> dict[int, int]:
+        view = _view(counts, LADDER.lengths.index(anchor), unpadded)
+        plan = OptimalCover()(view, costs, idle_workers=1, now=0.0)
+        return {LADDER.lengths[level]: rows for level, rows in plan.takes}
+
+    assert taken(120) == {120: 1}
+    assert taken(128) == {128: 3}
+    assert taken(64) == {64: 2}
 
 
 def test_a_row_longer_than_the_budget_runs_alone() -> None:

@@ -17,7 +17,7 @@ from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
 from tests.server.engine import toys
 
-LADDER = Ladder.up_to(128)
+LADDER = Ladder(tuple(range(8, 129, 8)))
 
 
 def _scheduler(*, workers: int = 1, queue_tokens: int = 10_000, budget: int = 128) -> Scheduler[str]:
