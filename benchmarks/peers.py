@@ -104,7 +104,7 @@ def _measure(
 ) -> list[dict[str, object]]:
     ours = next(system for system in systems.values() if isinstance(system, EngineSystem))
     tokens = ours.tokens(pairs)
-    print(f"\n{dataset}: {histogram(_lengths(ours, pairs))}")
+    print(f"\n{dataset}: {len(pairs)} pairs, {tokens} tokens; a sample: {histogram(_lengths(ours, pairs))}")
     scores = {name: system.predict(pairs[:64]) for name, system in systems.items()}  # warm-up
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     for _ in range(repeats):

@@ -38,7 +38,6 @@ PAIRS: tuple[tuple[str, str], ...] = (
 ARCHITECTURES: tuple[str, ...] = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
 """What ``save_cross_encoder`` builds."""
 
-_VOCABULARY = 400
 _POSITIONS = 128
 _HIDDEN = 32
 
@@ -202,7 +201,7 @@ def _config(architecture: str, tokenizer: Any, *, layers: int) -> Any:
 
 
 def _tokenizer(architecture: str) -> Any:
-    """A fast tokenizer of the architecture's own class, trained on ``TEXTS``."""
+    """A fast tokenizer of the architecture's own class."""
     from transformers import (
         BertTokenizerFast,
         DistilBertTokenizerFast,
@@ -212,66 +211,18 @@ def _tokenizer(architecture: str) -> Any:
     )
 
     if architecture == "roberta":
-        return RobertaTokenizerFast(tokenizer_object=_byte_level_bpe(), model_max_length=_POSITIONS)
+        return RobertaTokenizerFast(tokenizer_object=_frozen("byte_level_bpe"), model_max_length=_POSITIONS)
     if architecture == "xlm-roberta":
-        return XLMRobertaTokenizerFast(tokenizer_object=_unigram(), model_max_length=_POSITIONS)
+        return XLMRobertaTokenizerFast(tokenizer_object=_frozen("unigram"), model_max_length=_POSITIONS)
     families = {"bert": BertTokenizerFast, "distilbert": DistilBertTokenizerFast, "electra": ElectraTokenizerFast}
-    return families[architecture](tokenizer_object=_word_piece(), model_max_length=_POSITIONS)
+    return families[architecture](tokenizer_object=_frozen("word_piece"), model_max_length=_POSITIONS)
 
 
-def _word_piece() -> Any:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+def _frozen(name: str) -> Any:
+    """A tokenizer of a few hundred tokens, trained once on ``TEXTS`` and ``PAIRS`` with the `tokenizers` library.
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=_VOCABULARY, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return tokenizer
+    Not trained anew on every run: its trainers break ties at random, and with other ids the random weights score anew.
+    """
+    from tokenizers import Tokenizer
 
-
-_ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-
-
-def _byte_level_bpe() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
-        special_tokens=_ROBERTA_SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(sep=("</s>", 2), cls=("<s>", 0), add_prefix_space=False)
-    return tokenizer
-
-
-def _unigram() -> Any:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=_VOCABULARY, special_tokens=_ROBERTA_SPECIAL, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    return tokenizer
-
-
-def _corpus() -> list[str]:
-    letters = "abcdefghijklmnopqrstuvwxyz 0123456789 .,;:!?%'\"()-/ äöüßéèàñ"
-    return [*TEXTS, letters, letters.upper(), *(" ".join(pair) for pair in PAIRS)]
+    return Tokenizer.from_file(str(Path(__file__).parent / "tokenizers" / f"{name}.json"))
