@@ -106,16 +106,16 @@ def _measure(
         records = pool.map(load_client.run, plans, chunksize=1)
     # The server's CPU seconds include the warm-up, so they are spread over it too.
     server_cpus = (_cpu_s(server.pid) - cpu_before) / (args.warmup + max(record.measured_s for record in records))
-    return summarise(records, request_size(args.shape, requests[0])) | {"server_cpus": server_cpus}
+    row = summarise(records, request_size(args.shape, requests[0]), args.duration)
+    return row | {"server_cpus": server_cpus}
 
 
-def summarise(records: Sequence[load_client.Record], pairs_per_request: int) -> dict[str, object]:
-    """One row: rates over the measured window, percentiles over all calls that were answered OK."""
+def summarise(records: Sequence[load_client.Record], pairs_per_request: int, duration_s: float) -> dict[str, object]:
+    """One row: rates of what was answered in the window, percentiles of calls that were due in it and answered OK."""
     codes = Counter(code for record in records for code in record.codes)
     latency = np.array(
         [s for record in records for s, code in zip(record.latency_s, record.codes, strict=True) if code == "OK"]
     )
-    window = max(record.measured_s for record in records)
     tokens = sum(sum(record.tokens) for record in records)
     padded = sum(sum(record.padded_tokens) for record in records)
     queue = [s for record in records for s in record.queue_s]
@@ -124,10 +124,10 @@ def summarise(records: Sequence[load_client.Record], pairs_per_request: int) -> 
     row: dict[str, object] = {
         "calls": codes.total(),
         "errors": ", ".join(f"{code} {count}" for code, count in failed.items()) or "0",
-        "pairs_per_s": codes["OK"] * pairs_per_request / window,
-        "tokens_per_s": tokens / window,
+        "pairs_per_s": sum(record.answered for record in records) * pairs_per_request / duration_s,
+        "tokens_per_s": sum(record.answered_tokens for record in records) / duration_s,
         "padding": padded / (tokens + padded) if tokens else None,
-        "client_cpus": sum(record.client_cpu_s for record in records) / window,
+        "client_cpus": sum(record.client_cpu_s / record.measured_s for record in records),
     }
     if len(latency):
         for name, share in (("p50", 50), ("p95", 95), ("p99", 99), ("p99_9", 99.9)):

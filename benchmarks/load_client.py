@@ -51,8 +51,11 @@ class Record:
     padded_tokens: list[int] = field(default_factory=list)
     queue_s: list[float] = field(default_factory=list)
     compute_s: list[float] = field(default_factory=list)
+    answered: int = 0
+    """Calls answered OK inside the window, whenever they were due: what a rate is made of."""
+    answered_tokens: int = 0
     measured_s: float = 0.0
-    """From the start of the window to the last answer that was counted."""
+    """From the start of the window to the last answer."""
     client_cpu_s: float = 0.0
 
 
@@ -125,6 +128,9 @@ class _Sender:
         except grpc.aio.AioRpcError as error:
             code = error.code().name
         now = time.monotonic()
+        if response is not None and self._begin <= now < self._end:
+            self._record.answered += 1
+            self._record.answered_tokens += response.usage.tokens
         if due < self._begin:
             return
         self.last_answer = max(self.last_answer, now)
