@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ir_measures import RR, Qrel, ScoredDoc, nDCG
 from scipy.stats import spearmanr
 
-from pairwire.server.engine import Engine, EngineConfig
+from pairwire.server.engine import Engine, EngineConfig, ScoreOptions
 from pairwire.server.package import read_package
 
 from .datasets import Pair, load_pairs, scifact_candidates, scifact_texts
@@ -49,24 +49,28 @@ def main() -> None:
 
 async def _variant(args: argparse.Namespace, variant: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
+    options = ScoreOptions(max_length=args.max_length)
     async with await Engine.open(args.package, config=EngineConfig(variant=variant)) as engine:
         if "scifact" in args.dataset:
             pairs = [pair for _, _, pair in _candidates(args.data, args.depth, args.queries)]
-            rows.append(_ranking(variant, args.data, args.depth, args.queries, scores=await _scores(engine, pairs)))
+            rows.append(
+                _ranking(variant, args.data, args.depth, args.queries, scores=await _scores(engine, pairs, options))
+            )
         if "stsb" in args.dataset:
             pairs, people = _stsb(args.data)
-            correlation = spearmanr(await _scores(engine, pairs), people).statistic
+            correlation = spearmanr(await _scores(engine, pairs, options), people).statistic
             rows.append({"dataset": "stsb", "system": variant, "pairs": len(pairs), "spearman": float(correlation)})
         if "qnli" in args.dataset:
             pairs, entailed = _qnli(args.data)
-            right = (await _scores(engine, pairs) > 0.5) == entailed
+            right = (await _scores(engine, pairs, options) > 0.5) == entailed
             rows.append({"dataset": "qnli", "system": variant, "pairs": len(pairs), "accuracy": float(right.mean())})
     return rows
 
 
-async def _scores(engine: Engine, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
+async def _scores(engine: Engine, pairs: Sequence[Pair], options: ScoreOptions) -> npt.NDArray[np.float32]:
     parts = [
-        (await engine.score(pairs[at : at + PAIRS_A_CALL])).scores[:, 0] for at in range(0, len(pairs), PAIRS_A_CALL)
+        (await engine.score(pairs[at : at + PAIRS_A_CALL], options=options)).scores[:, 0]
+        for at in range(0, len(pairs), PAIRS_A_CALL)
     ]
     return np.concatenate(parts)
 
@@ -118,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", nargs="+", default=["scifact", "stsb"], choices=["scifact", "stsb", "qnli"])
     parser.add_argument("--variant", nargs="+", help="only these variants (default: all of the package)")
     parser.add_argument("--depth", type=int, default=100, help="candidates a query (default 100)")
+    parser.add_argument("--max-length", type=int, help="tokens a pair is cut to (default: the model's own limit)")
     parser.add_argument("--queries", type=int, default=0, help="only the first so many queries (default all)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     return parser.parse_args()
