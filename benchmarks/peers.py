@@ -43,10 +43,9 @@ COLUMNS = (
 class EngineSystem:
     """Pairwire's engine, in process."""
 
-    def __init__(self, package: Path, variant: str, config: EngineConfig) -> None:
+    def __init__(self, package: Path, config: EngineConfig) -> None:
         self._runner = asyncio.Runner()
         self._engine = self._runner.run(Engine.open(package, config=config))
-        self.variant = variant
 
     def predict(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
         """Scores float32 [pairs]."""
@@ -95,7 +94,7 @@ def _systems(
             print(f"{name}: left out, {error}")
     for precision in args.precision:
         config = EngineConfig(variant=f"cpu-{precision}")
-        systems[f"pairwire-{precision}"] = EngineSystem(package, f"cpu-{precision}", config)
+        systems[f"pairwire-{precision}"] = EngineSystem(package, config)
     return systems
 
 

@@ -35,7 +35,7 @@ _WATCH_AGAIN_S = 0.1
 
 
 class AsyncClient:
-    """Scores, ranks and embeds on Pairwire servers. Thread-safe; make one and keep it, it holds the connections.
+    """Scores, ranks and embeds on Pairwire servers. Make one in an event loop and keep it: it holds the connections.
 
     ``addresses`` is one address (``host:port``, ``dns:///name:port``) or several IP addresses with ports, which are
     called in turn. Nothing connects before the first call. Every method raises the errors of `pairwire.client.errors`,

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from ..runtime.base import Int32Array
 from .buckets import Bucket
-from .cost import CostTable
+from .cost import CostTable, Float64Array
 from .cover import cheapest_cover
 
 
@@ -69,10 +69,11 @@ class OptimalCover:
     def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
         waiting: list[int] = np.flatnonzero(pool.counts).tolist()
-        share_s = _share_s(waiting, pool, costs, idle_workers)
+        row_seconds = costs.row_seconds()
+        share_s = _share_s(waiting, pool, row_seconds, idle_workers)
         levels = _companions(waiting, pool)
         counts: list[int] = pool.counts[levels].tolist()
-        most = [_most_rows(level, pool, costs, share_s) for level in levels]
+        most = [_most_rows(level, pool, costs, row_seconds, share_s) for level in levels]
         best = [min(costs.best_rows(level), rows) for level, rows in zip(levels, most, strict=True)]
         anchor = levels.index(pool.anchor)
         if counts[anchor] >= 2 * best[anchor]:
@@ -90,14 +91,14 @@ def _companions(waiting: list[int], pool: PoolView) -> list[int]:
     return [level for level in waiting if level < pool.unpadded_level]
 
 
-def _share_s(waiting: list[int], pool: PoolView, costs: CostTable, idle_workers: int) -> float:
+def _share_s(waiting: list[int], pool: PoolView, row_seconds: Float64Array, idle_workers: int) -> float:
     """Seconds of what waits that each idle worker gets; no bound where only one is idle."""
     if idle_workers <= 1:
         return math.inf
-    return float(pool.counts[waiting] @ costs.row_seconds()[waiting]) / idle_workers
+    return float(pool.counts[waiting] @ row_seconds[waiting]) / idle_workers
 
 
-def _most_rows(level: int, pool: PoolView, costs: CostTable, share_s: float) -> int:
+def _most_rows(level: int, pool: PoolView, costs: CostTable, row_seconds: Float64Array, share_s: float) -> int:
     """Most rows of a batch of that level: what the table holds, but a worker's share where others are idle too.
 
     No piece is cut so small that its rows cost much more.
@@ -105,7 +106,7 @@ def _most_rows(level: int, pool: PoolView, costs: CostTable, share_s: float) -> 
     most = len(costs.batch_seconds(level)) - 1
     if share_s == math.inf:
         return most
-    fair = math.ceil(share_s / float(costs.row_seconds()[level]) - _ROUNDING)
+    fair = math.ceil(share_s / float(row_seconds[level]) - _ROUNDING)
     return min(most, max(fair, costs.worthwhile_rows(int(pool.lengths[level]))))
 
 
