@@ -30,7 +30,7 @@ from .calibrate import ChannelRange, channel_ranges
 from .checkpoint import Checkpoint
 from .config import Precision
 from .parity import encode
-from .passes.view import GraphView, add_constant, attribute, remove_dead, sort_nodes
+from .passes.view import GraphView, add_constant, attribute, remove_dead, require_domain, sort_nodes
 from .texts import Texts
 
 MIGRATION = 0.75
@@ -224,8 +224,7 @@ class _Writer:
         for node in [node for node in graph.node if id(node) in self._gone]:
             graph.node.remove(node)
         graph.node.extend(self._nodes)
-        if not any(opset.domain == _MICROSOFT for opset in self._model.opset_import):
-            self._model.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
+        require_domain(self._model, _MICROSOFT)
         sort_nodes(self._model)
         remove_dead(self._model)
 

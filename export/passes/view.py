@@ -51,6 +51,12 @@ class GraphView:
             return tuple(self._initializers[name].dims)
         return self._dims.get(name)
 
+    def only_reader(self, name: str, kind: str) -> NodeProto | None:
+        """The one node that reads a tensor, where there is no other and it is of that kind."""
+        readers = self.consumers.get(name, [])
+        alone = len(readers) == 1 and readers[0].op_type == kind and name not in self.outputs
+        return readers[0] if alone else None
+
     def ancestors(self, names: Iterable[str], *, without: Iterable[int] = ()) -> set[str]:
         """The tensors from which ``names`` are computed, and themselves; nodes with an id() in ``without`` are cut."""
         cut = set(without)
@@ -79,6 +85,12 @@ def add_constant(model: ModelProto, name: str, value: npt.NDArray[np.generic]) -
     """Adds an initializer and returns its name."""
     model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
     return name
+
+
+def require_domain(model: ModelProto, domain: str) -> None:
+    """Declares version 1 of an operator domain, where that is not done yet."""
+    if not any(opset.domain == domain for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
 
 
 def remove_dead(model: ModelProto) -> None:

@@ -32,7 +32,7 @@ class Ladder:
     """Ascending row lengths; a row is padded to the first that holds it. The last one is the model's limit."""
 
     def __init__(self, lengths: tuple[int, ...], *, unpadded_from: int = 0) -> None:
-        """``unpadded_from``: rows of at least so many tokens must not be padded; every such length must be there."""
+        """Rows of ``unpadded_from`` tokens or more run alone and unpadded; every such length must be there."""
         if not lengths or lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths)):
             raise ValueError(f"a ladder needs ascending positive lengths, got {lengths}")
         unpadded = [length for length in lengths if unpadded_from and length >= unpadded_from]
@@ -42,7 +42,7 @@ class Ladder:
             )
         self.lengths = lengths
         self.unpadded_level = len(lengths) - len(unpadded)
-        """The first level whose rows are run with rows of their own level only."""
+        """The first level whose rows run alone."""
         self._array = np.array(lengths, dtype=np.int32)
 
     @classmethod

@@ -42,7 +42,7 @@ class PoolView:
     anchor: int
     """The level of which at least one row must be taken."""
     unpadded_level: int
-    """From this level on, rows are run with rows of their own level only: see `Ladder`."""
+    """From this level on, each row is run alone: see `Ladder`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,12 @@ class OptimalCover:
 
     def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
+        if pool.anchor >= pool.unpadded_level:
+            return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         waiting: list[int] = np.flatnonzero(pool.counts).tolist()
         row_seconds = costs.row_seconds()
         share_s = _share_s(waiting, pool, row_seconds, idle_workers)
-        levels = _companions(waiting, pool)
+        levels = [level for level in waiting if level < pool.unpadded_level]
         counts: list[int] = pool.counts[levels].tolist()
         most = [_most_rows(level, pool, costs, row_seconds, share_s) for level in levels]
         best = [min(costs.best_rows(level), rows) for level, rows in zip(levels, most, strict=True)]
@@ -82,13 +84,6 @@ class OptimalCover:
         left = [count if count < 2 * rows else rows + count % rows for count, rows in zip(counts, best, strict=True)]
         batches = cheapest_cover(left, [costs.batch_seconds(level) for level in levels], most)
         return _batch_with(anchor, levels, left, batches, pool)
-
-
-def _companions(waiting: list[int], pool: PoolView) -> list[int]:
-    """The waiting levels whose rows may share a batch with the anchor's."""
-    if pool.anchor >= pool.unpadded_level:
-        return [pool.anchor]
-    return [level for level in waiting if level < pool.unpadded_level]
 
 
 def _share_s(waiting: list[int], pool: PoolView, row_seconds: Float64Array, idle_workers: int) -> float:

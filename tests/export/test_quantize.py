@@ -132,7 +132,7 @@ def test_dynamic_score_depends_on_batch_mates(checkpoint: Checkpoint, graph: Mod
 def test_attention_products_stay_float(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
     model, _ = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
     constants = initializers(model)
-    left = [node for node in model.graph.node if node.op_type == "MatMul" and "/apart" not in node.output[0]]
+    left = [node for node in model.graph.node if node.op_type == "FusedMatMul"]
     assert len(left) == 4
     assert not any(node.input[1] in constants for node in left)
 

@@ -246,8 +246,8 @@ class Variant(_message.Message):
     size_bytes: _builtins.int
     output: _builtins.str
     unpadded_from: _builtins.int
-    """Rows of at least so many tokens are run without padding, among rows of their own length only: the graph computes them
-    by a faster kernel that takes no mask, and whose rounding differs. 0 where the graph has no such kernel.
+    """Rows of at least so many tokens are run alone and without padding: the graph computes them by a faster kernel that takes
+    no mask, and whose rounding differs. 0 where the graph has no such kernel.
     """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from pairwire.export.passes import constant_reshapes, prune_last_layer, unpadded_attention
+from pairwire.export.passes import constant_reshapes, prune_last_layer, sequence_major, unpadded_attention
 from pairwire.export.passes.view import add_constant
 from tests import graphs
 from tests.checkpoints import ARCHITECTURES
@@ -22,8 +22,8 @@ def _from_eight_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpadded_attention, "UNPADDED_FROM", 8)
 
 
-def _feeds(length: int, *, padded: bool) -> dict[str, npt.NDArray[np.int64]]:
-    feeds = graphs.padded_batch(rows=3, length=length)
+def _feeds(length: int, *, padded: bool, rows: int = 3) -> dict[str, npt.NDArray[np.int64]]:
+    feeds = graphs.padded_batch(rows=rows, length=length)
     if not padded:
         feeds["attention_mask"] = np.ones_like(feeds["attention_mask"])
     return feeds
@@ -34,28 +34,31 @@ def test_results_stay_the_same_padded_or_not_long_or_short(what: str, plain_grap
     model = plain_graph(what)
     constant_reshapes.apply(model)
     prune_last_layer.apply(model)
+    sequence_major.apply(model)
     before = ModelProto()
     before.CopyFrom(model)
     report = unpadded_attention.apply(model)
-    # DistilBERT scales the query before the product and masks with Where.
+    # DistilBERT masks with Where.
     assert report.rewritten == (0 if what == "distilbert" else LAYERS), report.reason
     assert graphs.kinds(model).count("If") == report.rewritten
-    for length, padded in ((24, True), (24, False), (6, True), (6, False)):
-        feeds = _feeds(length, padded=padded)
+    for length, padded, rows in ((24, True, 3), (24, False, 3), (24, False, 1), (24, True, 1), (6, False, 1)):
+        feeds = _feeds(length, padded=padded, rows=rows)
         np.testing.assert_allclose(graphs.run(model, feeds), graphs.run(before, feeds), atol=1e-5)
 
 
-def test_the_fused_kernel_runs_for_long_unpadded_batches_only(plain_graph: Callable[[str], ModelProto]) -> None:
+def test_the_fused_kernel_runs_for_one_long_unpadded_row_only(plain_graph: Callable[[str], ModelProto]) -> None:
     model = plain_graph("bert")
     constant_reshapes.apply(model)
+    sequence_major.apply(model)
     unpadded_attention.apply(model)
     model.graph.output.append(helper.make_tensor_value_info(unpadded_attention.UNPADDED, TensorProto.BOOL, []))
     chosen = {
-        (length, padded): bool(graphs.run_all(model, _feeds(length, padded=padded))[-1])
+        (rows, length, padded): bool(graphs.run_all(model, _feeds(length, padded=padded, rows=rows))[-1])
+        for rows in (1, 2)
         for length in (7, 8, 24)
         for padded in (False, True)
     }
-    assert {case for case, fused in chosen.items() if fused} == {(8, False), (24, False)}
+    assert {case for case, fused in chosen.items() if fused} == {(1, 8, False), (1, 24, False)}
 
 
 def test_what_adds_more_than_a_mask_is_left_alone(plain_graph: Callable[[str], ModelProto]) -> None:
@@ -68,6 +71,7 @@ def test_what_adds_more_than_a_mask_is_left_alone(plain_graph: Callable[[str], M
     add_constant(model, "bias", np.array(0.5, dtype=np.float32))
     model.graph.node.insert(at, helper.make_node("Add", [add.input[1], "bias"], ["biased"], name="biased"))
     model.graph.node[at + 1].input[1] = "biased"
+    sequence_major.apply(model)
     report = unpadded_attention.apply(model)
     assert report.rewritten == LAYERS - 1
     assert report.reason == "1 of 2 attentions have another form"

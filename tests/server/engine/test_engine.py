@@ -107,7 +107,7 @@ async def test_scores_come_back_in_input_order() -> None:
     assert (result.labels, result.model) == (("LABEL_0",), "toy")
 
 
-async def test_rows_from_the_variants_unpadded_length_on_are_never_padded() -> None:
+async def test_rows_from_the_variants_unpadded_length_on_run_alone_and_unpadded() -> None:
     manifest = toys.cross_encoder_manifest()
     manifest.variants.add(name="long", unpadded_from=20)
     runtime = FakeRuntime()
@@ -120,7 +120,7 @@ async def test_rows_from_the_variants_unpadded_length_on_are_never_padded() -> N
     assert result.scores[:, 0].tolist() == _alone([(first, second.strip()) for first, second in pairs])
     batches = runtime.batches[measured:]
     assert {batch.length for batch in batches} > {21, 24, 60}
-    assert all((batch.lengths == batch.length).all() for batch in batches if batch.length >= 20)
+    assert all(batch.lengths.tolist() == [batch.length] for batch in batches if batch.length >= 20)
 
 
 async def test_documents_are_scored_like_pairs_with_the_query() -> None:

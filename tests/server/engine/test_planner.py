@@ -72,7 +72,7 @@ def test_where_runs_are_everything(
     assert _plan(waiting, anchor, costs=PER_RUN) == (bucket, taken)
 
 
-def test_rows_that_must_not_be_padded_run_with_their_own_length_only() -> None:
+def test_rows_that_must_not_be_padded_run_alone() -> None:
     counts = np.array([{64: 2, 120: 1, 128: 3}.get(length, 0) for length in LADDER.lengths], dtype=np.int64)
     costs, unpadded = _table(PER_RUN, 512), LADDER.lengths.index(120)
 
@@ -82,7 +82,7 @@ def test_rows_that_must_not_be_padded_run_with_their_own_length_only() -> None:
         return {LADDER.lengths[level]: rows for level, rows in plan.takes}
 
     assert taken(120) == {120: 1}
-    assert taken(128) == {128: 3}
+    assert taken(128) == {128: 1}
     assert taken(64) == {64: 2}
 
 
