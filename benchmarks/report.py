@@ -71,7 +71,7 @@ def histogram(lengths: np.ndarray) -> str:
     )
     p10, p50, p90 = np.percentile(lengths, [10, 50, 90])
     spread = f"p10 {p10:.0f}, p50 {p50:.0f}, p90 {p90:.0f}"
-    return f"{len(lengths)} pairs, {lengths.mean():.0f} tokens on average ({spread})  {shares}"
+    return f"{len(lengths)} rows, {lengths.mean():.0f} tokens on average ({spread})  {shares}"
 
 
 def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:

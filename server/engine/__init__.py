@@ -6,6 +6,7 @@
     catalog.py     which model answers
     loading.py     package -> Model                   model.py     what serves requests under one name
     buckets.py     the ladder of padded lengths       cost.py      what a batch costs
+    cost_cache.py  the same, kept on disk
     pool.py        waiting rows, sorted by length     planner.py   which of them make the next batch
     scheduler.py   admission, order, deadlines        worker.py    threads that run batches
     ticket.py      who waits for a request            observer.py  events for metrics and logs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..cpus import usable_cpus
 from ..errors import ConfigInvalid
@@ -30,6 +32,9 @@ class EngineConfig:
     """Threads that tokenise; 0 means one for every four usable CPUs, at least one and at most eight."""
     warmup_s: float = 1.5
     """Seconds to spend at start-up on measuring what batches cost, for each model."""
+    cache_dir: str = "auto"
+    """Directory that keeps measured costs, so that a restart does not measure again; auto means pairwire in
+    $XDG_CACHE_HOME or ~/.cache, none measures at every start."""
     probe_interval_s: float = 1.0
     """Seconds after which an idle worker tries again a model whose last run failed."""
 
@@ -43,6 +48,8 @@ class EngineConfig:
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
+        if not self.cache_dir:
+            raise ConfigInvalid("cache_dir: '' cannot work; give a directory, auto or none")
 
     def worker_count(self) -> int:
         """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs."""
@@ -51,3 +58,17 @@ class EngineConfig:
     def text_thread_count(self) -> int:
         """Tokenising threads in force."""
         return self.text_threads or min(8, max(1, usable_cpus() // 4))
+
+    def cost_directory(self) -> Path | None:
+        """Where measured costs are kept; None where they are not: turned off, or a user without a home."""
+        if self.cache_dir == "none":
+            return None
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        try:
+            if self.cache_dir != "auto":
+                return Path(self.cache_dir).expanduser() / "costs"
+            # The specification says that a relative path there is not valid and has to be ignored.
+            base = given if given.is_absolute() else Path.home() / ".cache"
+        except RuntimeError:
+            return None
+        return base / "pairwire" / "costs"

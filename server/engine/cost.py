@@ -8,6 +8,7 @@ right when the machine is busier than it was at warm-up.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,9 @@ _MEMORY = 0.05
 """Weight of the newest batch in the moving factor: about the last 20 batches count."""
 _FACTOR_RANGE = (0.1, 10.0)
 """One stalled batch (a paused machine, a page fault storm) must not blow the estimate up."""
+_REPEATS = 4
+_FEWEST_LENGTHS = 2
+_ATTEMPTS = 3
 _NEARLY_BEST = 1.25
 """A row costs at most this much more in the smallest batch worth running than in the best one."""
 
@@ -42,6 +46,8 @@ class CostTable:
         """
         if not measured:
             raise ValueError("a cost table needs at least one measured shape")
+        self.measured = dict(measured)
+        """The measured seconds, as given."""
         self._levels = {length: level for level, length in enumerate(ladder.lengths)}
         self._rows = max(1, batch_tokens // ladder.lengths[0])
         self._seconds = _interpolate(ladder, measured, self._rows).tolist()
@@ -126,13 +132,13 @@ def measure(
         seconds = max(_LEAST_SECONDS, clock.monotonic() - started)
         measured[bucket] = min(seconds, measured.get(bucket, seconds))
 
-    lengths = _lengths_to_measure(ladder)
-    runtime.run(fill(1, lengths[0]))  # the first run allocates; it tells nothing
-    for count, length in enumerate(lengths):
-        if count >= 2 and clock.monotonic() >= end:
+    groups = _shapes_to_measure(ladder, batch_tokens)
+    runtime.run(fill(1, groups[0][0].length))  # the first run allocates; it tells nothing
+    for count, group in enumerate(groups):
+        if count >= _FEWEST_LENGTHS and clock.monotonic() >= end:
             break
-        for rows in _rows_to_measure(length, batch_tokens):
-            time_once(Bucket(rows, length))
+        for bucket in group:
+            time_once(bucket)
     for _ in range(_REPEATS):
         for bucket in sorted(measured, key=lambda bucket: bucket.tokens):
             if clock.monotonic() + measured[bucket] < end:
@@ -141,12 +147,60 @@ def measure(
     return CostTable(ladder, measured, batch_tokens=batch_tokens)
 
 
-_REPEATS = 4
+def possible_measurements(ladder: Ladder, batch_tokens: int) -> list[frozenset[Bucket]]:
+    """The sets of shapes that ``measure`` may have timed when it ends: one for each number of lengths."""
+    groups = _shapes_to_measure(ladder, batch_tokens)
+    fewest = min(_FEWEST_LENGTHS, len(groups))
+    return [
+        frozenset(bucket for group in groups[:count] for bucket in group) for count in range(fewest, len(groups) + 1)
+    ]
 
 
-def _rows_to_measure(length: int, batch_tokens: int) -> list[int]:
-    most = max(1, batch_tokens // length)
-    return sorted({1, min(4, most), most})
+def confirm(
+    costs: CostTable,
+    runtime: Runtime,
+    ladder: Ladder,
+    clock: Clock,
+    *,
+    batch_tokens: int,
+    fill: Callable[[int, int], TokenBatch],
+) -> float:
+    """Runs the smallest and the largest batch: the warm-up of a model whose costs are known already.
+
+    Returns:
+        What the largest batch took, relative to the table; see ``plausible``.
+
+    Raises:
+        Whatever the runtime raises: a model that cannot run its largest shape must not serve.
+    """
+    runtime.run(fill(1, ladder.lengths[0]))
+    longest = ladder.lengths[-1]
+    largest = Bucket(max(1, batch_tokens // longest), longest)
+    ratio = math.inf
+    for _ in range(_ATTEMPTS):
+        batch = fill(largest.rows, largest.length)
+        started = clock.monotonic()
+        runtime.run(batch)
+        seconds = max(_LEAST_SECONDS, clock.monotonic() - started)
+        ratio = min(ratio, seconds / costs.seconds(largest.rows, largest.length))
+        if plausible(ratio):
+            break  # the first run allocates, and the machine may stall: only a surprise is worth a second look
+    return ratio
+
+
+def plausible(ratio: float) -> bool:
+    """Whether a batch that took so many times what the table says is one that live timings can correct it for."""
+    low, high = _FACTOR_RANGE
+    return low <= ratio <= high
+
+
+def _shapes_to_measure(ladder: Ladder, batch_tokens: int) -> list[list[Bucket]]:
+    """Lengths in order of usefulness, each with a few numbers of rows."""
+    groups = []
+    for length in _lengths_to_measure(ladder):
+        most = max(1, batch_tokens // length)
+        groups.append([Bucket(rows, length) for rows in sorted({1, min(4, most), most})])
+    return groups
 
 
 def _lengths_to_measure(ladder: Ladder) -> list[int]:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
+from ..cpus import usable_cpus
 from ..errors import PackageInvalid, PairwireError
 from ..package import read_package
-from ..runtime.base import Runtime
+from ..runtime.base import Runtime, RuntimeInfo
 from .buckets import Ladder
 from .clock import Clock, SystemClock
 from .config import EngineConfig
-from .cost import CostTable, measure
+from .cost import CostTable, confirm, measure, plausible, possible_measurements
+from .cost_cache import CostCache, CostKey
 from .heads import Activation
 from .model import Model
 from .results import ModelKind
@@ -73,7 +75,9 @@ def build_model(
     clock: Clock | None = None,
     costs: CostTable | None = None,
 ) -> Model:
-    """A model of given parts: the seam for other runtimes and tests. Measures what batches cost, unless that is given.
+    """A model of given parts: the seam for other runtimes and tests.
+
+    What batches cost is measured, unless it is given or kept from an earlier start.
 
     Raises:
         PackageInvalid: the manifest lacks what its kind needs.
@@ -90,17 +94,10 @@ def build_model(
                 f"{manifest.name}: activation {manifest.activation} is unknown; export the model again"
             )
         activation = _ACTIVATIONS[manifest.activation]
-    unpadded_from = next((known.unpadded_from for known in manifest.variants if known.name == variant), 0)
-    ladder = Ladder.up_to(encoder.rules.max_length, unpadded_from=unpadded_from)
+    built = next((known for known in manifest.variants if known.name == variant), manifest_pb2.Variant())
+    ladder = Ladder.up_to(encoder.rules.max_length, unpadded_from=built.unpadded_from)
     if costs is None:
-        costs = measure(
-            runtime,
-            ladder,
-            clock,
-            batch_tokens=config.batch_tokens,
-            budget_s=config.warmup_s,
-            fill=encoder.blank,
-        )
+        costs = _costs(built, encoder, runtime, ladder, config, clock)
     return Model(
         name=manifest.name,
         kind=kind,
@@ -116,6 +113,52 @@ def build_model(
         prompts=dict(manifest.prompts),
         default_prompt_name=manifest.default_prompt_name,
     )
+
+
+def _costs(
+    variant: manifest_pb2.Variant,
+    encoder: TextEncoder,
+    runtime: Runtime,
+    ladder: Ladder,
+    config: EngineConfig,
+    clock: Clock,
+) -> CostTable:
+    """Kept ones where they can be trusted, else measured and kept. Either way the largest batch has been run."""
+    cache = _cache(variant, runtime.info, ladder, config)
+    batch_tokens, fill = config.batch_tokens, encoder.blank
+    known = cache.read(possible_measurements(ladder, batch_tokens)) if cache else None
+    if cache and known:
+        costs = CostTable(ladder, known, batch_tokens=batch_tokens)
+        ratio = confirm(costs, runtime, ladder, clock, batch_tokens=batch_tokens, fill=fill)
+        if plausible(ratio):
+            logger.debug("measured costs are taken from %s", cache.file)
+            return costs
+        cache.distrust(f"the largest batch takes {ratio:.2g} times what it says")
+    costs = measure(runtime, ladder, clock, batch_tokens=batch_tokens, budget_s=config.warmup_s, fill=fill)
+    if cache:
+        cache.write(costs.measured)
+    return costs
+
+
+def _cache(variant: manifest_pb2.Variant, info: RuntimeInfo, ladder: Ladder, config: EngineConfig) -> CostCache | None:
+    """None where costs are not kept: turned off, or a graph that no package vouches for."""
+    directory = config.cost_directory()
+    if directory is None or not variant.sha256:
+        return None
+    key = CostKey(
+        graph_sha256=variant.sha256,
+        disabled_optimizers=tuple(variant.disabled_optimizers),
+        runtime_version=info.version,
+        provider=info.provider,
+        device=info.device,
+        intra_op_threads=info.intra_op_threads,
+        workers=config.worker_count(),
+        usable_cpus=usable_cpus(),
+        batch_tokens=config.batch_tokens,
+        lengths=ladder.lengths,
+        warmup_s=config.warmup_s,
+    )
+    return CostCache(directory, key)
 
 
 def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:
