@@ -48,8 +48,12 @@ class EngineConfig:
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
-        if not self.cache_dir:
-            raise ConfigInvalid("cache_dir: '' cannot work; give a directory, auto or none")
+        try:
+            known = bool(self.cache_dir and Path(self.cache_dir).expanduser())
+        except RuntimeError:  # ~user, of a user that does not exist
+            known = False
+        if not known:
+            raise ConfigInvalid(f"cache_dir: {self.cache_dir!r} cannot work; give a directory, auto or none")
 
     def worker_count(self) -> int:
         """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs."""
@@ -63,10 +67,10 @@ class EngineConfig:
         """Where measured costs are kept; None where they are not: turned off, or a user without a home."""
         if self.cache_dir == "none":
             return None
+        if self.cache_dir != "auto":
+            return Path(self.cache_dir).expanduser() / "costs"
         given = Path(os.environ.get("XDG_CACHE_HOME", ""))
         try:
-            if self.cache_dir != "auto":
-                return Path(self.cache_dir).expanduser() / "costs"
             # The specification says that a relative path there is not valid and has to be ignored.
             base = given if given.is_absolute() else Path.home() / ".cache"
         except RuntimeError:

@@ -72,7 +72,7 @@ class CostCache:
         try:
             with self.file.open("rb") as file:
                 content = file.read(_MOST_BYTES + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self.distrust(f"it cannot be read ({error.strerror})")

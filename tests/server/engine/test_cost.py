@@ -3,7 +3,7 @@ import pytest
 
 from pairwire.server.engine import SimClock
 from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.cost import CostTable, measure
+from pairwire.server.engine.cost import CostTable, confirm, measure, plausible, possible_measurements
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from tests.server.engine import toys
@@ -113,3 +113,40 @@ def test_a_model_that_cannot_run_its_longest_row_is_refused() -> None:
 
     with pytest.raises(MemoryError, match="128 tokens"):
         measure(FakeRuntime(on_run=crash), LADDER, SimClock(), batch_tokens=512, budget_s=1, fill=_full)
+
+
+@pytest.mark.parametrize("budget_s", [1e-6, 0.1, 0.3, 10.0])
+@pytest.mark.parametrize("ladder", [LADDER, Ladder.up_to(512), Ladder((8,))], ids=lambda ladder: str(len(ladder)))
+def test_what_was_measured_is_one_of_the_possible_measurements(ladder: Ladder, budget_s: float) -> None:
+    clock = SimClock()
+    table = measure(_timed(clock, 1e-5), ladder, clock, batch_tokens=512, budget_s=budget_s, fill=_full)
+    assert frozenset(table.measured) in possible_measurements(ladder, batch_tokens=512)
+
+
+def test_known_costs_are_confirmed_on_the_smallest_and_the_largest_batch() -> None:
+    clock = SimClock()
+    known = toys.linear_costs(LADDER, fixed_s=0.001, token_s=1e-5, batch_tokens=1024)
+    runtime = _timed(clock, 1e-5)
+    ratio = confirm(known, runtime, LADDER, clock, batch_tokens=1024, fill=_full)
+    assert ratio == pytest.approx(1)
+    assert [(batch.rows, batch.length) for batch in runtime.batches] == [(1, 8), (8, 128)]
+
+
+def test_one_stall_does_not_speak_against_known_costs() -> None:
+    clock = SimClock()
+    known = toys.linear_costs(LADDER, fixed_s=0.001, token_s=1e-5)
+    stalls = iter((0.0, 1.0))
+    runtime = FakeRuntime(
+        on_run=lambda batch: clock.advance(next(stalls, 0.0) + 0.001 + 1e-5 * batch.rows * batch.length)
+    )
+    assert confirm(known, runtime, LADDER, clock, batch_tokens=512, fill=_full) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("token_s", [1e-3, 1e-7])
+def test_costs_of_quite_another_machine_are_not_plausible(token_s: float) -> None:
+    clock = SimClock()
+    known = toys.linear_costs(LADDER, fixed_s=0.0, token_s=1e-5)
+    runtime = FakeRuntime(on_run=lambda batch: clock.advance(token_s * batch.rows * batch.length))
+    ratio = confirm(known, runtime, LADDER, clock, batch_tokens=512, fill=_full)
+    assert ratio == pytest.approx(token_s / 1e-5)
+    assert not plausible(ratio)

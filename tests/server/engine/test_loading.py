@@ -1,14 +1,18 @@
 """From a package directory to answers, through ONNX Runtime."""
 
+import dataclasses
+import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pairwire.server.engine import Engine, EngineConfig, ModelKind, build_model
+from pairwire.server.engine import Engine, EngineConfig, Model, ModelKind, SimClock, build_model
 from pairwire.server.engine.text import TextEncoder, TextRules
 from pairwire.server.errors import ConfigInvalid, PackageInvalid
 from pairwire.server.package import sha256_of
+from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import manifest_pb2
 from tests.server import packages
@@ -136,3 +140,110 @@ def test_a_manifest_from_the_future_is_refused(field: str, value: int, message: 
     encoder = TextEncoder(toys.wordpiece(), TextRules(max_length=64))
     with pytest.raises(PackageInvalid, match=message):
         build_model(manifest, encoder, FakeRuntime(), config=QUICK)
+
+
+class Machine:
+    """Starts one model again and again on a runtime that takes simulated time."""
+
+    def __init__(self, cache_dir: Path | str) -> None:
+        self.config = EngineConfig(cache_dir=str(cache_dir))
+        self.clock = SimClock()
+        self.token_s = 1e-5
+        self.runtime = FakeRuntime()
+
+    def start(self, on_run: Callable[[TokenBatch], None] | None = None) -> Model:
+        """``runtime`` is then the one of this start."""
+        manifest = toys.cross_encoder_manifest()
+        manifest.variants.add(name="cpu-fp32", sha256="ab" * 32)
+        encoder = TextEncoder(toys.wordpiece(), TextRules(max_length=64))
+        self.runtime = FakeRuntime(on_run=on_run or self._take_time)
+        return build_model(manifest, encoder, self.runtime, variant="cpu-fp32", config=self.config, clock=self.clock)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """What the last start ran."""
+        return [(batch.rows, batch.length) for batch in self.runtime.batches]
+
+    def _take_time(self, batch: TokenBatch) -> None:
+        self.clock.advance(0.0001 + self.token_s * batch.rows * batch.length)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "cache")
+
+
+WARM = [(1, 8), (8, 64)]
+"""All that a start runs which finds costs of an earlier one: the smallest and the largest batch."""
+
+
+def test_a_restart_does_not_measure_again(machine: Machine) -> None:
+    first = machine.start()
+    assert len(machine.shapes()) > len(WARM)
+    second = machine.start()
+    assert machine.shapes() == WARM
+    assert second.costs.measured == first.costs.measured
+
+
+@pytest.mark.parametrize("change", [{"batch_tokens": 256}, {"workers": 7}, {"intra_op_threads": 2}, {"warmup_s": 2.0}])
+def test_another_layout_is_measured_for_itself(change: dict[str, float], machine: Machine) -> None:
+    machine.start()
+    if "intra_op_threads" in change:
+        change = {**change, "workers": machine.config.worker_count() + 1}
+    machine.config = dataclasses.replace(machine.config, **change)  # type: ignore[arg-type]  # any field
+    machine.start()
+    assert len(machine.shapes()) > len(WARM)
+
+
+def test_costs_need_not_be_kept(machine: Machine, cache_home: Path) -> None:
+    before = sorted(cache_home.rglob("*"))
+    machine.config = EngineConfig(cache_dir="none")
+    for _ in range(2):
+        machine.start()
+        assert len(machine.shapes()) > len(WARM)
+    assert sorted(cache_home.rglob("*")) == before
+
+
+def test_a_machine_that_is_quite_another_is_measured_again(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.start()
+    machine.token_s *= 20
+    slow = machine.start()
+    assert "the largest batch takes 20 times what it says; measuring again" in caplog.text
+    assert slow.costs.seconds(8, 64) == pytest.approx(0.0001 + machine.token_s * 512)
+    machine.start()
+    assert machine.shapes() == WARM
+
+
+def test_a_model_with_known_costs_that_cannot_run_its_largest_batch_is_refused(machine: Machine) -> None:
+    def crash(batch: TokenBatch) -> None:
+        if (batch.rows, batch.length) == (8, 64):
+            raise MemoryError("no room for 8 x 64")
+
+    machine.start()
+    with pytest.raises(MemoryError, match="8 x 64"):
+        machine.start(on_run=crash)
+
+
+async def test_a_damaged_file_of_costs_is_told_and_mended(
+    package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(QUICK, cache_dir=str(tmp_path / "cache"))
+    await (await Engine.open(package, config=config)).close()
+    (file,) = (tmp_path / "cache" / "costs").iterdir()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    file.write_text("{")
+    async with await Engine.open(package, config=config) as engine:
+        assert len((await engine.score(PAIRS)).scores) == len(PAIRS)
+    assert f"{file}: it is not JSON; measuring again" in caplog.text
+    assert len(file.read_text()) > 100
+
+
+async def test_a_cache_that_cannot_be_written_stops_nobody(
+    package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    config = dataclasses.replace(QUICK, cache_dir=str(tmp_path / "file"))
+    with caplog.at_level(logging.INFO):
+        async with await Engine.open(package, config=config) as engine:
+            assert len((await engine.score(PAIRS)).scores) == len(PAIRS)
+    lines = [record for record in caplog.records if "costs" in record.message]
+    assert ["not kept for the next start" in record.message for record in lines] == [True]

@@ -2,7 +2,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
+import psutil
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, int8_saturates
@@ -67,6 +70,46 @@ def test_a_closed_runtime_runs_no_more(graph: Path) -> None:
     runtime.close()
     with pytest.raises(AttributeError):
         runtime.run(_batch(1, 4))
+
+
+WIDE_MIB = 96
+
+
+def _save_wide_graph(path: Path) -> None:
+    """A graph that needs some ``WIDE_MIB`` on the way for a batch of 1 x 1024, and gives the sum of the token ids."""
+    width = WIDE_MIB * 2**20 // 4 // 1024
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["ids", "last"], ["tall"]),
+        helper.make_node("Mul", ["tall", "ones"], ["wide"]),
+        helper.make_node("ReduceMean", ["wide", "last"], ["narrow"], keepdims=0),
+        helper.make_node("ReduceSum", ["narrow", "one"], ["logits"], keepdims=1),
+    ]
+    constants = {
+        "last": np.array([2], dtype=np.int64),
+        "one": np.array([1], dtype=np.int64),
+        "ones": np.ones((1, 1, width), dtype=np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "wide",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", "length"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def test_two_models_share_the_memory_of_their_batches(tmp_path: Path) -> None:
+    _save_wide_graph(tmp_path / "wide.onnx")
+    first, second = (OnnxCpuRuntime(tmp_path / "wide.onnx") for _ in range(2))
+    batch = _batch(1, 1024)
+    values = first.run(batch)
+    before = psutil.Process().memory_info().rss
+    assert second.run(batch).tolist() == values.tolist()
+    grown_mib = (psutil.Process().memory_info().rss - before) / 2**20
+    assert values[0, 0] == pytest.approx(batch.input_ids.sum(), rel=1e-3)
+    assert grown_mib < WIDE_MIB / 2
 
 
 @pytest.mark.parametrize(
