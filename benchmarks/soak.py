@@ -86,7 +86,7 @@ def growth_percent(samples: Sequence[Mapping[str, float]]) -> float:
 async def _soak(args: argparse.Namespace) -> tuple[list[dict[str, float]], Work]:
     words = " ".join(text for pair in load_pairs(args.dataset, args.data, 2000) for text in pair).split()
     work = Work()
-    # Measured costs of an earlier run would be one more thing that differs between two runs.
+    # No run depends on an earlier one.
     async with await Engine.open(*args.package, config=EngineConfig(variant=args.variant, cache_dir="none")) as engine:
         end = time.monotonic() + 60 * args.minutes
         clients = [
@@ -148,7 +148,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--package", nargs="+", type=Path, required=True, metavar="DIR", help="model packages")
     parser.add_argument("--variant", default="", help="variant to load from each; default: its best one for the CPU")
     parser.add_argument("--minutes", type=float, default=10.0, help="of load, warm-up included; default 10")
-    parser.add_argument("--warmup", type=float, default=60.0, metavar="SECONDS", help="of it; default 60")
+    parser.add_argument("--warmup", type=float, default=120.0, metavar="SECONDS", help="of it; default 120")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between samples; default 5")
     parser.add_argument("--limit", type=float, default=3.0, metavar="PERCENT", help="of growth; default 3")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight; default 8")

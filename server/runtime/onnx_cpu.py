@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ class OnnxCpuRuntime:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
+        _return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._info = RuntimeInfo(
@@ -105,6 +108,17 @@ def _share_arena() -> bool:
         logger.info("models do not share memory: %s", error)
         return False
     return True
+
+
+def _return_freed_memory() -> None:
+    """Gives what loading has freed back to the system, where the C library is glibc.
+
+    It keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and batches do not fill
+    them.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def int8_saturates(machine: str, flags: str) -> bool:
