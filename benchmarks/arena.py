@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .report import print_machine, print_table, write_json
 
 COLUMNS = ("memory", "loaded_mib", "resident_mib", "spread_mib", "cpu_us_per_token")
 BATCH_TOKENS = 512
+THREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,16 +139,14 @@ def _run(way: Way, sessions: list[ort.InferenceSession], work: list[tuple[int, i
             sessions[index].run(None, _feeds(sessions[index], rows, length), options)
             curve.append(_resident_mib())
 
-    threads = [threading.Thread(target=worker) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for done in [threads.submit(worker) for _ in range(THREADS)]:
+            done.result()
     return curve
 
 
 def _feeds(session: ort.InferenceSession, rows: int, length: int) -> dict[str, npt.NDArray[np.int64]]:
-    values = {"input_ids": 1000, "attention_mask": 1, "token_type_ids": 0}
+    values = {"input_ids": 1, "attention_mask": 1, "token_type_ids": 0}
     return {node.name: np.full((rows, length), values[node.name], np.int64) for node in session.get_inputs()}
 
 

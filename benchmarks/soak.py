@@ -36,7 +36,7 @@ class Work:
     rows: int = 0
     tokens: int = 0
     lengths: list[int] = field(default_factory=list)
-    """Tokens of each row that came alone."""
+    """Tokens of each row that came alone, of any length."""
 
 
 class Draws:
@@ -55,9 +55,9 @@ class Draws:
         """1 in half of the cases, else up to the most."""
         return 1 if self._random.random() < 0.5 else self._random.randint(1, self._most_rows)
 
-    def text(self, most_words: int) -> str:
-        """Of 1 to ``most_words`` words; half of the texts are shorter than the square root of that."""
-        count = round(most_words ** self._random.random())
+    def text(self, most_words: int, *, longest: bool = False) -> str:
+        """Of 1 to ``most_words`` words, half of the texts shorter than the square root of that; or of the most."""
+        count = most_words if longest else round(most_words ** self._random.random())
         start = self._random.randrange(max(1, len(self._words) - count))
         return " ".join(self._words[start : start + count])
 
@@ -90,7 +90,9 @@ async def _soak(args: argparse.Namespace) -> tuple[list[dict[str, float]], Work]
     async with await Engine.open(*args.package, config=EngineConfig(variant=args.variant, cache_dir="none")) as engine:
         end = time.monotonic() + 60 * args.minutes
         clients = [
-            asyncio.create_task(_client(engine, Draws(words, args.rows, seed), work, end))
+            asyncio.create_task(
+                _client(engine, Draws(words, args.rows, seed), work, time.monotonic() + args.warmup, end)
+            )
             for seed in range(args.seed, args.seed + args.concurrency)
         ]
         samples = await _sample(work, args.every, args.warmup, end)
@@ -98,12 +100,17 @@ async def _soak(args: argparse.Namespace) -> tuple[list[dict[str, float]], Work]
     return samples, work
 
 
-async def _client(engine: Engine, draws: Draws, work: Work, end: float) -> None:
-    """One request after the other until the time is up."""
+async def _client(engine: Engine, draws: Draws, work: Work, warm: float, end: float) -> None:
+    """One request after the other until the time is up.
+
+    Until ``warm``, half of the requests have nothing but the longest texts: memory is to reach its height by design,
+    not whenever all workers happen to run their largest batches at once.
+    """
     models = list(engine.models.values())
-    while time.monotonic() < end:
+    while (now := time.monotonic()) < end:
         model, rows = draws.model(models), draws.rows()
-        texts = [draws.text(model.max_length) for _ in range(rows)]
+        longest = now < warm and work.requests % 2 == 0
+        texts = [draws.text(model.max_length, longest=longest) for _ in range(rows)]
         if model.kind is ModelKind.CROSS_ENCODER:
             pairs = [(draws.text(16), text) for text in texts]
             usage = (await engine.score(pairs, model=model.name)).usage
@@ -112,7 +119,7 @@ async def _client(engine: Engine, draws: Draws, work: Work, end: float) -> None:
         work.requests += 1
         work.rows += rows
         work.tokens += usage.tokens
-        if rows == 1:
+        if rows == 1 and not longest:
             work.lengths.append(usage.tokens)
 
 

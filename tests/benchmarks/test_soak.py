@@ -18,6 +18,7 @@ def test_texts_have_every_length_and_come_again_with_the_seed() -> None:
     counts = [len(draws.text(64).split()) for _ in range(2000)]
     assert (min(counts), max(counts)) == (1, 64)
     assert sum(count <= 8 for count in counts) == pytest.approx(1000, rel=0.2)
+    assert len(draws.text(64, longest=True).split()) == 64
     assert {draws.rows() for _ in range(200)} == {1, 2, 3, 4}
     assert Draws(words, 4, seed=7).text(64) == Draws(words, 4, seed=7).text(64)
 
