@@ -70,10 +70,10 @@ def main() -> None:
     print(f"rows that came alone: {histogram(np.array(work.lengths))}")
     print_table(samples[-1:], COLUMNS)
     write_json(args.json, samples)
+    if work.requests < args.warmup_requests:
+        sys.exit(f"too slow to tell: {work.requests} requests, and the warm-up alone takes {args.warmup_requests}")
     growth = growth_percent(samples)
-    print(
-        f"resident memory grew by {growth:.2f} % after the warm-up of {args.warmup:g} s; the limit is {args.limit:g} %"
-    )
+    print(f"resident memory grew by {growth:.2f} % after the warm-up; the limit is {args.limit:g} %")
     if growth > args.limit:
         sys.exit(EXIT_GREW)
 
@@ -95,7 +95,7 @@ async def _soak(args: argparse.Namespace) -> tuple[list[dict[str, float]], Work]
             )
             for seed in range(args.seed, args.seed + args.concurrency)
         ]
-        samples = await _sample(work, args.every, args.warmup, end)
+        samples = await _sample(work, args.every, args.warmup, args.warmup_requests, end)
         await asyncio.gather(*clients)
     return samples, work
 
@@ -123,14 +123,16 @@ async def _client(engine: Engine, draws: Draws, work: Work, warm: float, end: fl
             work.lengths.append(usage.tokens)
 
 
-async def _sample(work: Work, every_s: float, warmup_s: float, end: float) -> list[dict[str, float]]:
+async def _sample(
+    work: Work, every_s: float, warmup_s: float, warmup_requests: int, end: float
+) -> list[dict[str, float]]:
     process, started = psutil.Process(), time.monotonic()
     samples: list[dict[str, float]] = []
     level = 0.0
     while time.monotonic() < end:
         elapsed = time.monotonic() - started
         rss = process.memory_info().rss / 2**20
-        if not level or elapsed <= warmup_s:
+        if not level or elapsed <= warmup_s or work.requests < warmup_requests:
             level = rss
         growth = 100 * (rss / level - 1)
         print(f"{elapsed:7.1f} s  {rss:8.1f} MiB  {growth:+6.2f} %  {work.requests} requests", flush=True)
@@ -155,7 +157,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--package", nargs="+", type=Path, required=True, metavar="DIR", help="model packages")
     parser.add_argument("--variant", default="", help="variant to load from each; default: its best one for the CPU")
     parser.add_argument("--minutes", type=float, default=10.0, help="of load, warm-up included; default 10")
-    parser.add_argument("--warmup", type=float, default=120.0, metavar="SECONDS", help="of it; default 120")
+    parser.add_argument("--warmup", type=float, default=120.0, metavar="SECONDS", help="at least, of it; default 120")
+    parser.add_argument("--warmup-requests", type=int, default=2000, help="at least, in the warm-up; default 2000")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between samples; default 5")
     parser.add_argument("--limit", type=float, default=3.0, metavar="PERCENT", help="of growth; default 3")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight; default 8")
