@@ -28,7 +28,7 @@ def add_command(
 
 
 def add_connection(parser: argparse.ArgumentParser, *, local: bool) -> None:
-    """Where the work is done: a server, or this process."""
+    """Where the work is done: a server, or, for commands that have texts (``local``), this process."""
     group = parser.add_argument_group("where")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
@@ -39,6 +39,11 @@ def add_connection(parser: argparse.ArgumentParser, *, local: bool) -> None:
     )
     if local:
         where.add_argument("--local", metavar="DIR", type=Path, help="no server: load this model package here")
+        group.add_argument(
+            "--priority",
+            choices=["low", "normal", "high"],
+            help="what to overtake in the server's queue (default: normal); low is for work that nobody watches",
+        )
     group.add_argument(
         "--timeout", metavar="SECONDS", type=_positive, default=60.0, help="most time for a request (default: 60)"
     )

@@ -46,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("texts as arguments and --input: give one of them")
     source = records.given(args.texts) if args.texts else records.texts(args.input, args.format)
     options = EmbedOptions(
-        model=args.model, prompt_name=args.prompt_name, truncation=args.truncation, max_length=args.max_length
+        model=args.model,
+        prompt_name=args.prompt_name,
+        truncation=args.truncation,
+        max_length=args.max_length,
+        priority=args.priority,
     )
     with (
         open_backend(args) as backend,

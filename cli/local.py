@@ -15,7 +15,7 @@ import numpy as np
 
 from pairwire.client.inputs import EmbedOptions, ScoreOptions
 from pairwire.client.results import EmbedResult, RankedDocument, RerankResult, ScoreResult, Timing, Usage
-from pairwire.server.engine import Engine, heads, results, text
+from pairwire.server.engine import Engine, heads, priority, results, text
 from pairwire.server.errors import WrongModelKind
 
 from .backend import in_order
@@ -114,6 +114,7 @@ class LocalBackend:
             prompt_name=options.prompt_name,
             truncation=text.Truncation(options.truncation or "longest_first"),
             max_length=options.max_length,
+            priority=priority.Priority(options.priority or "normal"),
         )
 
         async def run(start: int, texts: list[str]) -> EmbedResult:
@@ -136,6 +137,7 @@ def _score_options(options: ScoreOptions) -> results.ScoreOptions:
         activation=heads.Activation(options.activation) if options.activation else None,
         truncation=text.Truncation(options.truncation or "longest_first"),
         max_length=options.max_length,
+        priority=priority.Priority(options.priority or "normal"),
     )
 
 

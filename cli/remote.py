@@ -60,6 +60,7 @@ class RemoteBackend:
             activation=options.activation,
             truncation=options.truncation,
             max_length=options.max_length,
+            priority=options.priority,
         )
 
     def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
@@ -74,6 +75,7 @@ class RemoteBackend:
                 activation=options.activation,
                 truncation=options.truncation,
                 max_length=options.max_length,
+                priority=options.priority,
             )
 
         return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
@@ -86,4 +88,5 @@ class RemoteBackend:
             prompt_name=options.prompt_name,
             truncation=options.truncation,
             max_length=options.max_length,
+            priority=options.priority,
         )

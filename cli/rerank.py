@@ -43,7 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
     source = _source(args)
     options = ScoreOptions(
-        model=args.model, activation=args.activation, truncation=args.truncation, max_length=args.max_length
+        model=args.model,
+        activation=args.activation,
+        truncation=args.truncation,
+        max_length=args.max_length,
+        priority=args.priority,
     )
     asked: list[str] = []  # queries read and not yet answered, a handful
 

@@ -36,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
 
     source = _source(args)
     options = ScoreOptions(
-        model=args.model, activation=args.activation, truncation=args.truncation, max_length=args.max_length
+        model=args.model,
+        activation=args.activation,
+        truncation=args.truncation,
+        max_length=args.max_length,
+        priority=args.priority,
     )
     start = 0
     with open_backend(args) as backend, output.progress(" pairs", source.total) as advance, naming_lines(source.lines):

@@ -22,7 +22,7 @@ from pairwire.v1 import (
 from . import codec, requests, results
 from .channel import channel_arguments, credentials_of, target_of
 from .errors import ClientError, DeadlineExceeded, Unavailable, error_of
-from .inputs import Activation, EmbedOptions, Encoding, Pair, ScoreOptions, Truncation, timeout_of
+from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, Truncation, timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
 from .requests import Part
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult
@@ -70,6 +70,7 @@ class AsyncClient:
         activation: Activation | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         timeout_s: float | None = None,
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
@@ -79,7 +80,9 @@ class AsyncClient:
         Raises:
             InvalidInput: no pairs, something that is not two texts, or an option out of range.
         """
-        options = ScoreOptions(model=model, activation=activation, truncation=truncation, max_length=max_length)
+        options = ScoreOptions(
+            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+        )
         parts = list(requests.score_parts(pairs, options, self.options.split))
         return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
 
@@ -92,6 +95,7 @@ class AsyncClient:
         activation: Activation | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         timeout_s: float | None = None,
     ) -> ScoreResult:
         """Scores each document against the query, in input order: ``score`` without sending the query again and again.
@@ -99,7 +103,9 @@ class AsyncClient:
         Raises:
             InvalidInput: as ``score``.
         """
-        options = ScoreOptions(model=model, activation=activation, truncation=truncation, max_length=max_length)
+        options = ScoreOptions(
+            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+        )
         parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
         return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
 
@@ -111,13 +117,16 @@ class AsyncClient:
         activation: Activation | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[ScoreResult]:
         """``score`` for inputs of any size: one result a request, in order, while the iterable is read as needed.
 
         A wrong pair raises when its turn comes; what came before it has been scored.
         """
-        options = ScoreOptions(model=model, activation=activation, truncation=truncation, max_length=max_length)
+        options = ScoreOptions(
+            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+        )
         parts = requests.score_parts(pairs, options, self.options.split)
         return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
 
@@ -131,6 +140,7 @@ class AsyncClient:
         activation: Activation | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
@@ -139,7 +149,9 @@ class AsyncClient:
             InvalidInput: no documents, something that is not text, or an option out of range.
             WrongModelKind: the model has several labels, so that there is no one score to sort by.
         """
-        options = ScoreOptions(model=model, activation=activation, truncation=truncation, max_length=max_length)
+        options = ScoreOptions(
+            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+        )
         parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split))
         ranked = await self._collect(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
         return results.merge_ranked(ranked, top_k)
@@ -152,6 +164,7 @@ class AsyncClient:
         prompt_name: str | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         encoding: Encoding = "float32",
         timeout_s: float | None = None,
     ) -> EmbedResult:
@@ -161,7 +174,12 @@ class AsyncClient:
             InvalidInput: no texts, something that is not text, an unknown prompt, or an option out of range.
         """
         options = EmbedOptions(
-            model=model, prompt_name=prompt_name, truncation=truncation, max_length=max_length, encoding=encoding
+            model=model,
+            prompt_name=prompt_name,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            encoding=encoding,
         )
         parts = list(requests.embed_parts(texts, options, self.options.split))
         vectors = await self._collect(self._embedding.Embed, parts, codec.embed_result, timeout_s)
@@ -175,12 +193,18 @@ class AsyncClient:
         prompt_name: str | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
+        priority: Priority | None = None,
         encoding: Encoding = "float32",
         timeout_s: float | None = None,
     ) -> AsyncIterator[EmbedResult]:
         """``embed`` for inputs of any size, as ``score_stream``."""
         options = EmbedOptions(
-            model=model, prompt_name=prompt_name, truncation=truncation, max_length=max_length, encoding=encoding
+            model=model,
+            prompt_name=prompt_name,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            encoding=encoding,
         )
         parts = requests.embed_parts(texts, options, self.options.split)
         return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)

@@ -19,6 +19,9 @@ Activation = Literal["identity", "sigmoid", "softmax"]
 Truncation = Literal["longest_first", "only_second", "error"]
 """What happens to an input that is longer than the limit."""
 
+Priority = Literal["low", "normal", "high"]
+"""What a request may overtake in the server's queue; each gives way only for a while, low for at most ten seconds."""
+
 Encoding = Literal["float32", "float16"]
 """How the numbers of vectors travel; they arrive as float32 in any case."""
 
@@ -40,12 +43,15 @@ class ScoreOptions:
     truncation: Truncation | None = None
     max_length: int | None = None
     """Most tokens of an input, special tokens included; at most the model's own limit."""
+    priority: Priority | None = None
+    """None means normal."""
 
     def __post_init__(self) -> None:
         utf8_bytes("model", self.model)
         check_choice("activation", self.activation, get_args(Activation))
         check_choice("truncation", self.truncation, get_args(Truncation))
         check_count("max_length", self.max_length, _MAX_UINT32)
+        check_choice("priority", self.priority, get_args(Priority))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,8 @@ class EmbedOptions:
     """The checkpoint's prompt that is put before every text; None means its default, which often is none."""
     truncation: Truncation | None = None
     max_length: int | None = None
+    priority: Priority | None = None
+    """None means normal."""
     encoding: Encoding = "float32"
     """float16 halves the bytes of an answer and rounds to about three digits."""
 
@@ -72,6 +80,7 @@ class EmbedOptions:
         check_choice("truncation", self.truncation, get_args(Truncation))
         check_choice("encoding", self.encoding, get_args(Encoding))
         check_count("max_length", self.max_length, _MAX_UINT32)
+        check_choice("priority", self.priority, get_args(Priority))
 
 
 def utf8_bytes(field: str, text: object) -> int:

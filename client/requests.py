@@ -31,6 +31,12 @@ _TRUNCATIONS = {
     "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
     "error": scoring_pb2.TRUNCATION_ERROR,
 }
+_PRIORITIES = {
+    None: scoring_pb2.PRIORITY_UNSPECIFIED,
+    "low": scoring_pb2.PRIORITY_LOW,
+    "normal": scoring_pb2.PRIORITY_NORMAL,
+    "high": scoring_pb2.PRIORITY_HIGH,
+}
 _ENCODINGS = {"float32": embedding_pb2.ENCODING_FLOAT32, "float16": embedding_pb2.ENCODING_FLOAT16}
 
 
@@ -98,6 +104,7 @@ def rerank_parts(
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
     )
     for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
         message = scoring_pb2.RerankRequest()
@@ -121,6 +128,7 @@ def embed_parts(
         encoding=_ENCODINGS[options.encoding],
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
     )
     for start, chunk in _chunks(_checked_texts("texts", texts), base.ByteSize(), limits, "texts"):
         message = embedding_pb2.EmbedRequest()
@@ -135,6 +143,7 @@ def _score_request(options: ScoreOptions) -> scoring_pb2.ScoreRequest:
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
     )
 
 

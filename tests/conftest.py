@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import checkpoints
+
+# No example has a time limit: on a busy machine that would measure the machine.
+settings.register_profile("pairwire", deadline=None)
+settings.load_profile("pairwire")
 
 
 @pytest.fixture(scope="session", autouse=True)

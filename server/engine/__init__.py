@@ -9,6 +9,7 @@
     cost_cache.py  the same, kept on disk
     pool.py        waiting rows, sorted by length     planner.py   which of them make the next batch
     scheduler.py   admission, order, deadlines        worker.py    threads that run batches
+    priority.py    who may overtake whom              agenda.py    things in the order of their times
     ticket.py      who waits for a request            observer.py  events for metrics and logs
     clock.py       the time
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .loading import build_model, load_model
     from .model import Model
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
+    from .priority import Priority
     from .results import (
         EmbedOptions,
         EmbedResult,
@@ -57,6 +59,7 @@ _HOMES = {
     "ModelStatistics": "results",
     "Observer": "observer",
     "Outcome": "observer",
+    "Priority": "priority",
     "RequestEvent": "observer",
     "ScoreOptions": "results",
     "ScoreResult": "results",
@@ -84,6 +87,7 @@ __all__ = [
     "ModelStatistics",
     "Observer",
     "Outcome",
+    "Priority",
     "RequestEvent",
     "ScoreOptions",
     "ScoreResult",

@@ -31,6 +31,7 @@ from .model import Model
 from .observer import Observer, Outcome, RequestEvent, SafeObserver
 from .planner import OptimalCover, Planner
 from .pool import Request, make_request
+from .priority import Priority
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -76,6 +77,7 @@ class _Call:
     characters: int
     encode: Callable[[], EncodedRows]
     activation: Activation
+    priority: Priority
     timeout_s: float | None
     tokenize_s: float = 0.0
     request: Request[Ticket] | None = None
@@ -258,6 +260,7 @@ class Engine:
             characters=_characters(texts) + len(prompt) * len(texts),
             encode=encode,
             activation=Activation.IDENTITY,
+            priority=options.priority,
             timeout_s=timeout_s,
         )
         usage, timing = await self._serve(call)
@@ -321,6 +324,7 @@ class Engine:
             characters=_characters(firsts) + _characters(seconds),
             encode=encode,
             activation=options.activation or model.activation,
+            priority=options.priority,
             timeout_s=timeout_s,
         )
         usage, timing = await self._serve(call)
@@ -367,7 +371,13 @@ class Engine:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = Ticket(encoded, call.activation, call.output, done)
         request = make_request(
-            call.model.ladder, call.model.name, encoded.lengths, ticket, deadline=deadline, field=call.field
+            call.model.ladder,
+            call.model.name,
+            encoded.lengths,
+            ticket,
+            deadline=deadline,
+            priority=call.priority,
+            field=call.field,
         )
         call.request = request
         self._workers.submit(request)

@@ -1,11 +1,11 @@
-"""Which waiting rows make the next batch. Pure: a function of what waits, what batches cost, and who is idle.
+"""Which waiting rows make the next batch. Pure: a function of what waits, what batches cost, and a worker's share.
 
 What waits is seen run-length encoded: rows that are padded to the same length cost the same, so the pool is a short
 list of (length, count), ascending by length, however many rows there are. A plan says how many rows to take of which
-lengths; within a length the oldest go first.
+lengths; within a length those that are due first go first.
 
-Every plan takes at least one row of the anchor, the length at which the scheduler's oldest request waits. Hence the
-bound on waiting: a request is overtaken by nobody for longer than the rows that came before it take; see `scheduler`.
+Every plan takes at least one row of the anchor, the length at which the request that is due first waits. Hence the
+bound on waiting: see `scheduler`.
 
 `OptimalCover` runs the batch of a cheapest cover of the whole pool that holds the anchor (see `cover`): nothing in it
 knows whether padding is dear (a CPU) or runs are (a GPU), only the cost table does.
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from ..runtime.base import Int32Array
 from .buckets import Bucket
-from .cost import CostTable, Float64Array
+from .cost import CostTable
 from .cover import cheapest_cover
 
 
@@ -36,9 +36,9 @@ class PoolView:
     counts: npt.NDArray[np.int64]
     """[levels] rows waiting at each."""
     arrivals: npt.NDArray[np.float64]
-    """[levels] when the oldest row of each was admitted; +inf where none waits."""
+    """[levels] when the row of each that is due first was admitted; +inf where none waits."""
     deadlines: npt.NDArray[np.float64]
-    """[levels] the deadline of that oldest row; +inf where there is none."""
+    """[levels] the deadline of that row; +inf where there is none."""
     anchor: int
     """The level of which at least one row must be taken."""
     unpadded_level: int
@@ -57,8 +57,12 @@ class Plan:
 class Planner(Protocol):
     """Picks the next batch of a model. Pure; called under the scheduler's lock, so it must be quick."""
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
-        """A plan that takes at least one row of ``pool.anchor``. ``idle_workers`` counts the one that asks."""
+    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
+        """A plan that takes at least one row of ``pool.anchor``.
+
+        ``share_s``: after so many seconds all workers would be done with all that waits and runs, if they could
+        share it evenly; +inf where there is but one of them.
+        """
         ...
 
 
@@ -66,16 +70,14 @@ class Planner(Protocol):
 class OptimalCover:
     """The batch of a cheapest cover of the pool that holds the anchor."""
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
         if pool.anchor >= pool.unpadded_level:
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         waiting: list[int] = np.flatnonzero(pool.counts).tolist()
-        row_seconds = costs.row_seconds()
-        share_s = _share_s(waiting, pool, row_seconds, idle_workers)
         levels = [level for level in waiting if level < pool.unpadded_level]
         counts: list[int] = pool.counts[levels].tolist()
-        most = [_most_rows(level, pool, costs, row_seconds, share_s) for level in levels]
+        most = _most_rows(levels, pool, costs, share_s)
         best = [min(costs.best_rows(level), rows) for level, rows in zip(levels, most, strict=True)]
         anchor = levels.index(pool.anchor)
         if counts[anchor] >= 2 * best[anchor]:
@@ -86,23 +88,21 @@ class OptimalCover:
         return _batch_with(anchor, levels, left, batches, pool)
 
 
-def _share_s(waiting: list[int], pool: PoolView, row_seconds: Float64Array, idle_workers: int) -> float:
-    """Seconds of what waits that each idle worker gets; no bound where only one is idle."""
-    if idle_workers <= 1:
-        return math.inf
-    return float(pool.counts[waiting] @ row_seconds[waiting]) / idle_workers
+def _most_rows(levels: list[int], pool: PoolView, costs: CostTable, share_s: float) -> list[int]:
+    """Most rows of a batch of each level: what the table holds, but about a worker's share where there are several.
 
-
-def _most_rows(level: int, pool: PoolView, costs: CostTable, row_seconds: Float64Array, share_s: float) -> int:
-    """Most rows of a batch of that level: what the table holds, but a worker's share where others are idle too.
-
+    So all workers come to the end of what waits together, and none is left with a long batch while others have nothing.
+    Rounded to the nearest: one row too many at the end costs more than a batch, and rounding down costs more batches.
     No piece is cut so small that its rows cost much more.
     """
-    most = len(costs.batch_seconds(level)) - 1
+    most = [len(costs.batch_seconds(level)) - 1 for level in levels]
     if share_s == math.inf:
         return most
-    fair = math.ceil(share_s / float(row_seconds[level]) - _ROUNDING)
-    return min(most, max(fair, costs.worthwhile_rows(int(pool.lengths[level]))))
+    fair: list[float] = np.floor(share_s / costs.row_seconds()[levels] + _HALF).tolist()
+    return [
+        limit if rows >= limit else min(limit, max(int(rows), costs.worthwhile_rows(int(pool.lengths[level]))))
+        for level, limit, rows in zip(levels, most, fair, strict=True)
+    ]
 
 
 def _batch_with(
@@ -126,5 +126,5 @@ def _batch_with(
     return Plan(Bucket(end - begin, int(pool.lengths[takes[-1][0]])), tuple(takes))
 
 
-_ROUNDING = 1e-9
-"""A share of exactly two rows must not become three by rounding."""
+_HALF = 0.5 + 1e-9
+"""Rounds to the nearest; a share of exactly half a row must not fall to either side by the last bit of a sum."""

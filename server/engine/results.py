@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.base import Float32Array, RuntimeInfo
 from .heads import Activation
+from .priority import Priority
 from .text import Truncation
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class ScoreOptions:
     truncation: Truncation = Truncation.LONGEST_FIRST
     max_length: int | None = None
     """Most tokens of a pair, special tokens included; None means the model's own limit, which it may not exceed."""
+    priority: Priority = Priority.NORMAL
+    """What it may overtake in the queue."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,8 @@ class EmbedOptions:
     truncation: Truncation = Truncation.LONGEST_FIRST
     max_length: int | None = None
     """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
+    priority: Priority = Priority.NORMAL
+    """What it may overtake in the queue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,22 +7,26 @@ Guarantees
 - Every admitted row is run exactly once, unless its request is cancelled, fails or expires first; then its waiting rows
   are never run, and what is running of it is thrown away.
 - No row enters a batch at or after its request's deadline.
-- Bounded waiting: every batch contains at least one row of the oldest request that has waiting rows, over all models.
-  So a row enters a batch at the latest when as many batches have begun as rows were admitted before the end of its own
-  request: younger rows only ride along in batches that older ones had to have anyway.
+- Order: a request is *due* its priority's patience after its arrival (`priority`), or as long before its deadline as it
+  would take by itself if that is earlier, but never before its arrival. Every batch contains at least one row of the
+  request that is due first, over all models, of equals the one admitted first; others only ride along in batches that
+  it had to have anyway. Within a priority and without deadlines that is the order of arrival; among requests with
+  deadlines inside their patience it is the order of the latest possible start.
+- Bounded waiting (ageing): what arrives after a request is due is due later. So the last row of a request is in a batch
+  at the latest when as many batches have begun as rows were admitted until it was due. Whatever its priority, length or
+  model, that is the bound it would have if it had arrived its patience later and all went by order of arrival.
 - The same calls at the same times give the same batches.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic
 
 from ..errors import DeadlineExceeded, InvalidInput, Overloaded
+from .agenda import Agenda
 from .buckets import Bucket, Ladder
 from .cost import CostTable
 from .planner import Plan, Planner
@@ -30,8 +34,6 @@ from .pool import P, Piece, Pool, Request
 
 _OPTIMISM = 0.5
 """A request is refused for a deadline only if it could not be met even if all went twice as fast as estimated."""
-_SPARE_DEADLINES = 64
-"""Entries of closed requests that the heap of deadlines may hold before it is swept, beside as many as are open."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,9 +109,9 @@ class Scheduler(Generic[P]):
         self._workers = workers
         self._queue_tokens = queue_tokens
         self._open: dict[int, Request[P]] = {}
-        self._waiting: OrderedDict[int, Request[P]] = OrderedDict()
+        self._waiting: Agenda[Request[P]] = Agenda()
+        self._deadlines: Agenda[Request[P]] = Agenda()
         self._running: dict[int, Batch[P]] = {}
-        self._deadlines: list[tuple[float, int]] = []
         self._requests = 0
         self._batches = 0
 
@@ -132,15 +134,18 @@ class Scheduler(Generic[P]):
             DeadlineExceeded: its deadline has passed, or cannot be met even by an optimistic estimate.
         """
         self._check_room(request, now)
-        self._check_deadline(request, now)
+        request.due = now + request.priority.patience_s
+        if request.deadline < math.inf:
+            own_s = self._seconds_alone(request)
+            request.due = max(now, min(request.due, request.deadline - own_s))
+            self._check_deadline(request, own_s, now)
         request.sequence, request.arrival, request.open = self._requests, now, True
         self._requests += 1
         self._open[request.sequence] = request
-        self._waiting[request.sequence] = request
+        self._waiting.add(request.due, request.sequence, request)
         self._pools[request.model].add(request)
         if request.deadline < math.inf:
-            self._sweep_deadlines()
-            heapq.heappush(self._deadlines, (request.deadline, request.sequence))
+            self._deadlines.add(request.deadline, request.sequence, request)
 
     def cancel(self, request: Request[P]) -> bool:
         """Closes a request whose caller has gone; its waiting rows leave at once. False if it was closed already."""
@@ -148,7 +153,8 @@ class Scheduler(Generic[P]):
             return False
         request.open = False
         del self._open[request.sequence]
-        if self._waiting.pop(request.sequence, None) is not None:
+        self._deadlines.remove(request.sequence)
+        if self._waiting.remove(request.sequence):
             self._pools[request.model].remove(request)
         return True
 
@@ -159,14 +165,15 @@ class Scheduler(Generic[P]):
     def next_batch(self, now: float) -> Decision[P]:
         """Work for one idle worker."""
         expired = self._expire(now)
-        if not self._waiting:
+        first = self._waiting.first()
+        if first is None:
             return Decision(None, expired)
-        oldest = next(iter(self._waiting.values()))
-        pool, lane = self._pools[oldest.model], self._lanes[oldest.model]
+        pool, lane = self._pools[first.model], self._lanes[first.model]
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
-        view = pool.view(max(oldest.segments))
-        plan = self._planner(view, lane.costs, idle_workers=self.idle_workers, now=now)
-        batch = self._start(oldest.model, plan, now)
+        view = pool.view(max(first.segments))
+        share_s = self.estimated_wait_s(now) if self._workers > 1 else math.inf
+        plan = self._planner(view, lane.costs, share_s=share_s, now=now)
+        batch = self._start(first.model, plan, now)
         return Decision(batch, expired)
 
     def complete(self, batch: Batch[P], now: float) -> list[Request[P]]:
@@ -186,13 +193,7 @@ class Scheduler(Generic[P]):
 
     def estimated_wait_s(self, now: float) -> float:
         """Seconds until all that is here would be done, the workers sharing it evenly."""
-        running = sum(max(0.0, batch.started + batch.expected_s - now) for batch in self._running.values())
-        queued = sum(
-            float(pool.counts @ self._lanes[name].costs.row_seconds())
-            for name, pool in self._pools.items()
-            if pool.rows
-        )
-        return (running + queued) / self._workers
+        return self._wait_s(now, math.inf)
 
     def statistics(self, now: float) -> SchedulerStatistics:
         """A snapshot."""
@@ -225,20 +226,31 @@ class Scheduler(Generic[P]):
                 retry_after_s=retry_after_s,
             )
 
-    def _check_deadline(self, request: Request[P], now: float) -> None:
+    def _check_deadline(self, request: Request[P], own_s: float, now: float) -> None:
         left = request.deadline - now
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the request was queued; allow more time")
-        if left == math.inf:
-            return
-        row_seconds = self._lanes[request.model].costs.row_seconds()
-        own = sum(segment.waiting * float(row_seconds[level]) for level, segment in request.segments.items())
-        estimate = self.estimated_wait_s(now) + own / self._workers
+        estimate = self._wait_s(now, request.due) + own_s
         if _OPTIMISM * estimate > left:
             raise DeadlineExceeded(
                 f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s; "
                 "allow more time, send less, or try another server"
             )
+
+    def _seconds_alone(self, request: Request[P]) -> float:
+        """What the request would take if nothing else were here."""
+        row_seconds = self._lanes[request.model].costs.row_seconds()
+        total = sum(segment.waiting * float(row_seconds[level]) for level, segment in request.segments.items())
+        return total / min(self._workers, request.waiting)
+
+    def _wait_s(self, now: float, due: float) -> float:
+        """Seconds until all that runs, and all that waits and is due by then, would be done, shared evenly."""
+        seconds = sum(max(0.0, batch.started + batch.expected_s - now) for batch in self._running.values())
+        for name, pool in self._pools.items():
+            share = 1.0 if due == math.inf else pool.share_due_by(due)
+            if pool.rows and share:
+                seconds += share * float(pool.counts @ self._lanes[name].costs.row_seconds())
+        return seconds / self._workers
 
     def _start(self, model: str, plan: Plan, now: float) -> Batch[P]:
         pool = self._pools[model]
@@ -247,7 +259,7 @@ class Scheduler(Generic[P]):
             if math.isnan(request.started):
                 request.started = now
             if not request.waiting:
-                self._waiting.pop(request.sequence, None)
+                self._waiting.remove(request.sequence)
         expected_s = self._lanes[model].costs.seconds(plan.bucket.rows, plan.bucket.length)
         batch = Batch(self._batches, model, plan.bucket, pieces, now, expected_s)
         self._batches += 1
@@ -264,15 +276,7 @@ class Scheduler(Generic[P]):
 
     def _expire(self, now: float) -> list[Request[P]]:
         expired = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, sequence = heapq.heappop(self._deadlines)
-            request = self._open.get(sequence)
-            if request is not None and self.cancel(request):
-                expired.append(request)
+        while (request := self._deadlines.first()) is not None and request.deadline <= now:
+            self.cancel(request)
+            expired.append(request)
         return expired
-
-    def _sweep_deadlines(self) -> None:
-        """Closed requests leave the heap only when their time comes; do not let them pile up until then."""
-        if len(self._deadlines) > 2 * len(self._open) + _SPARE_DEADLINES:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._open]
-            heapq.heapify(self._deadlines)

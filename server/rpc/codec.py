@@ -16,6 +16,7 @@ from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usa
 
 from ..config import RequestLimits
 from ..engine.heads import Activation
+from ..engine.priority import Priority
 from ..engine.results import EmbedOptions, EmbedResult, ModelInfo, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from ..engine.text import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
@@ -33,6 +34,12 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+}
+_PRIORITIES: Mapping[int, Priority] = {
+    scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    scoring_pb2.PRIORITY_LOW: Priority.LOW,
+    scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
 }
 _ENCODINGS: Mapping[int, tuple[embedding_pb2.Encoding.ValueType, str]] = {
     embedding_pb2.ENCODING_UNSPECIFIED: (embedding_pb2.ENCODING_FLOAT32, "<f4"),
@@ -91,6 +98,7 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
         activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items()),
         truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items()),
         max_length=request.max_length or None,
+        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items()),
     )
 
 
@@ -104,6 +112,7 @@ def decode_embed_options(request: embedding_pb2.EmbedRequest) -> EmbedOptions:
         prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
         truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items()),
         max_length=request.max_length or None,
+        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items()),
     )
 
 

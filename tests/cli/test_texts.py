@@ -84,6 +84,13 @@ def test_options_of_the_model_travel(remote: Run, server: FakeServer) -> None:
     assert (request.model, request.activation, request.truncation, request.max_length) == ("m", 1, 3, 9)
 
 
+@pytest.mark.parametrize("command", [("score", "a", "b"), ("rerank", "q", "d"), ("embed", "t")], ids=lambda c: c[0])
+def test_the_priority_travels(command: tuple[str, ...], remote: Run, server: FakeServer) -> None:
+    remote(*command, "--priority", "low")
+    remote(*command)
+    assert [request.priority for request in server.script.requests] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("stdin", "message"),
     [

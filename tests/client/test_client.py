@@ -101,6 +101,18 @@ async def test_options_travel(client: EitherClient, server: FakeServer) -> None:
     assert request.max_length == 64
 
 
+@pytest.mark.parametrize("priority", ["low", "normal", "high", None])
+async def test_the_priority_travels_with_every_kind_of_request(
+    client: EitherClient, server: FakeServer, priority: str | None
+) -> None:
+    await client.call("score", PAIRS[:1], priority=priority)
+    await client.call("score_documents", "q", ["d"], priority=priority)
+    await client.call("rerank", "q", ["d"], priority=priority)
+    await client.call("embed", ["t"], priority=priority)
+    expected = scoring_pb2.Priority.Value(f"PRIORITY_{(priority or 'unspecified').upper()}")
+    assert [request.priority for request in server.script.requests] == [expected] * 4
+
+
 async def test_score_documents_sends_the_query_once_a_request(client: EitherClient, server: FakeServer) -> None:
     result = await client.call("score_documents", "q", DOCUMENTS)
     assert result.scores.tolist() == [score_of("q", document) for document in DOCUMENTS]
@@ -206,6 +218,7 @@ async def test_wrong_input_is_named(client: EitherClient, method: str, arguments
         ({"top_k": 2.5}, "top_k: expected a whole number, got float"),
         ({"activation": "relu"}, "activation: 'relu' is unknown; one of identity, sigmoid, softmax"),
         ({"truncation": "both"}, "truncation: 'both' is unknown; one of longest_first, only_second, error"),
+        ({"priority": "urgent"}, "priority: 'urgent' is unknown; one of low, normal, high"),
         ({"max_length": True}, "max_length: expected a whole number, got bool"),
         ({"model": 3}, "model: expected text"),
     ],

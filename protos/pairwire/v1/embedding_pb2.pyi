@@ -55,6 +55,7 @@ class EmbedRequest(_message.Message):
     ENCODING_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one bi-encoder is loaded."""
     prompt_name: _builtins.str
@@ -67,6 +68,8 @@ class EmbedRequest(_message.Message):
     """Default: LONGEST_FIRST, which for a single text cuts its end. ONLY_SECOND is INVALID_ARGUMENT."""
     max_length: _builtins.int
     """Most tokens a text may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
+    priority: _scoring_pb2.Priority.ValueType
+    """Default: NORMAL."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At least one, at most the server's --max-items. A text may be empty."""
@@ -80,10 +83,11 @@ class EmbedRequest(_message.Message):
         encoding: Global___Encoding.ValueType = ...,
         truncation: _scoring_pb2.Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
+        priority: _scoring_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name", "prompt_name", b"prompt_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "prompt_name", b"prompt_name", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt_name", b"prompt_name", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
     _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015

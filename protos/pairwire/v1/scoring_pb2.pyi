@@ -76,6 +76,36 @@ TRUNCATION_ERROR: Truncation.ValueType  # 3
 """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
 Global___Truncation: _TypeAlias = Truncation  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Same as NORMAL."""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """Work that nobody watches: indexing, evaluation. Gives way for at most 10 s."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """Gives way for at most 1 s."""
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+    """Somebody waits for the answer. Gives way to nothing that arrives later."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """What a request may overtake in the server's queue. A request overtakes others of its own priority only by a tighter
+    deadline, and nothing that arrives later overtakes one that has waited out its patience, so nothing waits for ever.
+    """
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Same as NORMAL."""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""Work that nobody watches: indexing, evaluation. Gives way for at most 10 s."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""Gives way for at most 1 s."""
+PRIORITY_HIGH: Priority.ValueType  # 3
+"""Somebody waits for the answer. Gives way to nothing that arrives later."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class TextPair(_message.Message):
     """Two texts to be read together."""
@@ -164,6 +194,7 @@ class ScoreRequest(_message.Message):
     ACTIVATION_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     activation: Global___Activation.ValueType
@@ -172,6 +203,8 @@ class ScoreRequest(_message.Message):
     """Default: LONGEST_FIRST."""
     max_length: _builtins.int
     """Most tokens a pair may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
+    priority: Global___Priority.ValueType
+    """Default: NORMAL."""
     @_builtins.property
     def text_pairs(self) -> Global___TextPairs: ...
     @_builtins.property
@@ -185,10 +218,11 @@ class ScoreRequest(_message.Message):
         activation: Global___Activation.ValueType = ...,
         truncation: Global___Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "query_documents", b"query_documents", "text_pairs", b"text_pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "priority", b"priority", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["text_pairs", "query_documents"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -248,6 +282,7 @@ class RerankRequest(_message.Message):
     ACTIVATION_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
@@ -262,6 +297,8 @@ class RerankRequest(_message.Message):
     """Default: LONGEST_FIRST."""
     max_length: _builtins.int
     """Most tokens a pair may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
+    priority: Global___Priority.ValueType
+    """Default: NORMAL."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
@@ -277,10 +314,11 @@ class RerankRequest(_message.Message):
         activation: Global___Activation.ValueType = ...,
         truncation: Global___Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "max_length", b"max_length", "model", b"model", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "max_length", b"max_length", "model", b"model", "priority", b"priority", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015

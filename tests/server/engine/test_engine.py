@@ -207,7 +207,8 @@ async def test_a_request_is_shared_by_idle_workers() -> None:
     config = EngineConfig(workers=2)
     gate = threading.Event()
     runtime = FakeRuntime(gate=gate)
-    async with Engine([toys.toy_model(runtime, config=config)], config=config) as engine:
+    # The clock stands still, so that the first batch is not late by the time of the second one's plan.
+    async with Engine([toys.toy_model(runtime, config=config)], config=config, clock=SimClock()) as engine:
         answer = asyncio.create_task(engine.score([("the quick brown fox", "the lazy dog")] * 32))
         for _ in range(2):
             await asyncio.to_thread(runtime.started.acquire)
@@ -534,7 +535,7 @@ async def test_a_score_that_is_not_finite_fails_its_own_request_only() -> None:
 
 
 async def test_a_dying_worker_takes_nobody_with_it_into_silence() -> None:
-    def broken_planner(pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
+    def broken_planner(pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
         raise ZeroDivisionError("a bug in the planner")
 
     recorder = Recorder()
@@ -568,7 +569,7 @@ async def test_a_dying_worker_takes_nobody_with_it_into_silence() -> None:
 async def test_a_dying_worker_fails_what_other_workers_run() -> None:
     calls = 0
 
-    def planner_that_breaks_later(pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
+    def planner_that_breaks_later(pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
         nonlocal calls
         calls += 1
         if calls == 2:

@@ -1,5 +1,6 @@
-"""What waits, what it costs and who is idle -> the next batch, as a table of cases."""
+"""What waits, what it costs and a worker's share of it -> the next batch, as a table of cases."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,13 +19,16 @@ PER_RUN = (1000.0, 1.0)  # a GPU: runs are everything
 
 
 def _plan(
-    waiting: Mapping[int, int], anchor: int, *, costs: tuple[float, float] = PER_TOKEN, idle: int = 1, budget: int = 512
+    waiting: Mapping[int, int],
+    anchor: int,
+    *,
+    costs: tuple[float, float] = PER_TOKEN,
+    share_s: float = math.inf,
+    budget: int = 512,
 ) -> tuple[Bucket, dict[int, int]]:
     """``waiting``: rows by padded length. The plan's bucket, and the rows it takes by padded length."""
     counts = np.array([waiting.get(length, 0) for length in LADDER.lengths], dtype=np.int64)
-    plan = OptimalCover()(
-        _view(counts, LADDER.lengths.index(anchor)), _table(costs, budget), idle_workers=idle, now=0.0
-    )
+    plan = OptimalCover()(_view(counts, LADDER.lengths.index(anchor)), _table(costs, budget), share_s=share_s, now=0.0)
     return plan.bucket, {LADDER.lengths[level]: rows for level, rows in plan.takes}
 
 
@@ -78,7 +82,7 @@ def test_rows_that_must_not_be_padded_run_alone() -> None:
 
     def taken(anchor: int) -> dict[int, int]:
         view = _view(counts, LADDER.lengths.index(anchor), unpadded)
-        plan = OptimalCover()(view, costs, idle_workers=1, now=0.0)
+        plan = OptimalCover()(view, costs, share_s=math.inf, now=0.0)
         return {LADDER.lengths[level]: rows for level, rows in plan.takes}
 
     assert taken(120) == {120: 1}
@@ -90,36 +94,34 @@ def test_a_row_longer_than_the_budget_runs_alone() -> None:
     assert _plan({128: 3}, 128, budget=100) == (Bucket(1, 128), {128: 1})
 
 
-def test_idle_workers_share_what_waits() -> None:
-    assert _plan({64: 8}, 64, idle=1) == (Bucket(8, 64), {64: 8})
-    assert _plan({64: 8}, 64, idle=2) == (Bucket(4, 64), {64: 4})
-    assert _plan({64: 8}, 64, idle=8) == (Bucket(1, 64), {64: 1})
-    assert _plan({64: 8}, 64, idle=100) == (Bucket(1, 64), {64: 1})
+@pytest.mark.parametrize(("rows_of_share", "rows"), [(8, 8), (4, 4), (3.6, 4), (3.4, 3), (1, 1), (0.01, 1)])
+def test_a_batch_lasts_about_as_long_as_a_workers_share(rows_of_share: float, rows: int) -> None:
+    assert _plan({64: 8}, 64, share_s=64 * rows_of_share) == (Bucket(rows, 64), {64: rows})
 
 
-def test_a_full_pool_is_not_cut_smaller_for_idle_workers() -> None:
-    assert _plan({64: 100}, 64, idle=2) == (Bucket(8, 64), {64: 8})
+def test_a_full_pool_is_not_cut_smaller_for_several_workers() -> None:
+    assert _plan({64: 100}, 64, share_s=64 * 50) == (Bucket(8, 64), {64: 8})
 
 
 def test_work_is_not_shared_where_a_run_costs_more_than_it_saves() -> None:
-    assert _plan({16: 4}, 16, costs=PER_RUN, idle=4) == (Bucket(4, 16), {16: 4})
+    assert _plan({16: 4}, 16, costs=PER_RUN, share_s=1.0) == (Bucket(4, 16), {16: 4})
 
 
 @given(
     counts=st.lists(st.integers(0, 40), min_size=16, max_size=16),
     anchor=st.integers(0, 15),
-    idle=st.integers(1, 8),
+    share_s=st.just(math.inf) | st.floats(0, 1e6),
     budget=st.integers(1, 1024),
     fixed_s=st.floats(1e-9, 1e4),
 )
 def test_every_plan_is_a_batch_that_can_run(
-    counts: list[int], anchor: int, idle: int, budget: int, fixed_s: float
+    counts: list[int], anchor: int, share_s: float, budget: int, fixed_s: float
 ) -> None:
     counts[anchor] += 1
     waiting = np.array(counts, dtype=np.int64)
     costs = toys.linear_costs(LADDER, fixed_s=fixed_s, token_s=1.0, batch_tokens=budget)
-    plan = OptimalCover()(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
-    again = OptimalCover()(_view(waiting, anchor), costs, idle_workers=idle, now=0.0)
+    plan = OptimalCover()(_view(waiting, anchor), costs, share_s=share_s, now=0.0)
+    again = OptimalCover()(_view(waiting, anchor), costs, share_s=share_s, now=0.0)
     _check(plan, waiting, anchor, budget)
     assert plan == again
 

@@ -1,4 +1,4 @@
-"""The pool against the plainest model of it: a list of (length, sequence) that is sorted anew every time."""
+"""The pool against the plainest model of it: a list of (length, due, sequence) that is sorted anew every time."""
 
 import numpy as np
 from hypothesis import given
@@ -22,7 +22,13 @@ operations = st.lists(
 def _request(lengths: list[int], number: int) -> Request[int]:
     request = make_request(LADDER, "toy", np.array(lengths, dtype=np.int32), number)
     request.sequence, request.arrival, request.deadline = number, float(number), 100.0 + number
+    request.due = _due(number)
     return request
+
+
+def _due(number: int) -> float:
+    """Neither ascending nor without equals."""
+    return float(number * 7 % 5)
 
 
 def _level(length: int) -> int:
@@ -30,7 +36,7 @@ def _level(length: int) -> int:
 
 
 @given(operations)
-def test_a_pool_is_a_list_sorted_by_padded_length_and_age(steps: list[tuple[str, object]]) -> None:
+def test_a_pool_is_a_list_sorted_by_padded_length_and_when_it_is_due(steps: list[tuple[str, object]]) -> None:
     pool: Pool[int] = Pool(LADDER)
     requests: list[Request[int]] = []
     waiting: list[tuple[int, int, int]] = []  # level, request, row
@@ -51,7 +57,7 @@ def test_a_pool_is_a_list_sorted_by_padded_length_and_age(steps: list[tuple[str,
         else:
             assert isinstance(detail, tuple)
             level, count = detail
-            here = sorted(entry for entry in waiting if entry[0] == level)[:count]
+            here = sorted((entry for entry in waiting if entry[0] == level), key=lambda e: (_due(e[1]), e))[:count]
             pieces = pool.take(level, len(here)) if here else []
             assert [(level, piece.request.sequence, int(row)) for piece in pieces for row in piece.rows] == here
             assert sum(piece.tokens for piece in pieces) == sum(requests[at].lengths[row] for _, at, row in here)
@@ -64,10 +70,14 @@ def _check(pool: Pool[int], requests: list[Request[int]], waiting: list[tuple[in
     assert pool.rows == len(waiting)
     assert pool.tokens == sum(requests[at].lengths[row] for _, at, row in waiting)
     for level in range(len(LADDER)):
-        ages = [at for where, at, _ in waiting if where == level]
-        assert view.counts[level] == len(ages)
-        assert view.arrivals[level] == (min(ages) if ages else np.inf)
-        assert view.deadlines[level] == (100.0 + min(ages) if ages else np.inf)
+        here = [at for where, at, _ in waiting if where == level]
+        first = min(here, key=lambda at: (_due(at), at), default=np.inf)
+        assert view.counts[level] == len(here)
+        assert view.arrivals[level] == first
+        assert view.deadlines[level] == 100.0 + first
+    for due in range(-1, 6):
+        tokens = sum(requests[at].lengths[row] for _, at, row in waiting if _due(at) <= due)
+        assert pool.share_due_by(due) == (tokens / pool.tokens if pool.tokens else 0)
     for request in requests:
         assert request.waiting == sum(at == request.sequence for _, at, _ in waiting)
         assert sorted(request.segments) == sorted({level for level, at, _ in waiting if at == request.sequence})

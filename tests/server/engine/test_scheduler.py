@@ -1,5 +1,6 @@
 """The scheduler in virtual time: no thread, no runtime, no waiting."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pairwire.server.engine.buckets import Ladder
 from pairwire.server.engine.planner import OptimalCover
 from pairwire.server.engine.pool import Request, make_request
+from pairwire.server.engine.priority import Priority
 from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
 from tests.server.engine import toys
@@ -28,14 +30,28 @@ def _scheduler(*, workers: int = 1, queue_tokens: int = 10_000, budget: int = 12
     return Scheduler(lanes, OptimalCover(), workers=workers, queue_tokens=queue_tokens)
 
 
-def _request(*lengths: int, model: str = "a", name: str = "", deadline: float = math.inf) -> Request[str]:
-    return make_request(LADDER, model, np.array(lengths, dtype=np.int32), name, deadline=deadline)
+def _request(
+    *lengths: int,
+    model: str = "a",
+    name: str = "",
+    deadline: float = math.inf,
+    priority: Priority = Priority.NORMAL,
+) -> Request[str]:
+    return make_request(LADDER, model, np.array(lengths, dtype=np.int32), name, deadline=deadline, priority=priority)
 
 
 def _next(scheduler: Scheduler[str], now: float = 0.0) -> Batch[str]:
     batch = scheduler.next_batch(now).batch
     assert batch is not None
     return batch
+
+
+def _order(scheduler: Scheduler[str], now: float) -> list[str]:
+    """Who is served in which order from now on, one row a batch."""
+    order = []
+    while (batch := scheduler.next_batch(now).batch) is not None:
+        order += [name for name, _ in _rows(batch)]
+    return order
 
 
 def _rows(batch: Batch[str]) -> list[tuple[str, int]]:
@@ -98,6 +114,77 @@ def test_idle_workers_share_a_request() -> None:
     assert scheduler.next_batch(0.0).batch is None
 
 
+def test_the_last_batches_are_cut_so_that_all_workers_finish_together() -> None:
+    scheduler = _scheduler(workers=2, budget=512)
+    scheduler.admit(_request(*[64] * 12), 0.0)
+    first, second = _next(scheduler), _next(scheduler)
+    assert [first.rows, second.rows] == [6, 6]
+    scheduler.admit(_request(*[64] * 3), 0.0)
+    scheduler.complete(first, 0.384)
+    assert _next(scheduler, 0.384).rows == 2  # the other worker is about to end and takes the last one
+    scheduler.complete(second, 0.384)
+    assert _next(scheduler, 0.384).rows == 1
+
+
+@pytest.mark.parametrize(("now", "rows"), [(0.0, 4), (0.096, 3), (0.128, 2)])
+def test_what_others_are_busy_with_counts_for_a_workers_share(now: float, rows: int) -> None:
+    scheduler = _scheduler(workers=2, budget=512)
+    scheduler.admit(_request(128, model="b"), 0.0)
+    assert _next(scheduler).expected_s == pytest.approx(0.128)
+    scheduler.admit(_request(*[16] * 4), now)
+    assert _next(scheduler, now).rows == rows
+
+
+def test_the_urgent_go_first_and_equals_in_order_of_arrival() -> None:
+    scheduler = _scheduler()
+    for name in ("low", "normal", "high", "low 2", "normal 2", "high 2"):
+        scheduler.admit(_request(100, name=name, priority=Priority(name.split()[0])), 0.0)
+    assert _order(scheduler, 0.0) == ["high", "high 2", "normal", "normal 2", "low", "low 2"]
+
+
+def test_the_urgent_go_first_within_a_length_too() -> None:
+    scheduler = _scheduler(budget=16)
+    for name in ("low", "normal", "high"):
+        scheduler.admit(_request(16, name=name, priority=Priority(name)), 0.0)
+    assert _order(scheduler, 0.0) == ["high", "normal", "low"]
+
+
+@pytest.mark.parametrize(
+    ("patient", "urgent"),
+    [(Priority.NORMAL, Priority.HIGH), (Priority.LOW, Priority.HIGH), (Priority.LOW, Priority.NORMAL)],
+)
+def test_nothing_overtakes_what_has_waited_longer_than_the_difference_in_patience(
+    patient: Priority, urgent: Priority
+) -> None:
+    ahead = patient.patience_s - urgent.patience_s
+    for after_s, order in ((ahead - 0.01, ["late", "old"]), (ahead + 0.01, ["old", "late"])):
+        scheduler = _scheduler()
+        scheduler.admit(_request(100, name="old", priority=patient), 0.0)
+        scheduler.admit(_request(100, name="late", priority=urgent), after_s)
+        assert _order(scheduler, after_s) == order
+
+
+def test_within_the_patience_the_tighter_deadline_goes_first() -> None:
+    scheduler = _scheduler()
+    for name, deadline in (("none", math.inf), ("far", 60.0), ("near", 0.9), ("nearest", 0.5)):
+        scheduler.admit(_request(100, name=name, deadline=deadline), 0.0)
+    assert _order(scheduler, 0.0) == ["nearest", "near", "none", "far"]
+
+
+def test_of_equal_deadlines_the_one_with_more_to_do_goes_first() -> None:
+    scheduler = _scheduler()
+    scheduler.admit(_request(16, name="short", deadline=0.9), 0.0)
+    scheduler.admit(_request(100, 100, name="long", deadline=0.9), 0.0)
+    assert _order(scheduler, 0.0) == ["long", "long", "short"]
+
+
+def test_no_deadline_is_so_tight_that_it_overtakes_what_is_due() -> None:
+    scheduler = _scheduler()
+    scheduler.admit(_request(100, name="high", priority=Priority.HIGH), 0.0)
+    scheduler.admit(_request(100, name="tight", deadline=0.15), 0.001)
+    assert _order(scheduler, 0.001) == ["high", "tight"]
+
+
 def test_cancelled_rows_leave_the_queue_at_once_and_running_ones_are_disregarded() -> None:
     scheduler = _scheduler()
     gone, stays = _request(100, 100, name="gone"), _request(100, name="stays")
@@ -152,15 +239,30 @@ def test_a_deadline_that_has_passed_is_refused_at_admission() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_with_the_estimate() -> None:
     scheduler = _scheduler()
-    scheduler.admit(_request(*[104] * 9), 0.0)  # 0.936 s
+    scheduler.admit(_request(*[104] * 9, priority=Priority.HIGH), 0.0)  # 0.936 s
     with pytest.raises(DeadlineExceeded, match=r"about 1\.040 s and the deadline is in 0\.500 s"):
         scheduler.admit(_request(104, deadline=0.5), 0.0)
 
 
 def test_a_deadline_that_might_be_met_with_luck_is_accepted() -> None:
     scheduler = _scheduler()
-    scheduler.admit(_request(*[104] * 9), 0.0)
+    scheduler.admit(_request(*[104] * 9, priority=Priority.HIGH), 0.0)
     scheduler.admit(_request(104, deadline=0.6), 0.0)
+
+
+def test_the_estimate_leaves_out_what_would_be_overtaken() -> None:
+    scheduler = _scheduler()
+    scheduler.admit(_request(*[104] * 9), 0.0)  # 0.936 s, due after a second
+    scheduler.admit(_request(104, deadline=0.3), 0.0)  # goes first, for its deadline
+    with pytest.raises(DeadlineExceeded, match=r"about 1\.248 s and the deadline is in 0\.500 s"):
+        scheduler.admit(_request(104, 104, deadline=2.5), 2.0)  # nobody is overtaken who has waited out its patience
+    scheduler.admit(_request(104, deadline=3.0, priority=Priority.HIGH), 2.0)
+    assert scheduler.queued_tokens == 11 * 104
+
+
+def test_one_row_is_not_shared_by_workers_in_an_estimate() -> None:
+    with pytest.raises(DeadlineExceeded, match=r"about 0\.104 s and the deadline is in 0\.050 s"):
+        _scheduler(workers=4).admit(_request(104, deadline=0.05), 0.0)
 
 
 def test_the_estimate_counts_running_batches_and_shares_work_among_workers() -> None:
@@ -260,18 +362,20 @@ class Arrival:
     after_s: float
     lengths: tuple[int, ...]
     model: str
-    patience_s: float
+    timeout_s: float
     cancelled_after_s: float
+    priority: Priority
 
 
 arrivals = st.lists(
     st.builds(
         Arrival,
-        after_s=st.sampled_from([0.0, 0.0, 0.01, 0.2]),
+        after_s=st.sampled_from([0.0, 0.0, 0.01, 0.2, 3.0]),
         lengths=st.lists(st.integers(1, 128), min_size=1, max_size=12).map(tuple),
         model=st.sampled_from("ab"),
-        patience_s=st.sampled_from([math.inf, 5.0, 0.3, 0.05]),
+        timeout_s=st.sampled_from([math.inf, 5.0, 0.3, 0.05]),
         cancelled_after_s=st.sampled_from([math.inf, math.inf, 0.1, 0.0]),
+        priority=st.sampled_from(Priority),
     ),
     min_size=1,
     max_size=25,
@@ -285,7 +389,13 @@ def _simulate(plan: Sequence[Arrival], workers: int, failing: frozenset[int] = f
     time = 0.0
     for number, arrival in enumerate(plan):
         time += arrival.after_s
-        request = _request(*arrival.lengths, model=arrival.model, name=str(number), deadline=time + arrival.patience_s)
+        request = _request(
+            *arrival.lengths,
+            model=arrival.model,
+            name=str(number),
+            deadline=time + arrival.timeout_s,
+            priority=arrival.priority,
+        )
         events.append((time, number, "admit", request))
         if arrival.cancelled_after_s < math.inf:
             events.append((time + arrival.cancelled_after_s, number, "cancel", request))
@@ -362,22 +472,66 @@ def test_every_row_fits_its_bucket_and_padding_is_booked(plan: list[Arrival], wo
     assert padding == sum(request.padded_tokens for request in trace.finished)
 
 
+def _last_batch(trace: Trace, request: Request[str]) -> int:
+    """Number of the batch with the request's last row."""
+    return max(
+        number for number, batch in enumerate(trace.batches) if any(piece.request is request for piece in batch.pieces)
+    )
+
+
 @given(plan=arrivals, workers=st.integers(1, 4))
-def test_waiting_is_bounded_by_the_rows_that_came_before(plan: list[Arrival], workers: int) -> None:
-    """The bound of the module's docstring, for requests that nobody cancels."""
-    patient = [Arrival(a.after_s, a.lengths, a.model, math.inf, math.inf) for a in plan]
-    trace = _simulate(patient, workers)
+def test_waiting_is_bounded_by_the_rows_that_came_before_a_request_was_due(plan: list[Arrival], workers: int) -> None:
+    """The bound of the module's docstring, for every request that was run to its end."""
+    trace = _simulate(plan, workers)
+    for request in trace.finished:
+        assert request.arrival <= request.due <= request.arrival + request.priority.patience_s
+        ahead = sum(len(other.lengths) for other in trace.admitted if other.arrival <= request.due)
+        assert _last_batch(trace, request) + 1 <= ahead
+
+
+@given(plan=arrivals, workers=st.integers(1, 4))
+def test_within_a_priority_waiting_is_bounded_by_the_rows_that_came_before(plan: list[Arrival], workers: int) -> None:
+    """First come, first served: without deadlines nobody waits for a younger one of the same priority."""
+    alike = [dataclasses.replace(a, timeout_s=math.inf, priority=Priority.LOW) for a in plan]
+    trace = _simulate([dataclasses.replace(a, cancelled_after_s=math.inf) for a in alike], workers)
     ahead = 0
     for request in trace.admitted:
-        begun_before = sum(batch.started < request.arrival for batch in trace.batches)
         ahead += len(request.lengths)
-        last = max(
-            number
-            for number, batch in enumerate(trace.batches)
-            if any(piece.request is request for piece in batch.pieces)
+        assert _last_batch(trace, request) + 1 <= ahead
+
+
+@given(plan=arrivals, workers=st.integers(1, 4))
+def test_every_batch_has_a_row_of_the_request_that_is_due_first(plan: list[Arrival], workers: int) -> None:
+    # One by one, as what arrives at the same moment may not be there yet when a batch begins.
+    patient = [
+        dataclasses.replace(a, after_s=max(a.after_s, 1e-6), timeout_s=math.inf, cancelled_after_s=math.inf)
+        for a in plan
+    ]
+    trace = _simulate(patient, workers)
+    left = {request.sequence: len(request.lengths) for request in trace.admitted}
+    for batch in trace.batches:
+        first = min(
+            (request.due, request.sequence)
+            for request in trace.admitted
+            if left[request.sequence] and request.arrival <= batch.started
         )
-        assert last < max(ahead, begun_before + ahead)
-        assert last + 1 <= ahead  # batches begun when its last row has begun
+        assert first in [(piece.request.due, piece.request.sequence) for piece in batch.pieces]
+        for piece in batch.pieces:
+            left[piece.request.sequence] -= len(piece.rows)
+
+
+def test_low_priority_is_served_under_a_load_of_normal_requests_that_never_ends() -> None:
+    scheduler = _scheduler(queue_tokens=100_000)
+    patient = _request(100, name="patient", priority=Priority.LOW)
+    scheduler.admit(patient, 0.0)
+    for number in range(1000):  # one worker, and always more to do than it can
+        now = number * 0.1
+        scheduler.admit(_request(100, name="busy", priority=Priority.NORMAL), now)
+        scheduler.admit(_request(100, name="busy", priority=Priority.NORMAL), now)
+        if scheduler.complete(_next(scheduler, now), now + 0.1) == [patient]:
+            break
+    # All that came in the nine seconds before it was as urgent as they are goes first, nothing else does.
+    assert patient.started == pytest.approx(2 * 9.0, abs=0.3)
 
 
 @given(plan=arrivals, workers=st.integers(1, 4), failing=st.frozensets(st.integers(0, 20), max_size=3))

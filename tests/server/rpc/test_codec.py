@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairwire.server.config import RequestLimits
-from pairwire.server.engine import Activation, EmbedResult, ScoreResult, Timing, Truncation, Usage
+from pairwire.server.engine import Activation, EmbedResult, Priority, ScoreResult, Timing, Truncation, Usage
 from pairwire.server.errors import InvalidInput
 from pairwire.server.rpc import codec
 from pairwire.v1 import embedding_pb2, scoring_pb2
@@ -39,12 +39,16 @@ def test_a_text_beyond_the_limit_in_bytes_is_refused(text: str) -> None:
 def test_unset_options_are_the_checkpoints_own() -> None:
     options = codec.decode_score_options(scoring_pb2.ScoreRequest())
     assert (options.activation, options.truncation, options.max_length) == (None, Truncation.LONGEST_FIRST, None)
+    assert options.priority is Priority.NORMAL
     assert codec.decode_embed_options(embedding_pb2.EmbedRequest()).prompt_name is None
 
 
 def test_set_options_are_read() -> None:
     request = scoring_pb2.RerankRequest(
-        activation=scoring_pb2.ACTIVATION_SIGMOID, truncation=scoring_pb2.TRUNCATION_ONLY_SECOND, max_length=7
+        activation=scoring_pb2.ACTIVATION_SIGMOID,
+        truncation=scoring_pb2.TRUNCATION_ONLY_SECOND,
+        max_length=7,
+        priority=scoring_pb2.PRIORITY_LOW,
     )
     options = codec.decode_score_options(request)
     assert (options.activation, options.truncation, options.max_length) == (
@@ -52,10 +56,13 @@ def test_set_options_are_read() -> None:
         Truncation.ONLY_SECOND,
         7,
     )
+    assert options.priority is Priority.LOW
+    urgent = embedding_pb2.EmbedRequest(priority=scoring_pb2.PRIORITY_HIGH)
+    assert codec.decode_embed_options(urgent).priority is Priority.HIGH
     assert codec.decode_embed_options(embedding_pb2.EmbedRequest(prompt_name="")).prompt_name == ""
 
 
-@pytest.mark.parametrize("enum", [scoring_pb2.Activation, scoring_pb2.Truncation])
+@pytest.mark.parametrize("enum", [scoring_pb2.Activation, scoring_pb2.Truncation, scoring_pb2.Priority])
 def test_every_value_of_an_enum_is_known(enum: object) -> None:
     field = enum.DESCRIPTOR.name.lower()  # type: ignore[attr-defined]  # generated wrappers share no type
     for number in enum.values():  # type: ignore[attr-defined]  # as above
