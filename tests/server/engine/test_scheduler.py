@@ -15,19 +15,21 @@ from pairwire.server.engine.buckets import Ladder
 from pairwire.server.engine.planner import OptimalCover
 from pairwire.server.engine.pool import Request, make_request
 from pairwire.server.engine.priority import Priority
-from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
+from pairwire.server.engine.scheduler import STRETCH, Batch, Lane, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
 from tests.server.engine import toys
 
 LADDER = Ladder(tuple(range(8, 129, 8)))
 
 
-def _scheduler(*, workers: int = 1, queue_tokens: int = 10_000, budget: int = 128) -> Scheduler[str]:
+def _scheduler(
+    *, workers: int = 1, queue_tokens: int = 10_000, budget: int = 128, stretch: float = 0.0
+) -> Scheduler[str]:
     """Two models, "a" and "b"; a token costs 1 ms."""
     lanes = {
         name: Lane(LADDER, toys.linear_costs(LADDER, fixed_s=1e-9, token_s=0.001, batch_tokens=budget)) for name in "ab"
     }
-    return Scheduler(lanes, OptimalCover(), workers=workers, queue_tokens=queue_tokens)
+    return Scheduler(lanes, OptimalCover(), workers=workers, queue_tokens=queue_tokens, stretch=stretch)
 
 
 def _request(
@@ -162,6 +164,15 @@ def test_nothing_overtakes_what_has_waited_longer_than_the_difference_in_patienc
         scheduler.admit(_request(100, name="old", priority=patient), 0.0)
         scheduler.admit(_request(100, name="late", priority=urgent), after_s)
         assert _order(scheduler, after_s) == order
+
+
+def test_a_small_request_overtakes_a_large_one_that_came_shortly_before_and_no_other() -> None:
+    scheduler = _scheduler(stretch=4.0)
+    scheduler.admit(_request(*[128] * 10, name="large"), 0.0)  # takes 1.28 s, so it gives way for 5.12 s
+    scheduler.admit(_request(8, name="small"), 1.0)
+    assert [piece.request.payload for piece in _next(scheduler, 1.0).pieces] == ["small"]
+    scheduler.admit(_request(8, name="late"), 5.2)
+    assert [piece.request.payload for piece in _next(scheduler, 5.2).pieces] == ["large"]
 
 
 def test_within_the_patience_the_tighter_deadline_goes_first() -> None:
@@ -382,9 +393,11 @@ arrivals = st.lists(
 )
 
 
-def _simulate(plan: Sequence[Arrival], workers: int, failing: frozenset[int] = frozenset()) -> Trace:
+def _simulate(
+    plan: Sequence[Arrival], workers: int, failing: frozenset[int] = frozenset(), *, stretch: float = STRETCH
+) -> Trace:
     """Runs arrivals through a scheduler whose workers take exactly as long as the cost table says."""
-    scheduler, trace = _scheduler(workers=workers, queue_tokens=3000), Trace()
+    scheduler, trace = _scheduler(workers=workers, queue_tokens=3000, stretch=stretch), Trace()
     events: list[tuple[float, int, str, object]] = []  # (time, order, kind, subject)
     time = 0.0
     for number, arrival in enumerate(plan):
@@ -484,16 +497,17 @@ def test_waiting_is_bounded_by_the_rows_that_came_before_a_request_was_due(plan:
     """The bound of the module's docstring, for every request that was run to its end."""
     trace = _simulate(plan, workers)
     for request in trace.finished:
-        assert request.arrival <= request.due <= request.arrival + request.priority.patience_s
+        own_s = 0.00100001 * sum(LADDER.lengths[level] for level in LADDER.levels(request.lengths))
+        assert request.arrival <= request.due <= request.arrival + request.priority.patience_s + STRETCH * own_s
         ahead = sum(len(other.lengths) for other in trace.admitted if other.arrival <= request.due)
         assert _last_batch(trace, request) + 1 <= ahead
 
 
 @given(plan=arrivals, workers=st.integers(1, 4))
 def test_within_a_priority_waiting_is_bounded_by_the_rows_that_came_before(plan: list[Arrival], workers: int) -> None:
-    """First come, first served: without deadlines nobody waits for a younger one of the same priority."""
+    """First come, first served: without deadlines and stretch nobody waits for a younger one of the same priority."""
     alike = [dataclasses.replace(a, timeout_s=math.inf, priority=Priority.LOW) for a in plan]
-    trace = _simulate([dataclasses.replace(a, cancelled_after_s=math.inf) for a in alike], workers)
+    trace = _simulate([dataclasses.replace(a, cancelled_after_s=math.inf) for a in alike], workers, stretch=0.0)
     ahead = 0
     for request in trace.admitted:
         ahead += len(request.lengths)
