@@ -25,11 +25,11 @@ import numpy as np
 from pairwire.server.runtime.base import Int32Array
 
 from .batching import lengths, tables
-from .batching.figures import Float64Array, alone, figures
+from .batching.figures import alone, figures
 from .batching.planning import POOLS, planning_time
 from .batching.rules import RULES, Call
-from .batching.simulation import ClosedLoop, OpenLoop, simulate
-from .batching.tables import Recording
+from .batching.simulation import ClosedLoop, Float64Array, OpenLoop, simulate
+from .batching.tables import Recording, Truth
 from .batching.workload import make_calls, mean_rows, poisson
 from .report import histogram, print_machine, print_table, write_json
 
@@ -60,18 +60,18 @@ def main() -> None:
 def _simulated(args: argparse.Namespace, recording: Recording) -> list[Row]:
     saturated: list[Row] = []
     by_load: dict[float, list[Row]] = {load: [] for load in args.load}
+    truth, workers = recording.truth(), recording.workers
     for dataset in _datasets(args):
         series = _series(args, dataset, recording)
         print(f"{dataset}: {histogram(np.concatenate(series))}")
         calls = make_calls(series, args.calls, args.seed)
-        found = _at(args, recording, calls, ClosedLoop(args.in_flight))
+        found = _at(args, recording, truth, calls, ClosedLoop(args.in_flight))
         saturated += ({"dataset": dataset, "load": "saturated"} | row for row in found)
         capacity = {str(row["rule"]): float(str(row["pairs_per_s"])) for row in found}
-        ours = RULES[OURS](recording, recording.workers)
-        idle = alone(ours, calls, recording.truth(), recording.workers)
+        idle = alone(RULES[OURS](recording, workers), calls, truth, workers) if args.load else None
         for load in args.load:
             rate = load * capacity[OURS] / mean_rows(calls)
-            found = _at(args, recording, calls, poisson(len(calls), rate, args.seed), idle)
+            found = _at(args, recording, truth, calls, poisson(len(calls), rate, args.seed), idle)
             for row in found:
                 row["overloaded"] = "yes" if capacity[str(row["rule"])] < load * capacity[OURS] else "no"
             by_load[load] += ({"dataset": dataset, "load": f"{load:.0%} open"} | row for row in found)
@@ -80,12 +80,15 @@ def _simulated(args: argparse.Namespace, recording: Recording) -> list[Row]:
     for load, rows in by_load.items():
         print(f"\nPoisson arrivals at {load:.0%} of the capacity of {OURS!r}")
         print_table(rows, OPEN)
-    return [{"costs": recording.name} | row for row in (*saturated, *(row for rows in by_load.values() for row in rows))]
+    return [
+        {"costs": recording.name} | row for row in (*saturated, *(row for rows in by_load.values() for row in rows))
+    ]
 
 
 def _at(
     args: argparse.Namespace,
     recording: Recording,
+    truth: Truth,
     calls: Sequence[Call],
     load: OpenLoop | ClosedLoop,
     idle: Float64Array | None = None,
@@ -94,7 +97,7 @@ def _at(
     rows: list[Row] = []
     for name in args.rule:
         rule = RULES[name](recording, recording.workers)
-        trace = simulate(rule, calls, recording.truth(), workers=recording.workers, load=load)
+        trace = simulate(rule, calls, truth, workers=recording.workers, load=load)
         rows.append({"rule": name, **figures(trace, idle)})
     ours = next(float(str(row["pairs_per_s"])) for row in rows if row["rule"] == OURS)
     return [row | {"ratio": float(str(row["pairs_per_s"])) / ours} for row in rows]
@@ -122,7 +125,7 @@ def _series(args: argparse.Namespace, dataset: str, recording: Recording) -> lis
 
 def _recordings(args: argparse.Namespace) -> list[Recording]:
     if args.package:
-        recording = tables.measure_package(args.package, args.variant)
+        recording = tables.measure_package(args.package, args.variant, args.passes)
         if args.record:
             tables.write(recording, args.record)
         return [recording]
@@ -143,6 +146,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--package", type=Path, help="measure this model package now, instead of --costs")
     parser.add_argument("--variant", default="", help="with --package: the variant to measure")
+    parser.add_argument("--passes", type=int, default=3, help="with --package: how often to measure (default 3)")
     parser.add_argument("--record", type=Path, help="with --package: write what was measured to this file")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets (see benchmarks/datasets.py)")
     parser.add_argument(

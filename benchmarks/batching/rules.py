@@ -186,9 +186,7 @@ class Triton:
     what there is. ``ragged`` models are not meant: no encoder exported for ONNX Runtime takes a ragged batch.
     """
 
-    def __init__(
-        self, max_batch_size: int = 32, preferred: Sequence[int] = (), max_queue_delay_s: float = 0.0
-    ) -> None:
+    def __init__(self, max_batch_size: int = 32, preferred: Sequence[int] = (), max_queue_delay_s: float = 0.0) -> None:
         self._most = max_batch_size
         self._preferred = frozenset(preferred or (max_batch_size,))
         self._delay_s = max_queue_delay_s
