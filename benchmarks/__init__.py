@@ -2,6 +2,7 @@
 
 peers.py      the engine in process against sentence-transformers' backends, same pairs, alternating
 load.py       closed-loop and open-loop load on a running server over gRPC
+plan.py       batching rules of several servers in virtual time, and the planner's own time (batching/)
 datasets.py   real pairs from public data sets in their original files, and built-in ones
 report.py     machine, length histogram, table, JSON
 """

@@ -34,7 +34,7 @@ from .batching.workload import make_calls, mean_rows, poisson
 from .report import histogram, print_machine, print_table, write_json
 
 OURS = "pairwire"
-RATES = ("pairs_per_s", "ratio", "padding")
+RATES = ("capacity_per_s", "ratio", "pairs_per_s", "padding")
 FAIRNESS = ("lost_p99_ms", "lost_max_ms", "lost_p99_calls", "lost_max_calls", "short_p99_ms", "long_p99_ms")
 SATURATED = ("dataset", "rule", *RATES, "p50_ms", "p99_ms", *FAIRNESS)
 OPEN = ("dataset", "rule", *RATES, "overloaded", "p50_ms", "p99_ms", "slowdown_p50", "slowdown_p99", *FAIRNESS)
@@ -67,7 +67,7 @@ def _simulated(args: argparse.Namespace, recording: Recording) -> list[Row]:
         calls = make_calls(series, args.calls, args.seed)
         found = _at(args, recording, truth, calls, ClosedLoop(args.in_flight))
         saturated += ({"dataset": dataset, "load": "saturated"} | row for row in found)
-        capacity = {str(row["rule"]): float(str(row["pairs_per_s"])) for row in found}
+        capacity = {str(row["rule"]): float(str(row["capacity_per_s"])) for row in found}
         idle = alone(RULES[OURS](recording, workers), calls, truth, workers) if args.load else None
         for load in args.load:
             rate = load * capacity[OURS] / mean_rows(calls)
@@ -93,14 +93,14 @@ def _at(
     load: OpenLoop | ClosedLoop,
     idle: Float64Array | None = None,
 ) -> list[Row]:
-    """One row for each rule; ``ratio`` is to the throughput of ours."""
+    """One row for each rule; ``ratio`` is to the capacity of ours."""
     rows: list[Row] = []
     for name in args.rule:
         rule = RULES[name](recording, recording.workers)
         trace = simulate(rule, calls, truth, workers=recording.workers, load=load)
         rows.append({"rule": name, **figures(trace, idle)})
-    ours = next(float(str(row["pairs_per_s"])) for row in rows if row["rule"] == OURS)
-    return [row | {"ratio": float(str(row["pairs_per_s"])) / ours} for row in rows]
+    ours = next(float(str(row["capacity_per_s"])) for row in rows if row["rule"] == OURS)
+    return [row | {"ratio": float(str(row["capacity_per_s"])) / ours} for row in rows]
 
 
 def _planning(args: argparse.Namespace, recording: Recording) -> list[Row]:
@@ -127,6 +127,7 @@ def _recordings(args: argparse.Namespace) -> list[Recording]:
     if args.package:
         recording = tables.measure_package(args.package, args.variant, args.passes)
         if args.record:
+            recording = dataclasses.replace(recording, name=args.record.stem)
             tables.write(recording, args.record)
         return [recording]
     known = tables.shipped()

@@ -181,7 +181,7 @@ def modelled_gpu() -> Recording:
     shapes = {
         Bucket(rows, length): launch_s + rows * length * (1 + length / 1024) / tokens_per_s
         for length in (8, 16, 32, 64, 128, 256, 384, 512)
-        for rows in (1, batch_tokens // length, 8 * batch_tokens // length)
+        for rows in (1, batch_tokens // length, 2 * batch_tokens // length)
     }
     return Recording(
         name=MODELLED,

@@ -69,6 +69,7 @@ def test_unfairness_is_against_the_same_work_in_order_of_arrival() -> None:
     assert in_order_of_arrival(trace).tolist() == [2.0, 3.0, 4.0]
     row = figures(trace)
     assert row["lost_max_ms"] == 2000.0
+    assert row["capacity_per_s"] == 1.0
     assert row["lost_max_calls"] == pytest.approx(2.0 / (4 / 3))
 
 
