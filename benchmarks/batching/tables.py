@@ -18,7 +18,6 @@ from pairwire.server.engine.clock import SystemClock
 from pairwire.server.engine.cost import CostTable, measure
 from pairwire.server.engine.loading import load_model
 from pairwire.server.engine.model import Model
-from pairwire.server.runtime.base import Float32Array, Runtime, RuntimeInfo, TokenBatch
 
 from ..report import machine
 
@@ -119,7 +118,7 @@ def measure_package(package: Path, variant: str, passes: int = 3, budget_s: floa
     Raises:
         PackageInvalid: the package cannot be loaded.
     """
-    config = EngineConfig(variant=variant, warmup_s=0.05)
+    config = EngineConfig(variant=variant, warmup_s=0.05, cache_dir="none")
     model = load_model(package, config)
     shapes = _measure(model, passes, budget_s)
     facts = machine()
@@ -142,34 +141,15 @@ def measure_package(package: Path, variant: str, passes: int = 3, budget_s: floa
 
 def _measure(model: Model, passes: int, budget_s: float) -> dict[Bucket, float]:
     shapes: dict[Bucket, float] = {}
+    fill = model.encoder.blank
     for batch_tokens in _RECORDED_TOKENS * passes:
-        runtime = _Noting(model.runtime)
-        fill = model.encoder.blank
-        costs = measure(runtime, model.ladder, SystemClock(), batch_tokens=batch_tokens, budget_s=budget_s, fill=fill)
-        for bucket in runtime.seen:
-            seconds = costs.seconds(bucket.rows, bucket.length)
+        costs = measure(
+            model.runtime, model.ladder, SystemClock(), batch_tokens=batch_tokens, budget_s=budget_s, fill=fill
+        )
+        for bucket, seconds in costs.measured.items():
             shapes[bucket] = min(seconds, shapes.get(bucket, seconds))
-        logger.info("measured %d shapes under %d tokens", len(runtime.seen), batch_tokens)
+        logger.info("measured %d shapes under %d tokens", len(costs.measured), batch_tokens)
     return shapes
-
-
-class _Noting:
-    """A runtime that notes which shapes were asked of it."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.seen: set[Bucket] = set()
-
-    @property
-    def info(self) -> RuntimeInfo:
-        return self._runtime.info
-
-    def run(self, batch: TokenBatch) -> Float32Array:
-        self.seen.add(Bucket(batch.rows, batch.length))
-        return self._runtime.run(batch)
-
-    def close(self) -> None:
-        self._runtime.close()
 
 
 def modelled_gpu() -> Recording:
