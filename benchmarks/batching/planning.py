@@ -35,10 +35,10 @@ class TimedPlanner:
         self._planner = planner
         self.seconds = 0.0
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
         """The planner's plan."""
         started = time.thread_time()
-        plan = self._planner(pool, costs, idle_workers=idle_workers, now=now)
+        plan = self._planner(pool, costs, share_s=share_s, now=now)
         self.seconds += time.thread_time() - started
         return plan
 
