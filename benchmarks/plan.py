@@ -143,7 +143,10 @@ def _arguments() -> argparse.Namespace:
     )
     known = [*tables.shipped(), tables.MODELLED]
     parser.add_argument(
-        "--costs", nargs="+", default=known[:1], help=f"recorded tables: {', '.join(known)}, or files of --record"
+        "--costs",
+        nargs="+",
+        default=["minilm-l6-cpu-int8"],
+        help=f"recorded tables: {', '.join(known)}, or files of --record",
     )
     parser.add_argument("--package", type=Path, help="measure this model package now, instead of --costs")
     parser.add_argument("--variant", default="", help="with --package: the variant to measure")
