@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Protocol
 
 from .config import METRICS_OFF, ServerConfig
+from .endpoint import MetricsEndpoint
 from .engine.clock import Clock, SystemClock
 from .engine.config import EngineConfig
 from .engine.engine import Engine
 from .engine.observer import BatchEvent, Observer, RequestEvent
 from .engine.results import ModelKind
-from .errors import ConfigInvalid, NotReady
+from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
-from .metrics import Metrics, MetricsEndpoint
+from .metrics import Metrics
 from .rpc.embedding import EmbeddingServicer
 from .rpc.health import OVERALL, HealthBoard, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
@@ -71,11 +72,21 @@ class _Events:
 
 
 class Application:
-    """A server of one configuration: ``listen``, ``load``, then ``drain`` or ``abort``, on one event loop."""
+    """A server of one configuration: ``listen`` and ``load``, then ``drain`` or ``abort``, on one event loop.
+
+    A server alone listens before it loads, so that probes get an answer. One of several on a port loads before it
+    listens: the kernel would give it connections that the others could serve.
+    """
 
     def __init__(
-        self, config: ServerConfig, *, clock: Clock | None = None, open_engine: EngineOpener = Engine.open
+        self,
+        config: ServerConfig,
+        *,
+        clock: Clock | None = None,
+        open_engine: EngineOpener = Engine.open,
+        share_port: bool = False,
     ) -> None:
+        """Builds the server; nothing listens yet. ``share_port`` lets other processes listen on the same port."""
         self.config = config
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
@@ -101,6 +112,7 @@ class Application:
             interceptors=self._interceptors(),
             limits=config.limits,
             connections=config.connections,
+            share_port=share_port,
         )
         self.lifecycle.listen(lambda phase: self._show_health())
 
@@ -115,10 +127,7 @@ class Application:
         Raises:
             ConfigInvalid: no models are given, or a port cannot be had.
         """
-        if not self.config.models:
-            raise ConfigInvalid(
-                "no model to serve; give at least one package directory, as `pairwire export` writes them"
-            )
+        self.config.check_models()
         where = self.config.listen
         self.port = bind(self._server, where, self.config.tls)
         if where.metrics_port != METRICS_OFF:

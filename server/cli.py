@@ -9,22 +9,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from .banner import serving_line, start_up_table
 from .errors import StartupError
+from .eventloop import EXIT_LOST, EXIT_STARTUP, catch_signals, leave, loop_factory
 
 if TYPE_CHECKING:
-    from .app import Application
     from .config import ServerConfig
-    from .engine.results import ModelInfo
     from .options import Option
-
-EXIT_LOST = 1
-EXIT_STARTUP = 2
 
 _POSITIONAL = "models"
 _DESCRIPTION = """\
@@ -100,95 +95,30 @@ def _serve(config: ServerConfig) -> int:
 
     handler = logs.install(sys.stderr, log_format=config.logging.log_format, level=config.logging.log_level)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve_until_signalled(config))
+        if config.scaling.processes > 1:
+            from .processes.supervisor import Supervisor
+
+            return asyncio.run(Supervisor(config).run(print))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve_alone(config))
     finally:
         logs.uninstall(handler)
 
 
-async def _serve_until_signalled(config: ServerConfig) -> int:
+async def _serve_alone(config: ServerConfig) -> int:
     from .app import Application
+    from .serving import serve_until
 
-    stop = asyncio.create_task(_catch_signals(asyncio.get_running_loop()).wait())
-    application = Application(config)
-    try:
-        await application.listen()
-        loading = asyncio.create_task(application.load())
-        await asyncio.wait((loading, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not loading.done():
-            _leave(0)  # nothing was accepted yet, and a thread that loads cannot be interrupted
-        await loading
-    except StartupError:
-        await application.abort()
-        raise
-    print(start_up_table(application.engine.models.values()))
-    print(serving_line(application), flush=True)
-    failed = asyncio.create_task(application.failed.wait())
-    await asyncio.wait((stop, failed), return_when=asyncio.FIRST_COMPLETED)
-    if failed.done():
-        await application.abort()
-        _leave(EXIT_LOST)
-    failed.cancel()
-    if not await application.drain():
-        _leave(EXIT_LOST)
-    return 0
-
-
-def serving_line(application: Application) -> str:
-    """What programs read to learn the ports; ends in ``metrics off`` where they are."""
-    host = application.config.listen.host
-    host = f"[{host}]" if ":" in host else host
-    metrics = "off" if application.metrics_port is None else f"on {host}:{application.metrics_port}"
-    return f"pairwire: serving on {host}:{application.port}, metrics {metrics}"
-
-
-def start_up_table(models: Iterable[ModelInfo]) -> str:
-    """One line a model: name, kind, variant, provider, threads, lengths of the buckets."""
-    rows: list[Sequence[str]] = [("model", "kind", "variant", "provider", "threads", "bucket lengths")]
-    for info in models:
-        lengths = info.bucket_lengths
-        rows.append(
-            (
-                info.name,
-                info.kind.value,
-                info.variant,
-                info.runtime.provider,
-                f"{info.workers} x {info.runtime.intra_op_threads}",
-                f"{len(lengths)}, from {lengths[0]} to {lengths[-1]}",
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _catch_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
     stop = asyncio.Event()
+    catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
+    application = Application(config)
 
-    def on_signal() -> None:
-        if stop.is_set():
-            _leave(EXIT_LOST)
-        stop.set()
+    async def start() -> None:
+        await application.listen()
+        await application.load()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    return stop
+    def on_ready() -> None:
+        print(start_up_table(application.engine.models.values()))
+        print(serving_line(config.listen.host, application.port, application.metrics_port), flush=True)
 
-
-def _leave(code: int) -> NoReturn:
-    """Ends the process without waiting for any thread."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The one of uvloop, which is installed everywhere but on Windows."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+    return await serve_until(stop, application, start=start, on_ready=on_ready)

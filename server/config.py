@@ -106,6 +106,20 @@ class DrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScalingConfig:
+    """Several servers on one port. Every other option but the ports is for each process."""
+
+    processes: int = 1
+    """Complete servers on the one port, with the CPUs divided between them; each loads its own copy of the models."""
+    hang_timeout_s: float = 30.0
+    """With several processes: seconds without a sign of life after which one is killed and started anew; 0 never."""
+
+    def __post_init__(self) -> None:
+        _between(self, "processes", 1, 1024)
+        _between(self, "hang_timeout_s", 0, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What is logged to stderr, and how."""
 
@@ -130,8 +144,16 @@ class ServerConfig:
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def check_models(self) -> None:
+        """Raises ConfigInvalid where there is nothing to serve."""
+        if not self.models:
+            raise ConfigInvalid(
+                "no model to serve; give at least one package directory, as `pairwire export` writes them"
+            )
 
 
 def _between(section: object, name: str, low: float, high: float) -> None:

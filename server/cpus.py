@@ -10,14 +10,30 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 
 
+_share: int | None = None
+
+
+def limit_cpus(count: int) -> None:
+    """From now on this process counts no more than so many CPUs as usable: its share, where several divide a quota.
+
+    A quota holds for all processes of a group together, so no process can read its share of it anywhere.
+    """
+    global _share
+    _share = count
+
+
 def usable_cpus(*, cgroup_root: Path = _CGROUP_ROOT, cgroup_of_process: Path = _CGROUP_OF_PROCESS) -> int:
-    """CPUs by affinity, cut to the tightest CPU quota of the process's cgroups (v1 or v2); at least 1.
+    """CPUs by affinity, cut to the tightest CPU quota of the process's cgroups (v1 or v2) and to its share; at least 1.
 
     A quota of 2.5 CPUs counts as 2: threads on a half CPU are throttled, and that costs more than the half brings.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     quota = cgroup_quota(cgroup_root, cgroup_of_process)
-    return affinity if quota is None else max(1, min(affinity, math.floor(quota)))
+    if quota is not None:
+        limits.append(math.floor(quota))
+    if _share is not None:
+        limits.append(_share)
+    return max(1, min(limits))
 
 
 def cgroup_quota(root: Path = _CGROUP_ROOT, of_process: Path = _CGROUP_OF_PROCESS) -> float | None:

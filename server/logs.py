@@ -38,14 +38,30 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def install(stream: TextIO, *, log_format: str = "auto", level: str = "info") -> logging.Handler:
+class _Numbered(logging.Filter):
+    """Puts the number of the process on every record, as an ``extra``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.process_number = self._number
+        return True
+
+
+def install(
+    stream: TextIO, *, log_format: str = "auto", level: str = "info", process_number: int | None = None
+) -> logging.Handler:
     """Sends Pairwire's log to the stream from ``level`` on, and warnings of libraries too; returns the handler.
 
-    ``auto`` is text where the stream is a terminal, else JSON.
+    ``auto`` is text where the stream is a terminal, else JSON. ``process_number``, where given, stands on every line.
     """
     as_text = stream.isatty() if log_format == "auto" else log_format == "text"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    if process_number is not None:
+        handler.addFilter(_Numbered(process_number))
     logging.root.addHandler(handler)
     logging.getLogger("pairwire").setLevel(level.upper())
     return handler

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.exposition import start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .engine.observer import BatchEvent, Outcome, RequestEvent
 from .engine.results import EngineStatistics, ModelInfo, ModelKind
-from .errors import ConfigInvalid
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bucket edges of durations."""
@@ -157,30 +155,6 @@ class _EngineGauges(Collector):
                 for labels, value in values[series.name].items():
                     family.add_metric(labels, value)
                 yield family
-
-
-class MetricsEndpoint:
-    """Shows a registry over HTTP on a port and a thread of its own."""
-
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        """Listens.
-
-        Raises:
-            ConfigInvalid: the address is taken or not this machine's.
-        """
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise ConfigInvalid(
-                f"metrics_port: cannot listen on {host}:{port} ({error.strerror}); choose another --metrics-port or -1"
-            ) from error
-        self.port: int = self._server.server_port
-
-    def close(self) -> None:
-        """Stops listening."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:

@@ -31,9 +31,14 @@ def build_server(
     interceptors: Sequence[Interceptor],
     limits: RequestLimits,
     connections: ConnectionConfig,
+    share_port: bool = False,
 ) -> grpc.aio.Server:
-    """A server that is not listening yet. The first interceptor is the outermost."""
-    server = grpc.aio.server(options=_options(limits, connections))
+    """A server that is not listening yet. The first interceptor is the outermost.
+
+    ``share_port`` is for processes of one supervisor; two servers that do not know of each other would share the
+    connections of a port, where people expect an error.
+    """
+    server = grpc.aio.server(options=_options(limits, connections, share_port))
     names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     for servicer in servicers:
         handlers = {method.name: _handler(method, interceptors, limits) for method in servicer.methods}
@@ -91,10 +96,9 @@ def _serialize(response: Message) -> bytes:
     return response.SerializeToString()
 
 
-def _options(limits: RequestLimits, connections: ConnectionConfig) -> list[tuple[str, int]]:
+def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: bool) -> list[tuple[str, int]]:
     return [
-        # Two servers on one port would share its connections; an error is what people expect.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(share_port)),
         ("grpc.max_receive_message_length", HARD_LIMIT_FACTOR * limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time_s)),

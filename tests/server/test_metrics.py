@@ -10,10 +10,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pairwire.server.endpoint import MetricsEndpoint
 from pairwire.server.engine import BatchEvent, Engine, ModelKind, Outcome, RequestEvent
 from pairwire.server.engine.buckets import Bucket
 from pairwire.server.errors import ConfigInvalid
-from pairwire.server.metrics import TABLE, Metrics, MetricsEndpoint
+from pairwire.server.metrics import TABLE, Metrics
 from pairwire.v1 import scoring_pb2
 from tests.server import serving
 from tests.server.engine import toys

@@ -1,0 +1,42 @@
+"""What `pairwire serve` prints once it serves: a table of the models, and the line that programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine.results import ModelInfo
+
+
+def serving_line(host: str, port: int, metrics_port: int | None) -> str:
+    """What programs read to learn the ports; ends in ``metrics off`` where they are."""
+    host = bracketed(host)
+    metrics = "off" if metrics_port is None else f"on {host}:{metrics_port}"
+    return f"pairwire: serving on {host}:{port}, metrics {metrics}"
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands before ``:PORT``: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def start_up_table(models: Iterable[ModelInfo]) -> str:
+    """One line a model: name, kind, variant, provider, threads, lengths of the buckets."""
+    rows: list[Sequence[str]] = [("model", "kind", "variant", "provider", "threads", "bucket lengths")]
+    for info in models:
+        lengths = info.bucket_lengths
+        rows.append(
+            (
+                info.name,
+                info.kind.value,
+                info.variant,
+                info.runtime.provider,
+                f"{info.workers} x {info.runtime.intra_op_threads}",
+                f"{len(lengths)}, from {lengths[0]} to {lengths[-1]}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,249 @@
+"""Starts several servers on one port, restarts what dies, drains them together, and shows the sum of their metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..banner import serving_line
+from ..config import METRICS_OFF, ServerConfig
+from ..endpoint import MetricsEndpoint
+from ..engine.clock import Clock, SystemClock
+from ..errors import StartupError
+from ..eventloop import EXIT_LOST, catch_signals, leave
+from .backoff import BackOff
+from .child import STACKS, Child, Stage
+from .messages import Order, Spec
+from .port import ReservedPort
+from .shares import divide
+from .totals import Families, add_up, lasting, parse
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+"""How often a sign of life, and with it the metrics, is asked for: what a process counted after the last one before it
+was killed is lost."""
+
+SCRAPE_WAIT_S = 1.0
+"""How long a scrape waits for fresh metrics before it takes the last ones."""
+
+_SCRAPE_LIMIT_S = 10.0
+
+_LAST_WORDS_S = 15.0
+"""What a drain may take beyond its own limits before a process is killed."""
+
+
+class Supervisor:
+    """The parent of ``config.scaling.processes`` servers; ``run`` is its whole life."""
+
+    def __init__(self, config: ServerConfig, *, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._specs: list[Spec] = []
+        self._children: list[Child] = []
+        self._retired: Families = ()
+        self._restarts = 0
+        self._own = ProcessCollector(registry=None)  # the supervisor's memory and CPU count too
+
+    async def run(self, show: Callable[[str], None]) -> int:
+        """Serves until SIGTERM or SIGINT; returns the exit code. ``show`` gets the lines for stdout, once all serve.
+
+        Raises:
+            StartupError: an option cannot work, or a process cannot start.
+        """
+        config, where = self._config, self._config.listen
+        config.check_models()
+        shares = divide(config.scaling.processes)
+        stop = asyncio.Event()
+        catch_signals(stop, on_second=self._leave_at_once)
+        with ReservedPort(where.host, where.port) as reserved:
+            listen = dataclasses.replace(where, port=reserved.port, metrics_port=METRICS_OFF)
+            own = dataclasses.replace(config, listen=listen)
+            self._specs = [Spec(number=at, share=share, config=own) for at, share in enumerate(shares)]
+            endpoint = self._open_endpoint()
+            metrics_port = None if endpoint is None else endpoint.port
+            try:
+                return await self._supervise(stop, lambda: serving_line(where.host, reserved.port, metrics_port), show)
+            finally:
+                for child in self._children:
+                    child.kill()
+                for child in self._children:
+                    await child.reach(Stage.ENDED)
+                if endpoint is not None:
+                    await asyncio.to_thread(endpoint.close)
+
+    def _open_endpoint(self) -> MetricsEndpoint | None:
+        where = self._config.listen
+        if where.metrics_port == METRICS_OFF:
+            return None
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Totals(self._gather))
+        return MetricsEndpoint(registry, where.host, where.metrics_port)
+
+    async def _supervise(self, stop: asyncio.Event, line: Callable[[], str], show: Callable[[str], None]) -> int:
+        stopped = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(self._start())
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return 0  # nothing was accepted yet
+        await starting
+        show(self._children[0].table)
+        show(line())
+        keepers = [asyncio.create_task(self._keep(spec)) for spec in self._specs]
+        keepers.append(asyncio.create_task(self._watch()))
+        done, _ = await asyncio.wait((stopped, *keepers), return_when=asyncio.FIRST_COMPLETED)
+        for keeper in keepers:
+            keeper.cancel()
+        if stopped not in done:
+            await done.pop()  # a fault of ours
+        return await self._drain()
+
+    async def _start(self) -> None:
+        """All load, then all listen: connections that come early would all go to the first."""
+        for spec in self._specs:
+            try:
+                self._children.append(await self._spawn(spec))
+            except OSError as error:
+                raise StartupError(f"process {spec.number} cannot be started: {error.strerror}") from error
+        for stage, order in ((Stage.LOADED, Order.SERVE), (Stage.READY, None)):
+            for reaching in asyncio.as_completed([_reach(child, stage) for child in self._children]):
+                child = await reaching
+                if child.stage is Stage.ENDED:
+                    raise StartupError(child.failure or f"process {child.number} {child.describe_end()}, see above")
+            for child in self._children:
+                if order is not None:
+                    child.tell(order)
+
+    async def _spawn(self, spec: Spec) -> Child:
+        child = await Child.start(spec, self._clock)
+        logger.info("process %d starts, pid %d, with %d CPUs", spec.number, child.pid, spec.share.count)
+        return child
+
+    async def _keep(self, spec: Spec) -> None:
+        """Starts the process anew whenever it has ended."""
+        back_off = BackOff()
+        while True:
+            child = self._children[spec.number]
+            await child.reach(Stage.ENDED)
+            self._retire(child)
+            wait_s = back_off.after(child.served_s)
+            logger.error(
+                "process %d, pid %d, %s; %d of %d serve; it is started anew in %g s",
+                *(spec.number, child.pid, child.describe_end(), self._ready(), len(self._specs), wait_s),
+            )
+            child = await self._start_anew(spec, back_off, wait_s)
+            if await child.reach(Stage.LOADED) is Stage.LOADED:
+                child.tell(Order.SERVE)
+            if await child.reach(Stage.READY) is Stage.READY:
+                logger.info("process %d serves again; %d of %d serve", spec.number, self._ready(), len(self._specs))
+
+    async def _start_anew(self, spec: Spec, back_off: BackOff, wait_s: float) -> Child:
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                child = await self._spawn(spec)
+            except OSError as error:  # no memory or no process to be had: that may pass
+                wait_s = back_off.after(0.0)
+                logger.error("process %d cannot be started: %s; next try in %g s", spec.number, error.strerror, wait_s)
+            else:
+                self._restarts += 1
+                self._children[spec.number] = child
+                return child
+
+    async def _watch(self) -> None:
+        """Ends whoever hangs. Counts beats, not seconds: a machine that was asleep is no reason."""
+        limit_s = self._config.scaling.hang_timeout_s
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            for child in self._children:
+                if child.stage is Stage.READY:
+                    child.beat()
+                    if 0 < limit_s <= child.silent_beats * HEARTBEAT_S:
+                        logger.error(
+                            "process %d, pid %d, gave no sign of life for %g s; it is killed (%s writes its stacks)",
+                            *(child.number, child.pid, limit_s, STACKS.name),
+                        )
+                        child.end_hanging()
+
+    async def _drain(self) -> int:
+        """Everybody drains at once; the worst exit code counts."""
+        inside = [child for child in self._children if child.stage is Stage.READY]
+        for child in self._children:
+            if child in inside:
+                child.tell(Order.DRAIN)
+            else:
+                child.kill()
+        limits = self._config.shutdown
+        limit_s = limits.drain_delay_s + limits.drain_timeout_s + _LAST_WORDS_S
+        if inside:
+            _, late = await asyncio.wait(
+                [asyncio.create_task(child.reach(Stage.ENDED)) for child in inside], timeout=limit_s
+            )
+            if late:
+                logger.error("%d processes did not end within %g s and are killed", len(late), limit_s)
+                return EXIT_LOST
+        bad = [child for child in inside if child.code != 0]
+        for child in bad:
+            logger.error("process %d %s", child.number, child.describe_end())
+        return EXIT_LOST if bad else 0
+
+    def _leave_at_once(self) -> None:
+        for child in self._children:
+            child.kill()
+        leave(EXIT_LOST)
+
+    def _ready(self) -> int:
+        return sum(child.stage is Stage.READY for child in self._children)
+
+    def _retire(self, child: Child) -> None:
+        self._retired = add_up((self._retired, lasting(parse(child.metrics))))
+        child.metrics = ""
+
+    async def _gather(self) -> Families:
+        """Everything that a scrape shows."""
+        serving = [child for child in self._children if child.stage is Stage.READY]
+        if serving:
+            await asyncio.wait([asyncio.create_task(child.report()) for child in serving], timeout=SCRAPE_WAIT_S)
+        parts = [parse(child.metrics) for child in self._children]
+        shown = add_up((self._retired, *parts, tuple(self._own.collect())))
+        return (*shown, *self._own_series(parts))
+
+    def _own_series(self, parts: list[Families]) -> Iterator[Metric]:
+        yield GaugeMetricFamily("pairwire_processes", "Processes that should serve.", value=len(self._specs))
+        yield GaugeMetricFamily("pairwire_processes_ready", "Processes that serve.", value=self._ready())
+        yield CounterMetricFamily(
+            "pairwire_process_restarts", "Times that a process was started anew.", value=self._restarts
+        )
+        requests = CounterMetricFamily(
+            "pairwire_process_requests",
+            "RPCs answered by each process since it was started: whether connections are spread evenly.",
+            labels=("process",),
+        )
+        for number, families in enumerate(parts):
+            answered = (family for family in families if family.name == "pairwire_requests")
+            total = sum(each.value for family in answered for each in family.samples if each.name.endswith("_total"))
+            requests.add_metric((str(number),), total)
+        yield requests
+
+
+class _Totals(Collector):
+    """Asks the supervisor, from the threads that serve scrapes."""
+
+    def __init__(self, gather: Callable[[], Coroutine[None, None, Families]]) -> None:
+        self._gather, self._loop = gather, asyncio.get_running_loop()
+
+    def collect(self) -> Families:
+        """The sums."""
+        return asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result(_SCRAPE_LIMIT_S)
+
+
+async def _reach(child: Child, stage: Stage) -> Child:
+    await child.reach(stage)
+    return child
