@@ -24,7 +24,8 @@ class ReservedPort:
     """Holds a port, without listening, for processes of this user that set SO_REUSEPORT, until ``close``.
 
     The sockets are bound exclusively, and opened to sharing only then: a stranger's listener is found even where it
-    shares its port, and a second supervisor on the port finds this one.
+    shares its port. What only holds a port without listening cannot be found that way, so supervisors find each other
+    by a name that they hold beside it.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -69,13 +70,15 @@ class ReservedPort:
         try:
             for family, address in addresses:
                 try:
-                    self._sockets.append(_bound(family, address, port))
+                    held = _bound(family, address, port)
                 except OSError as error:
                     if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                         raise
                     absent = error  # a name may have addresses that this machine lacks, e.g. ::1 without IPv6
                 else:
-                    port = self._sockets[-1].getsockname()[1]
+                    port = held.getsockname()[1]
+                    self._sockets.append(held)
+                    self._sockets.append(_named(address, port))
             if not self._sockets and absent is not None:
                 raise absent
         except OSError:
@@ -99,6 +102,17 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _named(address: str, port: int) -> socket.socket:
+    """Holds the address's name in the abstract namespace, which belongs to the network as ports do; leaves no file."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0pairwire/{address}/{port}")
+    except OSError:
+        name.close()
+        raise
+    return name
 
 
 def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:

@@ -123,7 +123,7 @@ class Supervisor:
 
     async def _spawn(self, spec: Spec) -> Child:
         child = await Child.start(spec, self._clock)
-        logger.info("process %d starts, pid %d, with %d CPUs", spec.number, child.pid, spec.share.count)
+        logger.info("process %d starts, pid %d, CPUs: %d", spec.number, child.pid, spec.share.count)
         return child
 
     async def _keep(self, spec: Spec) -> None:
