@@ -29,6 +29,8 @@ COLUMNS = (
     "shape",
     "pairs_per_request",
     "load",
+    "server_processes",
+    "connections",
     "calls",
     "errors",
     "pairs_per_s",
@@ -59,7 +61,9 @@ def main() -> None:
             for name, concurrency, rate in loads:
                 row = _measure(args, server, requests, concurrency, rate)
                 dataset = args.pairs_file.name if args.pairs_file else args.dataset
-                rows.append({"dataset": dataset, "shape": args.shape, "pairs_per_request": size, "load": name, **row})
+                setting = {"dataset": dataset, "shape": args.shape, "pairs_per_request": size, "load": name}
+                scale = {"server_processes": args.server_processes, "connections": args.processes * args.connections}
+                rows.append(setting | scale | row)
     print_table(rows, COLUMNS)
     write_json(args.json, rows)
 
@@ -94,6 +98,7 @@ def _measure(
             requests=requests,
             concurrency=concurrency // processes + (at < concurrency % processes),
             rate_hz=rate / processes if rate else None,
+            connections=args.connections,
             warmup_s=args.warmup,
             duration_s=args.duration,
             deadline_s=args.deadline,
@@ -149,8 +154,9 @@ def request_size(shape: str, request: bytes) -> int:
 def _cpu_s(pid: int) -> float:
     if not pid:
         return float("nan")
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    server = psutil.Process(pid)
+    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 @contextmanager
@@ -158,7 +164,7 @@ def _server(args: argparse.Namespace) -> Iterator[Server]:
     if args.address:
         yield Server(address=args.address, pid=args.server_pid)
         return
-    with serving(args.package, args.serve_option) as server:
+    with serving(args.package, ["--processes", str(args.server_processes), *args.serve_option]) as server:
         yield server
 
 
@@ -171,6 +177,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--serve-option", action="append", default=[], help="passed on to `pairwire serve` (repeatable)"
     )
+    parser.add_argument(
+        "--server-processes", type=int, default=1, help="pairwire serve --processes (default 1); wants --connections"
+    )
     parser.add_argument("--model", default="", help="model name, where several are served")
     parser.add_argument("--shape", choices=sorted(load_client.METHODS), default="score")
     parser.add_argument("--dataset", default="builtin", help="builtin, stsb, qnli, xquad or scifact (default builtin)")
@@ -181,6 +190,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="*", default=[], help="closed loop: calls in flight")
     parser.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: calls a second")
     parser.add_argument("--processes", type=int, default=1, help="client processes (default 1)")
+    parser.add_argument("--connections", type=int, default=1, help="of each client process (default 1)")
     parser.add_argument("--duration", type=float, default=10.0, help="measured seconds (default 10)")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds before that are not counted (default 2)")
     parser.add_argument("--deadline", type=float, default=30.0, help="deadline of a call in seconds (default 30)")

@@ -1,8 +1,9 @@
-"""One client process of the load test: sends ready-made requests on its own channel and records every answer."""
+"""One client process of the load test: sends ready-made requests on its own channels and records every answer."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ class Plan:
     """Serialised requests, sent round robin in a shuffled order."""
     concurrency: int
     """Closed loop: calls in flight. Ignored where ``rate_hz`` is set."""
+    connections: int
+    """Calls go over so many in turn. A server of several processes gets its share of them, not of the calls."""
     rate_hz: float | None
     """Open loop: mean arrivals a second, with exponential gaps."""
     warmup_s: float
@@ -67,16 +70,21 @@ def run(plan: Plan) -> Record:
 async def _run(plan: Plan) -> Record:
     record = Record()
     path, response_type = METHODS[plan.shape]
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    async with grpc.aio.insecure_channel(plan.address, options=options) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, Response] = channel.unary_unary(
-            path, response_deserializer=response_type.FromString
-        )
-        await channel.channel_ready()
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.use_local_subchannel_pool", 1),  # channels would share one connection otherwise
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Response]] = []
+        for _ in range(plan.connections):
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(plan.address, options=options))
+            calls.append(channel.unary_unary(path, response_deserializer=response_type.FromString))
+            await channel.channel_ready()
         requests = list(plan.requests)
         random.Random(plan.seed).shuffle(requests)
         begin = time.monotonic() + plan.warmup_s
-        sender = _Sender(plan, call, requests, record, begin=begin, end=begin + plan.duration_s)
+        sender = _Sender(plan, calls, requests, record, begin=begin, end=begin + plan.duration_s)
         await (sender.open_loop() if plan.rate_hz else sender.closed_loop())
         record.client_cpu_s = time.process_time() - sender.cpu_at_begin
         record.measured_s = sender.last_answer - begin
@@ -87,25 +95,25 @@ class _Sender:
     def __init__(
         self,
         plan: Plan,
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, Response],
+        calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Response]],
         requests: list[bytes],
         record: Record,
         *,
         begin: float,
         end: float,
     ) -> None:
-        self._plan, self._call, self._requests, self._record = plan, call, requests, record
+        self._plan, self._calls, self._requests, self._record = plan, calls, requests, record
         self._begin, self._end = begin, end
         self._next = 0
         self.last_answer = begin
         self.cpu_at_begin = time.process_time()
 
     async def closed_loop(self) -> None:
-        async def caller() -> None:
+        async def caller(at: int) -> None:
             while (now := time.monotonic()) < self._end:
-                await self._send(now)
+                await self._send(now, at)
 
-        await asyncio.gather(*(caller() for _ in range(self._plan.concurrency)))
+        await asyncio.gather(*(caller(at) for at in range(self._plan.concurrency)))
 
     async def open_loop(self) -> None:
         gaps = random.Random(self._plan.seed + 1)
@@ -113,18 +121,19 @@ class _Sender:
         due, calls = time.monotonic(), []
         while due < self._end:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            calls.append(asyncio.create_task(self._send(due)))
+            calls.append(asyncio.create_task(self._send(due, len(calls))))
             due += gaps.expovariate(self._plan.rate_hz)
         await asyncio.gather(*calls)
 
-    async def _send(self, due: float) -> None:
+    async def _send(self, due: float, connection: int) -> None:
         request = self._requests[self._next % len(self._requests)]
         self._next += 1
         if due < self._begin:
             self.cpu_at_begin = time.process_time()
         code, response = "OK", None
         try:
-            response = await self._call(request, timeout=self._plan.deadline_s)
+            call = self._calls[connection % len(self._calls)]
+            response = await call(request, timeout=self._plan.deadline_s)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
         now = time.monotonic()

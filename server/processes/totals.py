@@ -33,7 +33,7 @@ _ADDED = ("counter", "histogram", "summary")
 
 
 def parse(text: str) -> Families:
-    """The families of Prometheus' text format; when a series began (``_created``) is back in the family of the series."""
+    """The families of Prometheus' text format; when a series began (``_created``) is back in the series' family."""
     families: dict[str, Metric] = {}
     for family in text_string_to_metric_families(text):
         owner = families.get(family.name.removesuffix(_CREATED))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import psutil
 
 from pairwire.server.app import Application, EngineOpener
 from pairwire.server.config import DrainConfig, ListenConfig, RequestLimits, ServerConfig
@@ -118,10 +119,14 @@ class Process:
         return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=[("grpc.use_local_subchannel_pool", 1)])
 
     async def metric(self, name: str) -> float:
-        """The value of a series without labels."""
+        """The value of a series, with its labels where it has some: ``name{label="value"}``."""
         text = await asyncio.to_thread(_fetch, self.metrics_port)
-        (value,) = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+        (value,) = [line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")]
         return float(value)
+
+    def children(self) -> list[int]:
+        """The process ids of its children, in the order in which they were started."""
+        return sorted(child.pid for child in psutil.Process(self.process.pid).children())
 
     async def wait_for_metric(self, name: str, condition: Callable[[float], bool]) -> float:
         """The first value of a series that meets the condition."""
