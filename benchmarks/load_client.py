@@ -118,7 +118,7 @@ class _Sender:
     async def open_loop(self) -> None:
         gaps = random.Random(self._plan.seed + 1)
         assert self._plan.rate_hz
-        due, calls = time.monotonic(), []
+        due, calls = time.monotonic(), list[asyncio.Task[None]]()
         while due < self._end:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             calls.append(asyncio.create_task(self._send(due, len(calls))))

@@ -98,7 +98,7 @@ def _serve(config: ServerConfig) -> int:
         if config.scaling.processes > 1:
             from .processes.supervisor import Supervisor
 
-            return asyncio.run(Supervisor(config).run(print))
+            return asyncio.run(Supervisor(config).run(lambda line: print(line, flush=True)))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve_alone(config))
     finally:

@@ -135,8 +135,12 @@ class Child:
 
     def describe_end(self) -> str:
         """How it ended, for people: ``was killed by SIGKILL``."""
+        if self._ending is not None:
+            return "hung and was killed"
         if self.failure:
             return f"could not start: {self.failure}"
+        if self.code == -signal.SIGKILL:
+            return "was killed by SIGKILL (has the memory run out?)"
         if self.code >= 0:
             return f"ended with exit code {self.code}"
         try:

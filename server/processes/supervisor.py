@@ -175,6 +175,7 @@ class Supervisor:
     async def _drain(self) -> int:
         """Everybody drains at once; the worst exit code counts."""
         inside = [child for child in self._children if child.stage is Stage.READY]
+        logger.info("draining %d processes", len(inside))
         for child in self._children:
             if child in inside:
                 child.tell(Order.DRAIN)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import build_requests, request_size
+from pairwire.server.cpus import usable_cpus
 from pairwire.v1 import scoring_pb2
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,3 +45,21 @@ def test_closed_and_open_loop_measure_a_real_server(cross_encoder_package: Path,
         assert row["pairs_per_s"] > 0
         assert 0 <= row["padding"] < 1
     assert (closed["load"], poisson["load"]) == ("3 in flight", "40/s Poisson")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(usable_cpus() < 2, reason="two processes need two CPUs")
+def test_a_server_of_several_processes_is_measured_over_several_connections(
+    cross_encoder_package: Path, tmp_path: Path
+) -> None:
+    pairs, out = tmp_path / "pairs.tsv", tmp_path / "rows.json"
+    pairs.write_text("".join(f"{first}\t{second}\n" for first, second in PAIRS), encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.load", "--package", str(cross_encoder_package), "--json", str(out)]
+    load = ["--pairs-file", str(pairs), "--concurrency", "4", "--connections", "4", "--server-processes", "2"]
+    short = ["--duration", "1", "--warmup", "0.2", "--serve-option=--warmup-s=0.05"]
+    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["errors"], row["server_processes"], row["connections"]) == ("0", 2, 4)
+    assert row["pairs_per_s"] > 0
+    assert row["server_cpus"] > 0  # of the processes, for the supervisor hardly uses any

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pairwire.server.config import ConnectionConfig, DrainConfig, ListenConfig, RequestLimits, ServerConfig, TlsConfig
+from pairwire.server.config import (
+    ConnectionConfig,
+    DrainConfig,
+    ListenConfig,
+    RequestLimits,
+    ScalingConfig,
+    ServerConfig,
+    TlsConfig,
+)
 from pairwire.server.engine import EngineConfig
 from pairwire.server.errors import ConfigInvalid
 from pairwire.server.options import options_of
@@ -23,6 +31,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
     assert (config.listen.host, config.listen.port, config.listen.metrics_port) == ("127.0.0.1", 50051, 9090)
     assert config.limits == RequestLimits(max_items=2048, max_text_bytes=2**20, max_message_bytes=2**25)
     assert config.shutdown == DrainConfig(drain_delay_s=0, drain_timeout_s=30)
+    assert config.scaling == ScalingConfig(processes=1, hang_timeout_s=30)
     assert config.engine == EngineConfig()
 
 
@@ -38,6 +47,8 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         (lambda: ConnectionConfig(max_connection_age_s=-1), "max_connection_age_s: -1"),
         (lambda: DrainConfig(drain_delay_s=-1), "drain_delay_s: -1"),
         (lambda: DrainConfig(drain_timeout_s=float("inf")), "drain_timeout_s: inf"),
+        (lambda: ScalingConfig(processes=0), "processes: 0 cannot work; give a number from 1 to 1024"),
+        (lambda: ScalingConfig(hang_timeout_s=-1), "hang_timeout_s: -1"),
         (lambda: TlsConfig(tls_cert=Path("c")), "tls_key: needed too"),
         (lambda: TlsConfig(tls_key=Path("k")), "tls_cert: needed too"),
         (lambda: TlsConfig(tls_client_ca=Path("a")), "tls_client_ca: mutual TLS needs tls_cert and tls_key too"),

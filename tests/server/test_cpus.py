@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pairwire.server.cpus import cgroup_quota, usable_cpus
+from pairwire.server import cpus
+from pairwire.server.cpus import cgroup_quota, limit_cpus, usable_cpus
 
 
 def _tree(root: Path, files: dict[str, str], membership: str) -> Path:
@@ -65,3 +66,12 @@ def test_affinity_is_the_most_there_can_be(tmp_path: Path) -> None:
 
 def test_this_machine_has_at_least_one() -> None:
     assert usable_cpus() >= 1
+
+
+def test_a_share_counts_where_affinity_and_quota_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = usable_cpus()
+    monkeypatch.setattr(cpus, "_share", None)  # what the test sets is taken back at its end
+    limit_cpus(1)
+    assert usable_cpus() == 1
+    limit_cpus(before + 1)
+    assert usable_cpus() == before

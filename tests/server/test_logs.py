@@ -90,3 +90,12 @@ def test_uninstalled_handlers_hear_nothing() -> None:
     LOG.error("lost", exc_info=False)
     assert stream.getvalue() == ""
     assert not logging.getLogger("pairwire").isEnabledFor(logging.DEBUG)
+
+
+def test_a_process_of_several_puts_its_number_on_every_line() -> None:
+    stream = io.StringIO()
+    handler = logs.install(stream, process_number=3)
+    LOG.info("hello")
+    logging.getLogger("some.library").warning("hm")
+    logs.uninstall(handler)
+    assert [json.loads(line)["process_number"] for line in stream.getvalue().splitlines()] == [3, 3]

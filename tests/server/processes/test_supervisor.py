@@ -214,6 +214,29 @@ def test_what_cannot_start_says_so_once_as_one_process_does(tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
 
 
+def test_what_only_shows_when_it_listens_ends_the_start_too(scorer_package: Path) -> None:
+    arguments = command(scorer_package, "--port", "0", "--metrics-port", "-1", "--tls-cert", __file__)
+    done = subprocess.run([*arguments, "--tls-key", __file__], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no matching PEM certificate and key" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+async def test_a_signal_while_they_load_ends_all_at_once(scorer_package: Path) -> None:
+    arguments = [*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--processes", "2"]
+    process = await asyncio.create_subprocess_exec(
+        *(*arguments, "--warmup-s", "3600"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    for number in (b"0", b"1"):
+        assert b"process %s starts" % number in await process.stderr.readline()
+    children = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    out, _ = await process.communicate()
+    assert (out, process.returncode) == (b"", 0)
+    await gone(children)
+
+
 async def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(scorer_package: Path) -> None:
     async with serving.start(scorer_package, "--processes", "2") as server:
         for processes in ("1", "2"):
@@ -244,7 +267,10 @@ async def test_every_line_of_a_process_bears_its_number_and_it_shows_its_stacks_
 ) -> None:
     arguments = [*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--processes", "2"]
     process = await asyncio.create_subprocess_exec(
-        *arguments, "--warmup-s", "0.01", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *(*arguments, "--warmup-s", "0.01"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},  # as for most people
     )
     assert process.stdout is not None
     assert process.stderr is not None
