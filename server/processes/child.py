@@ -75,6 +75,7 @@ class Child:
                     pass_fds=(theirs.fileno(),),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=2,
+                    process_group=0,  # a terminal's Ctrl-C is for the supervisor
                 )
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_MESSAGE)
         except BaseException:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..banner import serving_line
@@ -22,7 +21,7 @@ from .child import STACKS, Child, Stage
 from .messages import Order, Spec
 from .port import ReservedPort
 from .shares import divide
-from .totals import Families, add_up, lasting, parse
+from .totals import Families, Reading, add_up, lasting, parse, shown
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +89,9 @@ class Supervisor:
         stopped = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(self._start())
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
+        if stop.is_set():
             starting.cancel()
-            return 0  # nothing was accepted yet
+            return await self._drain()  # of those that have come so far as to accept anything
         await starting
         show(self._children[0].table)
         show(line())
@@ -112,14 +111,16 @@ class Supervisor:
                 self._children.append(await self._spawn(spec))
             except OSError as error:
                 raise StartupError(f"process {spec.number} cannot be started: {error.strerror}") from error
-        for stage, order in ((Stage.LOADED, Order.SERVE), (Stage.READY, None)):
-            for reaching in asyncio.as_completed([_reach(child, stage) for child in self._children]):
-                child = await reaching
-                if child.stage is Stage.ENDED:
-                    raise StartupError(child.failure or f"process {child.number} {child.describe_end()}, see above")
-            for child in self._children:
-                if order is not None:
-                    child.tell(order)
+        await self._all_reach(Stage.LOADED)
+        for child in self._children:
+            child.tell(Order.SERVE)
+        await self._all_reach(Stage.READY)
+
+    async def _all_reach(self, stage: Stage) -> None:
+        for reaching in asyncio.as_completed([_reach(child, stage) for child in self._children]):
+            child = await reaching
+            if child.stage is Stage.ENDED:
+                raise StartupError(child.failure or f"process {child.number} {child.describe_end()}, see above")
 
     async def _spawn(self, spec: Spec) -> Child:
         child = await Child.start(spec, self._clock)
@@ -175,7 +176,6 @@ class Supervisor:
     async def _drain(self) -> int:
         """Everybody drains at once; the worst exit code counts."""
         inside = [child for child in self._children if child.stage is Stage.READY]
-        logger.info("draining %d processes", len(inside))
         for child in self._children:
             if child in inside:
                 child.tell(Order.DRAIN)
@@ -184,6 +184,7 @@ class Supervisor:
         limits = self._config.shutdown
         limit_s = limits.drain_delay_s + limits.drain_timeout_s + _LAST_WORDS_S
         if inside:
+            logger.info("draining %d processes", len(inside))
             _, late = await asyncio.wait(
                 [asyncio.create_task(child.reach(Stage.ENDED)) for child in inside], timeout=limit_s
             )
@@ -212,26 +213,16 @@ class Supervisor:
         serving = [child for child in self._children if child.stage is Stage.READY]
         if serving:
             await asyncio.wait([asyncio.create_task(child.report()) for child in serving], timeout=SCRAPE_WAIT_S)
-        parts = [parse(child.metrics) for child in self._children]
-        shown = add_up((self._retired, *parts, tuple(self._own.collect())))
-        return (*shown, *self._own_series(parts))
-
-    def _own_series(self, parts: list[Families]) -> Iterator[Metric]:
-        yield GaugeMetricFamily("pairwire_processes", "Processes that should serve.", value=len(self._specs))
-        yield GaugeMetricFamily("pairwire_processes_ready", "Processes that serve.", value=self._ready())
-        yield CounterMetricFamily(
-            "pairwire_process_restarts", "Times that a process was started anew.", value=self._restarts
+        # What has ended and what has not is read in one go, so that nobody is counted twice or not at all. Adding up
+        # takes milliseconds a process, which the watch over them does not have.
+        now = Reading(
+            retired=self._retired,
+            texts=tuple(child.metrics for child in self._children),
+            processes=len(self._specs),
+            ready=self._ready(),
+            restarts=self._restarts,
         )
-        requests = CounterMetricFamily(
-            "pairwire_process_requests",
-            "RPCs answered by each process since it was started: whether connections are spread evenly.",
-            labels=("process",),
-        )
-        for number, families in enumerate(parts):
-            answered = (family for family in families if family.name == "pairwire_requests")
-            total = sum(each.value for family in answered for each in family.samples if each.name.endswith("_total"))
-            requests.add_metric((str(number),), total)
-        yield requests
+        return await asyncio.to_thread(lambda: add_up((shown(now), tuple(self._own.collect()))))
 
 
 class _Totals(Collector):

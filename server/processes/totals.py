@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 Families: TypeAlias = Sequence[Metric]
@@ -30,6 +31,42 @@ as a change. A gauge that is not here is summed."""
 
 _CREATED = "_created"
 _ADDED = ("counter", "histogram", "summary")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """All processes at one moment."""
+
+    retired: Families
+    """The sum over those that have ended."""
+    texts: Sequence[str]
+    """The last report of each that runs, by its number."""
+    processes: int
+    """How many should serve."""
+    ready: int
+    restarts: int
+
+
+def shown(now: Reading) -> Families:
+    """The sums, and the supervisor's own series."""
+    parts = [parse(text) for text in now.texts]
+    return (*add_up((now.retired, *parts)), *_series_of_supervisor(now, parts))
+
+
+def _series_of_supervisor(now: Reading, parts: Sequence[Families]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("pairwire_processes", "Processes that should serve.", value=now.processes)
+    yield GaugeMetricFamily("pairwire_processes_ready", "Processes that serve.", value=now.ready)
+    yield CounterMetricFamily("pairwire_process_restarts", "Times that a process was started anew.", value=now.restarts)
+    requests = CounterMetricFamily(
+        "pairwire_process_requests",
+        "RPCs answered by each process since it was started: whether connections are spread evenly.",
+        labels=("process",),
+    )
+    for number, families in enumerate(parts):
+        answered = (family for family in families if family.name == "pairwire_requests")
+        total = sum(each.value for family in answered for each in family.samples if each.name.endswith("_total"))
+        requests.add_metric((str(number),), total)
+    yield requests
 
 
 def parse(text: str) -> Families:

@@ -131,7 +131,7 @@ async def test_one_signal_drains_both(slow_package: Path) -> None:
 
 
 async def test_a_signal_that_reaches_everybody_at_once_drains_as_well(slow_package: Path) -> None:
-    """As a terminal's Ctrl-C and systemd send it."""
+    """As systemd sends it."""
     async with serving.start(slow_package, "--processes", "2") as server, reach_both(server) as scoring:
         calls = [asyncio.ensure_future(each.Rerank(LARGE)) for each in scoring.values()]
         await server.wait_for_metric("pairwire_open_requests", lambda value: value == 2)

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from pairwire.server.metrics import TABLE
-from pairwire.server.processes.totals import GAUGES, Families, add_up, lasting, parse
+from pairwire.server.processes.totals import GAUGES, Families, Reading, add_up, lasting, parse, shown
 
 
 def process(*, requests: int = 0, seconds: tuple[float, ...] = (), **gauges: float) -> str:
@@ -41,25 +41,25 @@ class Shown:
 
 
 def test_counters_and_histograms_are_added() -> None:
-    shown = Shown(
+    sums = Shown(
         add_up([parse(process(requests=3, seconds=(0.05, 0.5))), parse(process(requests=4, seconds=(0.5, 2)))])
     )
-    assert shown.value("pairwire_requests_total", code="OK") == 7
-    assert [shown.value("pairwire_batch_seconds_bucket", le=edge) for edge in ("0.1", "1.0", "+Inf")] == [1, 3, 4]
-    assert shown.value("pairwire_batch_seconds_count") == 4
-    assert shown.value("pairwire_batch_seconds_sum") == pytest.approx(3.05)
+    assert sums.value("pairwire_requests_total", code="OK") == 7
+    assert [sums.value("pairwire_batch_seconds_bucket", le=edge) for edge in ("0.1", "1.0", "+Inf")] == [1, 3, 4]
+    assert sums.value("pairwire_batch_seconds_count") == 4
+    assert sums.value("pairwire_batch_seconds_sum") == pytest.approx(3.05)
 
 
 def test_a_label_that_only_one_process_has_is_kept() -> None:
     registry = CollectorRegistry()
     Counter("pairwire_requests", "RPCs.", ("code",), registry=registry).labels("INTERNAL").inc()
-    shown = Shown(add_up([parse(process(requests=2)), parse(generate_latest(registry).decode())]))
-    assert shown.value("pairwire_requests_total", code="OK") == 2
-    assert shown.value("pairwire_requests_total", code="INTERNAL") == 1
+    sums = Shown(add_up([parse(process(requests=2)), parse(generate_latest(registry).decode())]))
+    assert sums.value("pairwire_requests_total", code="OK") == 2
+    assert sums.value("pairwire_requests_total", code="INTERNAL") == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "shown"),
+    ("name", "values", "total"),
     [
         ("pairwire_queue_tokens", (3, 4), 7),
         ("pairwire_model_healthy", (1, 0), 0),
@@ -68,8 +68,8 @@ def test_a_label_that_only_one_process_has_is_kept() -> None:
         ("pairwire_something_new", (1, 2), 3),
     ],
 )
-def test_gauges_are_combined_by_what_they_mean(name: str, values: tuple[float, float], shown: float) -> None:
-    assert Shown(add_up(parse(process(**{name: value})) for value in values)).value(name) == shown
+def test_gauges_are_combined_by_what_they_mean(name: str, values: tuple[float, float], total: float) -> None:
+    assert Shown(add_up(parse(process(**{name: value})) for value in values)).value(name) == total
 
 
 def test_every_gauge_has_a_rule() -> None:
@@ -82,10 +82,10 @@ def test_what_a_process_counted_outlives_it_and_its_gauges_do_not() -> None:
     retired: Families = ()
     for _ in range(3):
         retired = add_up([retired, lasting(parse(process(requests=5, seconds=(0.5,), pairwire_queue_tokens=9)))])
-    shown = Shown(add_up([retired, parse(process(requests=1))]))
-    assert shown.value("pairwire_requests_total", code="OK") == 16
-    assert shown.value("pairwire_batch_seconds_count") == 3
-    assert "pairwire_queue_tokens" not in shown.families
+    sums = Shown(add_up([retired, parse(process(requests=1))]))
+    assert sums.value("pairwire_requests_total", code="OK") == 16
+    assert sums.value("pairwire_batch_seconds_count") == 3
+    assert "pairwire_queue_tokens" not in sums.families
 
 
 def test_a_series_began_when_its_first_process_did() -> None:
@@ -118,3 +118,13 @@ def test_the_sum_is_shown_in_the_format_that_it_was_read_in() -> None:
         return {family.name: content(family) for family in families}
 
     assert plain(again) == plain(total)
+
+
+def test_the_supervisors_own_series_tell_who_serves_and_how_much() -> None:
+    texts = (process(requests=2), process(requests=7))
+    total = Shown(shown(Reading(retired=(), texts=texts, processes=3, ready=2, restarts=4)))
+    assert total.value("pairwire_requests_total", code="OK") == 9
+    assert total.value("pairwire_processes") == 3
+    assert total.value("pairwire_processes_ready") == 2
+    assert total.value("pairwire_process_restarts_total") == 4
+    assert [total.value("pairwire_process_requests_total", process=number) for number in "01"] == [2, 7]
