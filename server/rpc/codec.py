@@ -95,10 +95,10 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
         InvalidInput: a number that an enum does not have.
     """
     return ScoreOptions(
-        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items()),
-        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items()),
+        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
+        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
         max_length=request.max_length or None,
-        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items()),
+        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
     )
 
 
@@ -110,9 +110,9 @@ def decode_embed_options(request: embedding_pb2.EmbedRequest) -> EmbedOptions:
     """
     return EmbedOptions(
         prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
-        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items()),
+        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
         max_length=request.max_length or None,
-        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items()),
+        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
     )
 
 
@@ -122,7 +122,7 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> embedding_pb2.Encodi
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items())[0]
+    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)[0]
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -278,10 +278,10 @@ def _check_sizes(texts: Sequence[str], limits: RequestLimits, name: Callable[[in
             )
 
 
-def _known(field: str, number: int, table: Mapping[int, T], members: Sequence[tuple[str, int]]) -> T:
+def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
     """What an enum's number stands for; proto3 lets any number through."""
     try:
         return table[number]
     except KeyError:
-        known = ", ".join(f"{name} ({value})" for name, value in members)
+        known = ", ".join(f"{name} ({value})" for name, value in members())
         raise InvalidInput(field, f"{number} is unknown; one of {known}") from None
