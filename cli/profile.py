@@ -57,6 +57,7 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints."""
+    from pairwire.server.cpus import usable_cpus
     from pairwire.server.engine import EngineConfig
     from pairwire.server.engine.buckets import Bucket
     from pairwire.server.package import read_package
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = _inputs(args, package.manifest.kind) if args.data or not args.shapes else []
     config = EngineConfig(variant=variant.name, workers=args.workers)
     timers = _timers()
-    peaks = measure_peaks(timers, workers=config.worker_count())
+    peaks = measure_peaks(timers, cores=min(config.worker_count(), usable_cpus()))
     options = CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers))
     work, shapes = profile_shapes(
         graph, options, [Bucket(rows, length) for rows, length in wanted], timers, repeats=args.repeats
@@ -180,10 +181,10 @@ def _peaks(peaks: Peaks) -> str:
     from . import output
 
     rows = [
-        (name, _giga(peak.one_thread), _giga(peak.all_workers))
+        (name, _giga(peak.one_thread), _giga(peak.all_cores))
         for name, peak in (("int8", peaks.int8), ("fp32", peaks.fp32))
     ]
-    head = ("fastest products, GF/s", "one thread", f"{peaks.workers} workers at once")
+    head = ("fastest products, GF/s", "one thread", f"{peaks.cores} at once")
     return output.table(head, rows, right=[1, 2])
 
 
@@ -243,8 +244,8 @@ def _texts(texts: TextProfile, peaks: Peaks, *, int8: bool) -> str:
         f"{texts.batches} batches of {texts.computed_tokens / texts.batches:.0f} tokens",
         f"  {texts.inputs / texts.wall_s:.1f} inputs/s, {texts.useful_tokens / texts.wall_s:.0f} useful tokens/s, "
         f"padding {texts.padding_share:.1%} of computed tokens",
-        f"  useful {_giga(wall)} GF/s by wall time, {wall / peak.all_workers:.0%} of the {name} peak of all workers; "
-        f"{_giga(worked)} a second of CPU, {worked * texts.workers / peak.all_workers:.0%} of it",
+        f"  useful {_giga(wall)} GF/s by wall time, {wall / peak.all_cores:.0%} of the {name} peak of the cores "
+        f"({texts.cores}); {_giga(worked)} a second of CPU, {worked * texts.cores / peak.all_cores:.0%} of it",
     ]
     stages = (
         ("kernels, but for padding", texts.useful_kernels_s),

@@ -26,7 +26,7 @@ class Peak:
 
     one_thread: float
     """A second of CPU time."""
-    all_workers: float
+    all_cores: float
     """All at once, each on a thread of its own: the sum of what each did in a second of its CPU time."""
 
 
@@ -36,10 +36,11 @@ class Peaks:
 
     int8: Peak
     fp32: Peak
-    workers: int
+    cores: int
+    """At once."""
 
 
-def measure_peaks(timers: Timers, *, workers: int, seconds: float = 0.5) -> Peaks:
+def measure_peaks(timers: Timers, *, cores: int, seconds: float = 0.5) -> Peaks:
     """Runs products for so long for each precision and number of threads.
 
     Raises:
@@ -52,9 +53,9 @@ def measure_peaks(timers: Timers, *, workers: int, seconds: float = 0.5) -> Peak
             (_rate(count, product, timers, seconds / len(products)), at) for at, (count, product) in enumerate(products)
         ]
         best, at = max(rates)
-        together = _together(*products[at], timers, workers, seconds) if workers > 1 else best
-        peaks[name] = Peak(one_thread=best, all_workers=together)
-    return Peaks(int8=peaks["int8"], fp32=peaks["fp32"], workers=workers)
+        together = _together(*products[at], timers, cores, seconds) if cores > 1 else best
+        peaks[name] = Peak(one_thread=best, all_cores=together)
+    return Peaks(int8=peaks["int8"], fp32=peaks["fp32"], cores=cores)
 
 
 def _rate(operations: int, product: Product, timers: Timers, seconds: float) -> float:
@@ -68,10 +69,10 @@ def _rate(operations: int, product: Product, timers: Timers, seconds: float) -> 
     return operations / max(best, 1e-9)
 
 
-def _together(operations: int, product: Product, timers: Timers, workers: int, seconds: float) -> float:
+def _together(operations: int, product: Product, timers: Timers, cores: int, seconds: float) -> float:
     """Each thread's median rate, added up: here what the threads take from each other shall count."""
-    start = threading.Barrier(workers)
-    rates = [0.0] * workers
+    start = threading.Barrier(cores)
+    rates = [0.0] * cores
 
     def work(number: int) -> None:
         product()
@@ -84,7 +85,7 @@ def _together(operations: int, product: Product, timers: Timers, workers: int, s
             taken.append(timers.thread() - began)
         rates[number] = operations / max(float(np.median(taken)), 1e-9)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(cores)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cpus import usable_cpus
 from ..engine import Engine, EngineConfig, Model, ModelKind, load_model
 from ..engine.cost import CostTable
 from ..engine.planner import OptimalCover, Plan, Planner, PoolView
@@ -29,6 +30,8 @@ class TextProfile:
 
     inputs: int
     workers: int
+    cores: int
+    """CPUs that the workers may use: one each, as far as there are so many."""
     wall_s: float
     useful_tokens: int
     computed_tokens: int
@@ -58,8 +61,8 @@ class TextProfile:
 
     @property
     def idle_s(self) -> float:
-        """Seconds of the workers' cores in which nothing here ran: nothing to do, or others had them."""
-        return max(0.0, self.workers * self.wall_s - self.worked_s)
+        """Seconds of the cores in which nothing here ran: nothing to do, or others had them."""
+        return max(0.0, self.cores * self.wall_s - self.worked_s)
 
     @property
     def padding_share(self) -> float:
@@ -189,9 +192,11 @@ async def _timed_pass(
     wall_s = timers.wall() - began
     taken = {name: value - before[name] for name, value in reading().items()}
     useful = taken["useful"] / taken["computed"]
+    workers = engine.statistics().workers
     return TextProfile(
         inputs=len(inputs),
-        workers=engine.statistics().workers,
+        workers=workers,
+        cores=min(workers, usable_cpus()),
         wall_s=wall_s,
         useful_tokens=round(taken["useful_tokens"]),
         computed_tokens=round(taken["computed_tokens"]),

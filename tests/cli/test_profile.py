@@ -64,7 +64,7 @@ def test_a_report_is_for_people(run: Run, cross_encoder_package: Path) -> None:
     done = run("profile", str(cross_encoder_package), "--shapes", "2x16,1x64", "--repeats", "2", "--workers", "1")
     assert (done.code, done.err) == (0, "")
     assert done.lines[0].startswith("tiny-cross-encoder, cpu-fp32: 2 layers")
-    for words in ("1 workers at once", "of fp32", "2 x 16 by operator", "1 x 64 by operator", "MatMul"):
+    for words in ("1 at once", "of fp32", "2 x 16 by operator", "1 x 64 by operator", "MatMul"):
         assert words in done.out
     assert "text in" not in done.out
 
