@@ -115,9 +115,9 @@ class _TimedPlanner:
     planner: Planner
     watch: Stopwatch
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, idle_workers: int, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
         with self.watch.stage("plan"):
-            return self.planner(pool, costs, idle_workers=idle_workers, now=now)
+            return self.planner(pool, costs, share_s=share_s, now=now)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
