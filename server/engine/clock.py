@@ -22,6 +22,14 @@ class SystemClock:
         return time.monotonic()
 
 
+class ThreadClock:
+    """CPU time of the calling thread. What runs on one thread is timed by it as if the machine did nothing else."""
+
+    def monotonic(self) -> float:
+        """Seconds that the calling thread has been computing; comparable on one thread only."""
+        return time.thread_time()
+
+
 class SimClock:
     """A clock that stands still until it is told to move, for tests and simulations."""
 

@@ -22,7 +22,7 @@ from .buckets import Bucket
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a file means something else, or when a change to the runtime makes old measurements wrong."""
 
 _MOST_BYTES = 1 << 20

@@ -154,12 +154,12 @@ class Engine:
             ConfigInvalid: no package, or two models of one name.
             RuntimeMissing: neither or both onnxruntime wheels are installed.
         """
-        settings, time = config or EngineConfig(), clock or SystemClock()
+        settings = config or EngineConfig()
         models: list[Model] = []
         try:
             for package in packages:
-                models.append(await asyncio.to_thread(load_model, package, settings, time))
-            return cls(models, config=settings, clock=time, observer=observer, on_fatal=on_fatal)
+                models.append(await asyncio.to_thread(load_model, package, settings))
+            return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal)
         except BaseException:
             for model in models:
                 model.runtime.close()

@@ -1,6 +1,9 @@
+import threading
+
 import pytest
 
 from pairwire.server.engine import SimClock, SystemClock
+from pairwire.server.engine.clock import ThreadClock
 
 
 def test_system_clock_never_goes_back() -> None:
@@ -16,3 +19,13 @@ def test_simulated_clock_moves_only_when_told() -> None:
     assert clock.monotonic() == 7.5
     with pytest.raises(ValueError, match="cannot go back"):
         clock.advance(-1)
+
+
+def test_thread_clock_stands_while_the_thread_waits() -> None:
+    clock, wall = ThreadClock(), SystemClock()
+    begun, begun_wall = clock.monotonic(), wall.monotonic()
+    threading.Event().wait(0.2)
+    assert clock.monotonic() - begun < wall.monotonic() - begun_wall
+    waited = clock.monotonic()
+    sum(range(100_000))
+    assert clock.monotonic() > waited

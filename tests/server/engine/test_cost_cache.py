@@ -102,14 +102,14 @@ def test_costs_of_one_key_are_never_those_of_another(
     [
         (b"", "it is not JSON"),
         (b"\xff\xfe", "it is not JSON"),
-        (b'{"format": 1, "key"', "it is not JSON"),
+        (b'{"format": 2, "key"', "it is not JSON"),
         (b"[" * 100_000, "it is not a table of costs"),
         (b"[1, 2]", "it is not a table of costs"),
         (b"{}", "it is not a table of costs"),
         (b" " * (2 << 20), "it is larger than"),
-        (sealed({"format": 2, "key": {}, "shapes": []}).encode(), "its format is 2, this version reads 1"),
-        (sealed({"format": 1, "key": {}, "shapes": []}).encode(), "its key has other fields"),
-        (sealed({"format": 1, "key": None, "shapes": []}).encode(), "its key has other fields"),
+        (sealed({"format": 3, "key": {}, "shapes": []}).encode(), "its format is 3, this version reads 2"),
+        (sealed({"format": 2, "key": {}, "shapes": []}).encode(), "its key has other fields"),
+        (sealed({"format": 2, "key": None, "shapes": []}).encode(), "its key has other fields"),
     ],
     ids=lambda value: str(value[:20]),
 )
