@@ -15,7 +15,7 @@ import numpy as np
 
 from pairwire.client.inputs import EmbedOptions, ScoreOptions
 from pairwire.client.results import EmbedResult, RankedDocument, RerankResult, ScoreResult, Timing, Usage
-from pairwire.server.engine import Engine, heads, priority, results, text
+from pairwire.server.engine import Engine, heads, priority, results, truncation
 from pairwire.server.errors import WrongModelKind
 
 from .backend import in_order
@@ -112,7 +112,7 @@ class LocalBackend:
         engine = self._engine.engine
         chosen = results.EmbedOptions(
             prompt_name=options.prompt_name,
-            truncation=text.Truncation(options.truncation or "longest_first"),
+            truncation=truncation.Truncation(options.truncation or "longest_first"),
             max_length=options.max_length,
             priority=priority.Priority(options.priority or "normal"),
         )
@@ -135,7 +135,7 @@ def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
 def _score_options(options: ScoreOptions) -> results.ScoreOptions:
     return results.ScoreOptions(
         activation=heads.Activation(options.activation) if options.activation else None,
-        truncation=text.Truncation(options.truncation or "longest_first"),
+        truncation=truncation.Truncation(options.truncation or "longest_first"),
         max_length=options.max_length,
         priority=priority.Priority(options.priority or "normal"),
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .engine.observer import BatchEvent, Outcome, RequestEvent
-from .engine.results import EngineStatistics, ModelInfo, ModelKind
+from .engine.results import EngineStatistics, ModelInfo, ModelKind, ModelStatistics
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bucket edges of durations."""
@@ -53,6 +53,13 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_running_rows", "gauge", (), "Pairs or texts being computed."),
     Series("pairwire_open_requests", "gauge", (), "Requests in the engine: accepted and not yet answered."),
     Series("pairwire_estimated_wait_seconds", "gauge", (), "When a row that came now would be done."),
+    Series("pairwire_shared_rows", "counter", ("model",), "Pairs or texts answered with the result of an equal one."),
+    Series("pairwire_token_cache_hits", "counter", ("model",), "Texts whose token ids were known."),
+    Series("pairwire_token_cache_misses", "counter", ("model",), "Texts that were tokenised."),
+    Series("pairwire_token_cache_bytes", "gauge", ("model",), "Memory that known token ids take."),
+    Series("pairwire_score_cache_hits", "counter", (), "Pairs or texts whose result was known."),
+    Series("pairwire_score_cache_misses", "counter", (), "Pairs or texts looked up and not known."),
+    Series("pairwire_score_cache_bytes", "gauge", (), "Memory that known results take."),
 )
 """Every series, but for the process_* ones (memory, CPU, open files) of prometheus-client. Counters end in _total."""
 
@@ -88,7 +95,7 @@ class Metrics:
     def watch(self, models: Iterable[ModelInfo], statistics: Callable[[], EngineStatistics]) -> None:
         """From now on these are the models, and each scrape reads the statistics (from a thread of its own)."""
         self._models = _labels(tuple(models))
-        self.registry.register(_EngineGauges(statistics))
+        self.registry.register(_EngineStatistics(statistics))
 
     def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
         """Counts an RPC."""
@@ -127,34 +134,61 @@ class Metrics:
         return Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
 
 
-class _EngineGauges(Collector):
-    """All gauges from one reading of the statistics, so that they fit together."""
+class _EngineStatistics(Collector):
+    """All that the engine counts or holds itself, from one reading of its statistics, so that it fits together."""
 
     def __init__(self, statistics: Callable[[], EngineStatistics]) -> None:
         self._statistics = statistics
 
     def describe(self) -> Iterable[Metric]:
         """Names only: registering must not read the statistics."""
-        return [GaugeMetricFamily(series.name, series.help) for series in TABLE if series.kind == "gauge"]
+        return [_family(series) for series in TABLE if series.name in _READINGS]
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges."""
+        """The gauges, and counters that the engine keeps."""
         now = self._statistics()
-        values: Mapping[str, Mapping[tuple[str, ...], float]] = {
-            "pairwire_model_healthy": {(name,): float(model.healthy) for name, model in now.models.items()},
-            "pairwire_queue_tokens": {(): now.queued_tokens},
-            "pairwire_queue_limit_tokens": {(): now.queue_limit_tokens},
-            "pairwire_queue_rows": {(): now.queued_rows},
-            "pairwire_running_rows": {(): now.running_rows},
-            "pairwire_open_requests": {(): now.open_requests},
-            "pairwire_estimated_wait_seconds": {(): now.estimated_wait_s},
-        }
         for series in TABLE:
-            if series.kind == "gauge":
-                family = GaugeMetricFamily(series.name, series.help, labels=series.labels)
-                for labels, value in values[series.name].items():
+            reading = _READINGS.get(series.name)
+            if reading is not None:
+                family = _family(series)
+                for labels, value in reading(now):
                     family.add_metric(labels, value)
                 yield family
+
+
+def _family(series: Series) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if series.kind == "counter" else GaugeMetricFamily
+    return kind(series.name, series.help, labels=series.labels)
+
+
+_Reading = Callable[[EngineStatistics], list[tuple[tuple[str, ...], float]]]
+
+
+def _once(read: Callable[[EngineStatistics], float]) -> _Reading:
+    return lambda now: [((), read(now))]
+
+
+def _by_model(read: Callable[[ModelStatistics], float]) -> _Reading:
+    return lambda now: [((name,), read(model)) for name, model in now.models.items()]
+
+
+_READINGS: Mapping[str, _Reading] = {
+    "pairwire_model_healthy": _by_model(lambda model: model.healthy),
+    "pairwire_queue_tokens": _once(lambda now: now.queued_tokens),
+    "pairwire_queue_limit_tokens": _once(lambda now: now.queue_limit_tokens),
+    "pairwire_queue_rows": _once(lambda now: now.queued_rows),
+    "pairwire_running_rows": _once(lambda now: now.running_rows),
+    "pairwire_open_requests": _once(lambda now: now.open_requests),
+    "pairwire_estimated_wait_seconds": _once(lambda now: now.estimated_wait_s),
+    "pairwire_shared_rows": _by_model(lambda model: model.shared_rows),
+    "pairwire_token_cache_hits": _by_model(lambda model: model.token_cache.hits),
+    "pairwire_token_cache_misses": _by_model(lambda model: model.token_cache.misses),
+    "pairwire_token_cache_bytes": _by_model(lambda model: model.token_cache.bytes),
+    "pairwire_score_cache_hits": _once(lambda now: now.score_cache.hits),
+    "pairwire_score_cache_misses": _once(lambda now: now.score_cache.misses),
+    "pairwire_score_cache_bytes": _once(lambda now: now.score_cache.bytes),
+}
+"""What is read at each scrape; every other series is fed by events."""
 
 
 def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:

@@ -3,6 +3,8 @@
     engine.py      the one public class: Engine
     results.py     what callers give and get          config.py    how an engine uses the machine
     text.py        text -> token ids -> rows          heads.py     logits -> scores
+    template.py    the special tokens around a row    truncation.py  what is cut off a too long input
+    cache.py       bytes by bytes, bounded            score_cache.py scores of earlier requests
     catalog.py     which model answers
     loading.py     package -> Model                   model.py     what serves requests under one name
     buckets.py     the ladder of padded lengths       cost.py      what a batch costs
@@ -10,7 +12,9 @@
     pool.py        waiting rows, sorted by length     planner.py   which of them make the next batch
     scheduler.py   admission, order, deadlines        worker.py    threads that run batches
     priority.py    who may overtake whom              agenda.py    things in the order of their times
-    ticket.py      who waits for a request            observer.py  events for metrics and logs
+    call.py        one call on its way                texts.py     what it was given to read
+    text_stage.py  where calls are tokenised          inflight.py  equal rows are computed once
+    ticket.py      who waits for results              observer.py  events for metrics and logs
     clock.py       the time
 
 Names are loaded when first used, so that reading a configuration does not load a tokenizer.
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
         Timing,
         Usage,
     )
-    from .text import Truncation
+    from .truncation import Truncation
 
 _HOMES = {
     "Activation": "heads",
@@ -66,7 +70,7 @@ _HOMES = {
     "SimClock": "clock",
     "SystemClock": "clock",
     "Timing": "results",
-    "Truncation": "text",
+    "Truncation": "truncation",
     "Usage": "results",
     "build_model": "loading",
     "load_model": "loading",

@@ -30,6 +30,10 @@ class EngineConfig:
     """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best of the package for the CPU."""
     text_threads: int = 0
     """Threads that tokenise; 0 means one for every four usable CPUs, at least one and at most eight."""
+    token_cache_bytes: int = 64 << 20
+    """Memory for token ids of earlier texts, by digest, for each model; the least recently used go; 0 keeps none."""
+    score_cache_bytes: int = 0
+    """Memory for outputs of earlier pairs and texts, by digest, for all models together; 0 keeps none."""
     warmup_s: float = 1.5
     """Seconds to spend at start-up on measuring what batches cost, for each model."""
     cache_dir: str = "auto"
@@ -39,7 +43,15 @@ class EngineConfig:
     """Seconds after which an idle worker tries again a model whose last run failed."""
 
     def __post_init__(self) -> None:
-        least = {"workers": 0, "intra_op_threads": 1, "batch_tokens": 1, "queue_tokens": 1, "text_threads": 0}
+        least = {
+            "workers": 0,
+            "intra_op_threads": 1,
+            "batch_tokens": 1,
+            "queue_tokens": 1,
+            "text_threads": 0,
+            "token_cache_bytes": 0,
+            "score_cache_bytes": 0,
+        }
         for name, minimum in least.items():
             value = getattr(self, name)
             if value < minimum:

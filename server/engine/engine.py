@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
 
-from ..errors import (
-    DeadlineExceeded,
-    InvalidInput,
-    NotReady,
-    Overloaded,
-)
+from ..errors import DeadlineExceeded, InvalidInput, NotReady
 from ..runtime.base import Float32Array
+from .cache import ByteCache
+from .call import Call
 from .catalog import Catalog
 from .clock import Clock, SystemClock
 from .config import EngineConfig
 from .heads import Activation
 from .loading import load_model
 from .model import Model
-from .observer import Observer, Outcome, RequestEvent, SafeObserver
+from .observer import Observer, SafeObserver
 from .planner import OptimalCover, Planner
-from .pool import Request, make_request
-from .priority import Priority
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -41,47 +33,15 @@ from .results import (
     ModelStatistics,
     ScoreOptions,
     ScoreResult,
-    Timing,
-    Usage,
 )
 from .scheduler import Lane, Scheduler
-from .text import EncodedRows
+from .score_cache import ScoreCache
+from .text_stage import TextStage
+from .texts import PairTexts, SingleTexts
 from .ticket import Ticket
 from .worker import WorkerPool
 
 logger = logging.getLogger(__name__)
-
-INLINE_CHARACTERS = 512
-"""Texts up to so many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to a
-thread and back would cost some 0.06 ms more (one Zen 4 core)."""
-
-_CHARACTERS_PER_TOKEN = 8
-"""More than any language has on average: text within the bound is refused by its tokens, never by its characters."""
-
-_OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
-    (InvalidInput, Outcome.INVALID),
-    (Overloaded, Outcome.OVERLOADED),
-    (DeadlineExceeded, Outcome.DEADLINE),
-    (NotReady, Outcome.NOT_READY),
-    (asyncio.CancelledError, Outcome.CANCELLED),
-)
-
-
-@dataclasses.dataclass(slots=True)
-class _Call:
-    """One call on its way through the engine."""
-
-    model: Model
-    field: str
-    rows: int
-    characters: int
-    encode: Callable[[], EncodedRows]
-    activation: Activation
-    priority: Priority
-    timeout_s: float | None
-    tokenize_s: float = 0.0
-    request: Request[Ticket] | None = None
-    output: Float32Array = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 class Engine:
@@ -116,8 +76,14 @@ class Engine:
             {name: model.info(workers) for name, model in self._catalog.models.items()}
         )
         """The loaded models by name."""
-        self._text = ThreadPoolExecutor(self._config.text_thread_count(), thread_name_prefix="pairwire-text")
-        self._text_characters = 0
+        self._tokens = {name: ByteCache(self._config.token_cache_bytes) for name in self._catalog.models}
+        self._scores = ScoreCache(self._config.score_cache_bytes)
+        self._text = TextStage(
+            self._config.text_thread_count(),
+            queue_tokens=self._config.queue_tokens,
+            clock=self._clock,
+            wait_s=lambda: self.statistics().estimated_wait_s,
+        )
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -131,6 +97,7 @@ class Engine:
                 queue_tokens=self._config.queue_tokens,
             ),
             self._catalog.models,
+            scores=self._scores,
             workers=workers,
             clock=self._clock,
             observer=self._observer,
@@ -194,17 +161,10 @@ class Engine:
             NotReady: draining or closed.
             EngineFault: the runtime failed.
         """
-        options = options or ScoreOptions()
-        loaded = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        encode = functools.partial(
-            loaded.encoder.encode_pairs,
-            firsts,
-            seconds,
-            max_length=options.max_length,
-            truncation=options.truncation,
+        return await self._score(
+            "pairs", firsts, seconds, ("pairs[{}].first", "pairs[{}].second"), model, options, timeout_s
         )
-        return await self._score(loaded, "pairs", firsts, seconds, encode, options, timeout_s)
 
     async def score_documents(
         self,
@@ -219,17 +179,7 @@ class Engine:
 
         Arguments and errors as ``score``; errors name ``query`` and ``documents[i]``.
         """
-        options = options or ScoreOptions()
-        loaded = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
-        encode = functools.partial(
-            loaded.encoder.encode_pairs,
-            [query],
-            documents,
-            max_length=options.max_length,
-            truncation=options.truncation,
-            fields=("query", "documents[{}]"),
-        )
-        return await self._score(loaded, "documents", [query], documents, encode, options, timeout_s)
+        return await self._score("documents", [query], documents, ("query", "documents[{}]"), model, options, timeout_s)
 
     async def embed(
         self,
@@ -245,30 +195,22 @@ class Engine:
         """
         options = options or EmbedOptions()
         loaded = self._catalog.resolve(model, ModelKind.BI_ENCODER)
-        prompt = loaded.prompt(options.prompt_name)
-        encode = functools.partial(
-            loaded.encoder.encode_texts,
-            texts,
-            prompt=prompt,
+        given = SingleTexts(
+            encoder=loaded.encoder,
+            cache=self._tokens[loaded.name],
+            texts=texts,
+            prompt=loaded.prompt(options.prompt_name),
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        call = _Call(
-            model=loaded,
-            field="texts",
-            rows=len(texts),
-            characters=_characters(texts) + len(prompt) * len(texts),
-            encode=encode,
-            activation=Activation.IDENTITY,
-            priority=options.priority,
-            timeout_s=timeout_s,
-        )
-        usage, timing = await self._serve(call)
-        return EmbedResult(embeddings=call.output, model=loaded.name, usage=usage, timing=timing)
+        call = Call(loaded, "texts", given, Activation.IDENTITY, timeout_s)
+        vectors = await self._serve(call)
+        return EmbedResult(embeddings=vectors, model=loaded.name, usage=call.usage, timing=call.timing)
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
         queue, unhealthy = self._workers.statistics()
+        shared = self._workers.shared_rows()
         return EngineStatistics(
             workers=self._config.worker_count(),
             queued_rows=queue.queued_rows,
@@ -278,6 +220,7 @@ class Engine:
             running_batches=queue.running_batches,
             open_requests=self._calls,
             estimated_wait_s=queue.estimated_wait_s,
+            score_cache=self._scores.statistics(),
             draining=self._draining,
             failed=self._workers.fatal is not None,
             models={
@@ -286,6 +229,8 @@ class Engine:
                     queued_rows=lane.queued_rows,
                     queued_tokens=lane.queued_tokens,
                     running_rows=lane.running_rows,
+                    shared_rows=shared[name],
+                    token_cache=self._tokens[name].statistics(),
                 )
                 for name, lane in queue.lanes.items()
             },
@@ -303,55 +248,56 @@ class Engine:
         self._closed = self._draining = True
         await asyncio.to_thread(self._workers.stop)
         await self._idle.wait()  # calls that are being tokenised find the workers gone
-        self._text.shutdown(wait=False)
+        self._text.close()
         for model in self._catalog.models.values():
             model.runtime.close()
 
     async def _score(
         self,
-        model: Model,
         field: str,
         firsts: Sequence[str],
         seconds: Sequence[str],
-        encode: Callable[[], EncodedRows],
-        options: ScoreOptions,
+        names: tuple[str, str],
+        model: str,
+        options: ScoreOptions | None,
         timeout_s: float | None,
     ) -> ScoreResult:
-        call = _Call(
-            model=model,
-            field=field,
-            rows=len(seconds),
-            characters=_characters(firsts) + _characters(seconds),
-            encode=encode,
-            activation=options.activation or model.activation,
-            priority=options.priority,
-            timeout_s=timeout_s,
+        options = options or ScoreOptions()
+        loaded = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
+        given = PairTexts(
+            encoder=loaded.encoder,
+            cache=self._tokens[loaded.name],
+            firsts=firsts,
+            seconds=seconds,
+            fields=names,
+            max_length=options.max_length,
+            truncation=options.truncation,
         )
-        usage, timing = await self._serve(call)
-        return ScoreResult(scores=call.output, labels=model.labels, model=model.name, usage=usage, timing=timing)
+        call = Call(loaded, field, given, options.activation or loaded.activation, timeout_s)
+        scores = await self._serve(call)
+        return ScoreResult(scores=scores, labels=loaded.labels, model=loaded.name, usage=call.usage, timing=call.timing)
 
-    async def _serve(self, call: _Call) -> tuple[Usage, Timing]:
+    async def _serve(self, call: Call) -> Float32Array:
         """Takes a call through the engine, keeps count of it, and tells the observer how it ended."""
         self._calls += 1
         self._idle.clear()
-        outcome = Outcome.FAULT
+        failure: BaseException | None = None
         try:
-            result = await self._within_deadline(call)
-            outcome = Outcome.OK
+            return await self._within_deadline(call)
         except BaseException as error:
-            outcome = next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), outcome)
+            failure = error
             raise
         finally:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
-            self._observer.request_finished(_event(call, outcome))
-        return result
+            self._observer.request_finished(call.event(failure))
+            failure = None  # a frame that holds the exception that holds the frame would be a ring
 
-    async def _within_deadline(self, call: _Call) -> tuple[Usage, Timing]:
+    async def _within_deadline(self, call: Call) -> Float32Array:
         if self._draining:
             raise NotReady("the engine is draining and takes no new work; try another server")
-        if not call.rows:
+        if not call.texts.rows:
             raise InvalidInput(call.field, "empty; give at least one")
         if call.timeout_s is None:
             return await self._run(call, math.inf)
@@ -364,81 +310,22 @@ class Engine:
         except TimeoutError:
             raise DeadlineExceeded(f"not done within {call.timeout_s:.3f} s; allow more time or send less") from None
 
-    async def _run(self, call: _Call, deadline: float) -> tuple[Usage, Timing]:
+    async def _run(self, call: Call, deadline: float) -> Float32Array:
         self._workers.check_serving()
-        encoded = await self._tokenize(call)
-        call.output = np.empty((len(encoded), call.model.outputs), np.float32)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(encoded, call.activation, call.output, done)
-        request = make_request(
-            call.model.ladder,
-            call.model.name,
-            encoded.lengths,
-            ticket,
-            deadline=deadline,
-            priority=call.priority,
+        encoded = await self._text.encode(call)
+        ticket = Ticket(
+            model=call.model.name,
             field=call.field,
+            activation=call.activation,
+            output=np.empty((call.texts.rows, call.model.outputs), np.float32),
+            done=asyncio.get_running_loop().create_future(),
+            deadline=deadline,
         )
-        call.request = request
-        self._workers.submit(request)
+        call.ticket = ticket
+        self._workers.submit(ticket, encoded, np.arange(len(encoded), dtype=np.int32))
         try:
-            await done
+            await ticket.done
         except asyncio.CancelledError:
-            self._workers.cancel(request)
+            self._workers.cancel(ticket)
             raise
-        usage = Usage(request.tokens, request.padded_tokens, tuple(encoded.truncated.tolist()))
-        return usage, _timing(call)
-
-    async def _tokenize(self, call: _Call) -> EncodedRows:
-        started = self._clock.monotonic()
-        if call.characters <= INLINE_CHARACTERS:
-            encoded = call.encode()
-        else:
-            self._check_backlog(call)
-            self._text_characters += call.characters
-            try:
-                encoded = await asyncio.get_running_loop().run_in_executor(self._text, call.encode)
-            finally:
-                self._text_characters -= call.characters
-        call.tokenize_s = self._clock.monotonic() - started
-        return encoded
-
-    def _check_backlog(self, call: _Call) -> None:
-        """The queue is bounded in tokens, and before they are counted, text is bounded too."""
-        limit = _CHARACTERS_PER_TOKEN * self._config.queue_tokens
-        if self._text_characters and self._text_characters + call.characters > limit:
-            retry_after_s = self.statistics().estimated_wait_s
-            raise Overloaded(
-                f"{self._text_characters} characters wait to be tokenised, at most {limit} may; "
-                f"try again in {retry_after_s:.3f} s",
-                retry_after_s=retry_after_s,
-            )
-
-
-def _characters(texts: Sequence[str]) -> int:
-    try:
-        return sum(map(len, texts))
-    except TypeError:  # not text: the tokenizer's stage will say which
-        return 0
-
-
-def _timing(call: _Call) -> Timing:
-    request = call.request
-    if request is None or math.isnan(request.started):
-        return Timing(0.0, call.tokenize_s, 0.0)
-    compute_s = 0.0 if math.isnan(request.finished) else request.finished - request.started
-    return Timing(request.started - request.arrival, call.tokenize_s, compute_s)
-
-
-def _event(call: _Call, outcome: Outcome) -> RequestEvent:
-    timing = _timing(call)
-    return RequestEvent(
-        model=call.model.name,
-        kind=call.model.kind,
-        rows=call.rows,
-        tokens=call.request.tokens if call.request else 0,
-        outcome=outcome,
-        queue_s=timing.queue_s,
-        tokenize_s=timing.tokenize_s,
-        compute_s=timing.compute_s,
-    )
+        return ticket.output

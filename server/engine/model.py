@@ -44,6 +44,11 @@ class Model:
         """Numbers that the graph gives for a row."""
         return len(self.labels) if self.kind is ModelKind.CROSS_ENCODER else self.dimensions
 
+    @property
+    def graph_sha256(self) -> str:
+        """What tells its graph from every other; the model's name where the manifest does not say."""
+        return next((each.sha256 for each in self.manifest.variants if each.name == self.variant), "") or self.name
+
     def prompt(self, name: str | None) -> str:
         """What is put before every text: the prompt of that name, or the default one, which may be none.
 

@@ -8,9 +8,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import Float32Array, RuntimeInfo
+from .cache import CacheStatistics
 from .heads import Activation
 from .priority import Priority
-from .text import Truncation
+from .truncation import Truncation
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
@@ -54,9 +55,10 @@ class Usage:
     """What a request cost."""
 
     tokens: int
-    """Useful tokens, after truncation, special tokens included."""
+    """Tokens of all its rows, after truncation, special tokens included: also of those that were not computed because
+    an equal row was, or because their result was cached. What a request costs does not depend on its neighbours."""
     padded_tokens: int
-    """Padding computed in this request's own rows."""
+    """Padding computed in rows that were queued for this request."""
     truncated_inputs: tuple[int, ...]
     """Ascending indices of the inputs that were cut."""
 
@@ -125,6 +127,9 @@ class ModelStatistics:
     queued_rows: int
     queued_tokens: int
     running_rows: int
+    shared_rows: int
+    """Rows since the start that were answered with the result of an equal row, of the same or another request."""
+    token_cache: CacheStatistics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +146,7 @@ class EngineStatistics:
     """Requests accepted and not yet answered, those being tokenised included."""
     estimated_wait_s: float
     """When a row that came now would be done, if it came last: by the cost tables."""
+    score_cache: CacheStatistics
     draining: bool
     failed: bool
     """True once a worker has died: nothing will be served any more."""

@@ -2,34 +2,33 @@
 
 Each text is tokenised alone, without special tokens, and pairs are put together from the ids. That is exact because a
 fast tokenizer treats the two texts of a pair independently until its post-processor adds the special tokens; what it
-adds is read off the tokenizer itself (`Template`), so that any post-processor works. One query with n documents costs n
-+ 1 tokenisations instead of 2 n.
+adds is read off the tokenizer itself (`template`). So one query with n documents costs n + 1 tokenisations instead of
+2 n, a text that comes twice is tokenised once, and ids can be kept for the next request (`cache`): by a digest of the
+text, so that no text outlives its request.
 """
 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from ..errors import InvalidInput
 from ..runtime.base import Int32Array, TokenBatch
+from .cache import ByteCache
+from .template import ID_BYTES, Row, Template, read_template
+from .truncation import Truncation, longest_first
 
-
-class Truncation(Enum):
-    """What happens to an input that is longer than the limit."""
-
-    LONGEST_FIRST = "longest_first"
-    ONLY_SECOND = "only_second"
-    ERROR = "error"
-
-
-_NOTHING: Int32Array = np.zeros(0, dtype=np.int32)
+_DIGEST_BYTES = 16
+"""Two of 2^48 texts share a digest with a probability of 2^-33."""
+_OFF = ByteCache(0)
+_NONE: Int32Array = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,49 +44,29 @@ class TextRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """What stands around the content of a row. Ids int32; ``middle`` is empty for single texts."""
-
-    prefix: Int32Array
-    middle: Int32Array
-    suffix: Int32Array
-    types: Int32Array
-    """Token types of the row's parts, in order: each special token is a part, and so is each text."""
-    counts: tuple[int, ...]
-    """Tokens of each part: 1, and 0 for the texts, whose number of tokens differs from row to row."""
-    first: int
-    """Which part is the first text."""
-    second: int
-    """Which part is the second text; where there is none, an empty one."""
-
-    @property
-    def special_tokens(self) -> int:
-        """Tokens that a row has beside its content."""
-        return len(self.prefix) + len(self.middle) + len(self.suffix)
-
-
-@dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """The rows of one request, tokenised and cut, ready to be assembled in any grouping.
-
-    Row i is ``first[first_index[i]][:first_cut[i]]`` with ``second[i][:second_cut[i]]`` (from the other side where the
-    rules truncate left) inside ``template``; ``second`` is None for single texts.
-    """
+    """Rows that were asked for together, tokenised and cut, ready to be assembled in any grouping."""
 
     template: Template
-    first: Sequence[Int32Array]
-    first_index: Int32Array
-    """[rows]: which of ``first``; all 0 for one query with many documents."""
-    second: Sequence[Int32Array] | None
-    first_cut: Int32Array
-    second_cut: Int32Array
+    rows: Sequence[Row]
+    """One for each input, in input order."""
     lengths: Int32Array
     """[rows] tokens after truncation, special tokens included."""
     truncated: Int32Array
     """Ascending indices of the rows that were cut."""
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows."""
+        return int(self.lengths.sum(dtype=np.int64))
+
+    def subset(self, indices: Sequence[int]) -> EncodedRows:
+        """Some of the rows, in the given order; which of them were cut is not told."""
+        rows = [self.rows[index] for index in indices]
+        return EncodedRows(self.template, rows, self.lengths[list(indices)], _NONE)
 
 
 class TextEncoder:
@@ -101,8 +80,10 @@ class TextEncoder:
         tokenizer.no_padding()
         self.rules = rules
         self._tokenizer = tokenizer
-        self._single = _read_template(tokenizer.encode("a"))
-        self._pair = _read_template(tokenizer.encode("a", "b"))
+        self._single = read_template(tokenizer.encode("a"))
+        self._pair = read_template(tokenizer.encode("a", "b"))
+        self._pad_id = np.int32(rules.pad_token_id).tobytes()
+        self._pad_type = bytes([rules.pad_token_type_id])
 
     @classmethod
     def from_file(cls, path: Path, rules: TextRules) -> TextEncoder:
@@ -117,43 +98,37 @@ class TextEncoder:
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
         fields: tuple[str, str] = ("pairs[{}].first", "pairs[{}].second"),
+        cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of ``zip(firsts, seconds)``; a single first stands for one query with many documents.
 
-        ``fields`` are the names under which the caller knows the texts, for error messages.
+        ``fields`` are the names under which the caller knows the texts, for error messages. ``cache`` belongs to this
+        tokenizer alone.
 
         Raises:
             InvalidInput: not Unicode text, ``max_length`` out of range, or a text that does not fit and may not be cut.
         """
         if len(firsts) not in (1, len(seconds)):
             raise ValueError(f"{len(firsts)} first texts for {len(seconds)} second texts")
-        limit = self._limit(max_length, self._pair)
-        _check_texts(firsts, fields[0])
-        _check_texts(seconds, fields[1])
-        ids = self.tokenize([*firsts, *seconds])
+        template = self._pair
+        limit = self._limit(max_length, template)
+        check_texts(firsts, fields[0])
+        check_texts(seconds, fields[1])
+        ids = self.tokenize([*firsts, *seconds], cache)
         first, second = ids[: len(firsts)], ids[len(firsts) :]
-        first_index = np.zeros(len(second), np.int32) if len(first) == 1 else np.arange(len(second), dtype=np.int32)
-        first_lengths = np.fromiter(map(len, first), np.int32, len(first))[first_index]
-        second_lengths = np.fromiter(map(len, second), np.int32, len(second))
-        room = limit - self._pair.special_tokens
-        over = first_lengths + second_lengths > room
-        first_cut, second_cut = first_lengths, second_lengths
-        if over.any():
-            if truncation is Truncation.ERROR:
-                self._refuse(over, first_lengths + second_lengths + self._pair.special_tokens, limit, fields[1])
-            if truncation is Truncation.ONLY_SECOND:
-                first_cut, second_cut = self._cut_second(first_lengths, second_lengths, limit, fields[0])
-            else:
-                first_cut, second_cut = longest_first(first_lengths, second_lengths, room)
+        if len(first) < len(second):
+            first *= len(second)
+        lengths = np.array([len(a) + len(b) for a, b in zip(first, second, strict=True)], np.int32) // ID_BYTES
+        room = limit - template.special_tokens
+        over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
+        if over:
+            self._cut_pairs(first, second, over, limit, truncation, fields)
+            lengths = np.minimum(lengths, room)
         return EncodedRows(
-            template=self._pair,
-            first=first,
-            first_index=first_index,
-            second=second,
-            first_cut=first_cut,
-            second_cut=second_cut,
-            lengths=(first_cut + second_cut + self._pair.special_tokens).astype(np.int32),
-            truncated=np.flatnonzero(over).astype(np.int32),
+            template=template,
+            rows=[template.row(a, b) for a, b in zip(first, second, strict=True)],
+            lengths=(lengths + template.special_tokens).astype(np.int32),
+            truncated=np.array(over, dtype=np.int32),
         )
 
     def encode_texts(
@@ -164,6 +139,7 @@ class TextEncoder:
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
         field: str = "texts[{}]",
+        cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of single texts, ``prompt`` put before each.
 
@@ -172,59 +148,88 @@ class TextEncoder:
         """
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
-        limit = self._limit(max_length, self._single)
-        _check_texts(texts, field)
-        ids = self.tokenize([prompt + text for text in texts] if prompt else texts)
-        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-        room = limit - self._single.special_tokens
-        over = lengths > room
-        if truncation is Truncation.ERROR and over.any():
-            self._refuse(over, lengths + self._single.special_tokens, limit, field)
-        cut = np.minimum(lengths, room).astype(np.int32)
+        template = self._single
+        limit = self._limit(max_length, template)
+        check_texts(texts, field)
+        ids = self.tokenize([prompt + text for text in texts] if prompt else texts, cache)
+        lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
+        room = limit - template.special_tokens
+        over = np.flatnonzero(lengths > room)
+        if truncation is Truncation.ERROR and len(over):
+            _refuse(int(over[0]), int(lengths[over[0]]) + template.special_tokens, limit, field)
+        for index in over.tolist():
+            ids[index] = self._cut(ids[index], room)
         return EncodedRows(
-            template=self._single,
-            first=ids,
-            first_index=np.arange(len(ids), dtype=np.int32),
-            second=None,
-            first_cut=cut,
-            second_cut=np.zeros(len(ids), np.int32),
-            lengths=(cut + self._single.special_tokens).astype(np.int32),
-            truncated=np.flatnonzero(over).astype(np.int32),
+            template=template,
+            rows=[template.row(each) for each in ids],
+            lengths=(np.minimum(lengths, room) + template.special_tokens).astype(np.int32),
+            truncated=over.astype(np.int32),
         )
 
-    def tokenize(self, texts: Sequence[str]) -> list[Int32Array]:
-        """Content ids int32 of each text, without special tokens and uncut. Raises TypeError on invalid Unicode."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+    def tokenize(self, texts: Sequence[str], cache: ByteCache = _OFF) -> list[bytes]:
+        """Content ids of each text, an int32 each, without special tokens and uncut; each distinct text once.
+
+        Raises:
+            TypeError: something is not text, or not valid Unicode.
+        """
+        if len(texts) == 2 and texts[0] != texts[1] and not cache:  # one pair, the commonest request of all
+            return self._tokenize_new(list(texts))
+        distinct = dict.fromkeys(texts, b"")
+        if cache:
+            keys = [blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest() for text in distinct]
+            known = cache.get(keys)
+            missing = []
+            for text, key, ids in zip(distinct, keys, known, strict=True):
+                if ids is None:
+                    missing.append((text, key))
+                else:
+                    distinct[text] = ids
+            if missing:
+                new = self._tokenize_new([text for text, _ in missing])
+                cache.put((key, ids) for (_, key), ids in zip(missing, new, strict=True))
+                distinct.update((text, ids) for (text, _), ids in zip(missing, new, strict=True))
+        else:
+            distinct.update(zip(distinct, self._tokenize_new(list(distinct)), strict=True))
+        return [distinct[text] for text in texts]
 
     def assemble(
         self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None
     ) -> TokenBatch:
-        """One batch of shape [``total_rows`` or len(rows), ``length``] from rows of any requests of this model."""
+        """One batch of shape [``total_rows`` or len(rows), ``length``] from rows of any requests of this model.
+
+        Its ids are read-only.
+        """
         height = total_rows or len(rows)
-        ids: list[Int32Array] = []
-        types: list[Int32Array] = []
-        counts: list[int] = []
-        lengths = np.zeros(height, np.int32)
-        for at, (encoded, index) in enumerate(rows):
+        padding, pad_types = self._pad_id * length, self._pad_type * length
+        runs: dict[int, tuple[bytes, bytes, bytes] | None] = {}
+        ids: list[bytes] = []
+        types: list[bytes] = []
+        sizes: list[int] = []
+        for encoded, index in rows:
+            row, split = encoded.rows[index]
+            size = len(row)
+            ids += (row, padding[size:])
+            tokens = size // ID_BYTES
+            sizes.append(tokens)
             template = encoded.template
-            lengths[at] = encoded.lengths[index]
-            first = self._cut(encoded.first[encoded.first_index[index]], int(encoded.first_cut[index]))
-            second = _NOTHING
-            if encoded.second is not None:
-                second = self._cut(encoded.second[index], int(encoded.second_cut[index]))
-            ids += (template.prefix, first, template.middle, second, template.suffix)
-            types.append(template.types)
-            counts += template.counts
-            counts[template.first - len(template.counts)] = len(first)
-            counts[template.second - len(template.counts)] = len(second)
-        # All rows are written at once: the mask's true cells, in row-major order, are the rows' tokens in a line.
-        inside = np.arange(length, dtype=np.int32) < lengths[:, None]
-        input_ids = np.full((height, length), self.rules.pad_token_id, np.int32)
-        input_ids[inside] = np.concatenate(ids)
-        token_type_ids = np.full((height, length), self.rules.pad_token_type_id, np.int32)
-        token_type_ids[inside] = np.repeat(np.concatenate(types), counts)
-        return TokenBatch(input_ids=input_ids, token_type_ids=token_type_ids, lengths=lengths)
+            if id(template) not in runs:
+                runs[id(template)] = template.type_runs(length)
+            run = runs[id(template)]
+            if run is None:
+                types.append(b"\0" * tokens)
+            else:
+                head, tail, end = run
+                types += (head[:split], tail[: tokens - split - len(end)], end)
+            types.append(pad_types[tokens:])
+        blank = height - len(rows)
+        ids.append(padding * blank)
+        types.append(pad_types * blank)
+        shape = (height, length)
+        return TokenBatch(
+            input_ids=np.frombuffer(b"".join(ids), np.int32).reshape(shape),
+            token_type_ids=np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32),
+            lengths=np.array(sizes + [0] * blank, np.int32),
+        )
 
     def blank(self, rows: int, length: int) -> TokenBatch:
         """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with."""
@@ -235,8 +240,39 @@ class TextEncoder:
             lengths=np.full(rows, length, np.int32),
         )
 
-    def _cut(self, ids: Int32Array, keep: int) -> Int32Array:
-        return ids[len(ids) - keep :] if self.rules.truncate_left else ids[:keep]
+    def _tokenize_new(self, texts: Sequence[str]) -> list[bytes]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [array("i", encoding.ids).tobytes() for encoding in encodings]
+
+    def _cut(self, ids: bytes, keep: int) -> bytes:
+        return ids[len(ids) - keep * ID_BYTES :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
+
+    def _cut_pairs(
+        self,
+        firsts: list[bytes],
+        seconds: list[bytes],
+        over: Sequence[int],
+        limit: int,
+        truncation: Truncation,
+        fields: tuple[str, str],
+    ) -> None:
+        """Cuts the contents of the rows ``over``, in place."""
+        special = self._pair.special_tokens
+        room = limit - special
+        first = np.array([len(firsts[index]) for index in over], np.int32) // ID_BYTES
+        second = np.array([len(seconds[index]) for index in over], np.int32) // ID_BYTES
+        if truncation is Truncation.ERROR:
+            _refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
+        if truncation is Truncation.ONLY_SECOND:
+            if int(first.max()) > room:
+                at = int(np.argmax(first > room))
+                _refuse(over[at], int(first[at]) + special, limit, fields[0])
+            kept_first, kept_second = first, np.minimum(second, room - first)
+        else:
+            kept_first, kept_second = longest_first(first, second, room)
+        for index, keep_first, keep_second in zip(over, kept_first.tolist(), kept_second.tolist(), strict=True):
+            firsts[index] = self._cut(firsts[index], keep_first)
+            seconds[index] = self._cut(seconds[index], keep_second)
 
     def _limit(self, max_length: int | None, template: Template) -> int:
         limit = max_length or self.rules.max_length
@@ -246,72 +282,26 @@ class TextEncoder:
             raise InvalidInput("max_length", f"{limit} leaves no room for text; at least {template.special_tokens + 1}")
         return limit
 
-    @staticmethod
-    def _refuse(over: np.ndarray, lengths: np.ndarray, limit: int, field: str) -> None:
-        index = int(np.flatnonzero(over)[0])
-        raise InvalidInput(
-            field.format(index),
-            f"{lengths[index]} tokens with special tokens exceed max_length {limit}; "
-            "shorten the text, raise max_length, or let it be cut (truncation longest_first)",
-        )
 
-    def _cut_second(
-        self, first: Int32Array, second: Int32Array, limit: int, field: str
-    ) -> tuple[Int32Array, Int32Array]:
-        room = limit - self._pair.special_tokens
-        too_long = first > room
-        if too_long.any():
-            self._refuse(too_long, first + self._pair.special_tokens, limit, field)
-        return first, np.minimum(second, room - first).astype(np.int32)
+def _refuse(index: int, length: int, limit: int, field: str) -> None:
+    raise InvalidInput(
+        field.format(index),
+        f"{length} tokens with special tokens exceed max_length {limit}; "
+        "shorten the text, raise max_length, or let it be cut (truncation longest_first)",
+    )
 
 
-def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int32Array, Int32Array]:
-    """Content lengths int32 [rows] after the ``longest_first`` truncation of HuggingFace tokenizers to ``room``.
+def check_texts(texts: Sequence[str], pattern: str) -> None:
+    """Before the tokenizer sees them: it takes a tuple for a pair, and says of a bad text neither which nor why.
 
-    Source: tokenizers, `truncate_encodings` in src/utils/truncation.rs.
+    Raises:
+        InvalidInput: something is not text, or not valid Unicode; ``pattern`` with its index is the field.
     """
-    short, long = np.minimum(first, second), np.maximum(first, second)
-    kept_long = np.where(short > room, short, np.maximum(short, room - short))
-    both_cut = short + kept_long > room
-    kept_short = np.where(both_cut, room // 2, short)
-    kept_long = np.where(both_cut, room // 2 + room % 2, kept_long)
-    fits = first + second <= room
-    kept_short, kept_long = np.where(fits, short, kept_short), np.where(fits, long, kept_long)
-    swapped = first > second
-    kept_first = np.where(swapped, kept_long, kept_short)
-    kept_second = np.where(swapped, kept_short, kept_long)
-    return np.minimum(kept_first, first).astype(np.int32), np.minimum(kept_second, second).astype(np.int32)
-
-
-def _read_template(encoding: Encoding) -> Template:
-    """The special tokens around the probe's content: before the first text, between the texts, after the last."""
-    ids: list[list[int]] = [[], [], []]
-    types: list[list[int]] = [[], [], []]
-    text_types = [[0], [0]]
-    seen = 0
-    for token, token_type, sequence, special in zip(
-        encoding.ids, encoding.type_ids, encoding.sequence_ids, encoding.special_tokens_mask, strict=True
-    ):
-        if special:
-            ids[seen].append(token)
-            types[seen].append(token_type)
-        else:
-            seen = (sequence or 0) + 1
-            text_types[seen - 1] = [token_type]
-    if seen == 1:  # a single text: what follows it ends the row
-        ids, types = [ids[0], [], ids[1]], [types[0], [], types[1]]
-    prefix, middle, suffix = (np.array(section, dtype=np.int32) for section in ids)
-    first, second = len(prefix), len(prefix) + 1 + len(middle)
-    parts = [*types[0], *text_types[0], *types[1], *text_types[1], *types[2]]
-    counts = tuple(0 if at in (first, second) else 1 for at in range(len(parts)))
-    return Template(prefix, middle, suffix, np.array(parts, dtype=np.int32), counts, first, second)
-
-
-def _check_texts(texts: Sequence[str], pattern: str) -> None:
-    """Before the tokenizer sees them: it takes a tuple for a pair, and says of a bad text neither which nor why."""
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(pattern.format(index), f"expected text, got {type(text).__name__}")
+        if text.isascii():  # known without looking, and true of most texts
+            continue
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:

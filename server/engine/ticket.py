@@ -1,14 +1,15 @@
-"""What the engine attaches to a request in the scheduler: its text, where its results go, and who waits for it."""
+"""One call's share of the engine: where its results go, how many are missing, and who waits for them."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
 
 from ..errors import PairwireError
-from ..runtime.base import Float32Array
+from ..runtime.base import Float32Array, Int32Array
 from .heads import Activation
 from .pool import Request
 from .text import EncodedRows
@@ -16,26 +17,57 @@ from .text import EncodedRows
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclasses.dataclass(eq=False, slots=True)
 class Ticket:
-    """One request's share of the engine."""
+    """What a call waits for. `inflight` alone changes it, under the workers' lock, but for the rows of ``output``."""
 
-    encoded: EncodedRows
+    model: str
+    field: str
+    """What the caller calls its rows, for error messages, e.g. ``pairs``."""
     activation: Activation
     output: Float32Array
     """[rows, outputs] float32; workers write rows into it, its owner reads it once ``done`` is set."""
     done: asyncio.Future[None]
+    deadline: float = math.inf
+    """On the engine's clock; +inf for none."""
+    urgency: float = 0.0
+    """Of two tickets, the one with more is to be served first."""
+    left: int = 0
+    """Rows without a result; set to all of them on construction."""
+    open: bool = True
+    """Neither done, failed nor cancelled."""
+    parts: list[Request[Part]] = dataclasses.field(default_factory=list)
+    """What is queued for it while it is open: one request as a rule, none where all its rows follow others."""
+    padded_tokens: int = 0
+    """Padding computed in rows that were queued for it; known when it is closed."""
+    arrival: float = math.nan
+    started: float = math.nan
+    """When the first batch with a result for it began, but not before its arrival."""
+    finished: float = math.nan
+    """When the last such batch ended."""
+
+    def __post_init__(self) -> None:
+        self.left = len(self.output)
 
 
-def settle(requests: Sequence[Request[Ticket]], error: Callable[[], PairwireError] | None = None) -> None:
-    """Tells those who wait that their requests are done or have failed: one wake-up of their loop. From any thread.
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """Rows of a ticket that are queued together: what the scheduler's request carries."""
+
+    ticket: Ticket
+    encoded: EncodedRows
+    at: Int32Array
+    """[rows] which row of the ticket's output each is."""
+
+
+def settle(tickets: Iterable[Ticket], error: Callable[[], PairwireError] | None = None) -> None:
+    """Tells those who wait that they have all results or have failed: one wake-up of their loop. From any thread.
 
     ``error`` makes an exception for each, because one that is raised in several tasks gathers all their tracebacks.
     """
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for request in requests:
-        done = request.payload.done
-        by_loop.setdefault(done.get_loop(), []).append(done)
+    for ticket in tickets:
+        by_loop.setdefault(ticket.done.get_loop(), []).append(ticket.done)
     for loop, futures in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, futures, error)
@@ -43,7 +75,7 @@ def settle(requests: Sequence[Request[Ticket]], error: Callable[[], PairwireErro
             logger.warning("%d requests ended after their event loop was closed", len(futures))
 
 
-def _resolve(futures: Sequence[asyncio.Future[None]], error: Callable[[], PairwireError] | None) -> None:
+def _resolve(futures: Iterable[asyncio.Future[None]], error: Callable[[], PairwireError] | None) -> None:
     for future in futures:
         if future.done():  # cancelled between the worker's wake-up and now
             continue

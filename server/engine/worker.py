@@ -1,38 +1,37 @@
 """The threads that run batches, and the one lock that guards the scheduler.
 
-A worker asks the scheduler for a batch, runs it without the lock, writes its rows into their requests' arrays and books
-it as done. Workers that find no work wait on a condition and are woken by an admission; nobody polls.
+A worker asks for a batch, runs it without the lock, writes its rows into their tickets' arrays and books it as done.
+Workers that find no work wait on a condition and are woken by an admission; nobody polls.
 
-When a run fails, its requests fail, the model counts as unhealthy, and it is tried on its smallest bucket before its
+When a run fails, its tickets fail, the model counts as unhealthy, and it is tried on its smallest bucket before its
 next batch, or after a while by a worker that is idle anyway. When a worker itself dies of something unforeseen, the
-engine is over: every request fails, every later one is refused, and the owner is told.
+engine is over: every ticket fails, every later one is refused, and the owner is told.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import DeadlineExceeded, EngineFault, NotReady
-from ..runtime.base import Float32Array
+from ..errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
+from ..runtime.base import Float32Array, Int32Array
 from .clock import Clock
-from .heads import activate
+from .heads import Activation, activate
+from .inflight import Ended, Inflight, PartBatch
 from .model import Model
 from .observer import BatchEvent, SafeObserver
-from .pool import Request
-from .scheduler import Batch, Scheduler, SchedulerStatistics
-from .ticket import Ticket, settle
+from .scheduler import Scheduler, SchedulerStatistics
+from .score_cache import ScoreCache
+from .text import EncodedRows
+from .ticket import Part, Ticket, settle
 
 logger = logging.getLogger(__name__)
 
 _LATE = "the deadline passed while the request waited in the queue; allow more time or try another server"
-
-TicketRequest = Request[Ticket]
-TicketBatch = Batch[Ticket]
 
 
 class WorkerPool:
@@ -40,17 +39,19 @@ class WorkerPool:
 
     def __init__(
         self,
-        scheduler: Scheduler[Ticket],
+        scheduler: Scheduler[Part],
         models: Mapping[str, Model],
         *,
+        scores: ScoreCache,
         workers: int,
         clock: Clock,
         observer: SafeObserver,
         probe_interval_s: float,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
-        self._scheduler = scheduler
         self._models = dict(models)
+        self._inflight = Inflight(scheduler, {name: model.ladder for name, model in models.items()})
+        self._scores = scores
         self._clock = clock
         self._observer = observer
         self._probe_interval_s = probe_interval_s
@@ -71,29 +72,45 @@ class WorkerPool:
         """What a worker died of, if one did."""
         return self._fatal
 
-    def submit(self, request: TicketRequest) -> None:
-        """Admits a request; its future is resolved when it is done or has failed.
+    def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> None:
+        """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. May be called again for more rows.
+
+        The ticket's future is resolved when it has all its results, or has failed.
 
         Raises:
             InvalidInput, Overloaded, DeadlineExceeded: as ``Scheduler.admit``.
             NotReady: stopping.
             EngineFault: a worker has died.
         """
+        rows = len(encoded)
+        if self._scores:
+            encoded, at = self._recall(ticket, encoded, at)
         with self._changed:
             self.check_serving()
-            self._scheduler.admit(request, self._clock.monotonic())
-            self._changed.notify(min(request.waiting, self._scheduler.idle_workers))
+            now = self._clock.monotonic()
+            queued = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
+            self._changed.notify(min(queued, self._inflight.idle_workers))
+            complete = not ticket.left
+        if complete:  # the score cache knew what was missing
+            settle([ticket])
 
-    def cancel(self, request: TicketRequest) -> None:
-        """Drops what waits of a request and disregards what runs of it."""
+    def cancel(self, ticket: Ticket) -> None:
+        """Drops what waits of a ticket and disregards what runs of it."""
         with self._changed:
-            self._scheduler.cancel(request)
+            ended = self._inflight.cancel(ticket, self._clock.monotonic())
+            self._wake(ended)
+        self._tell(ended)
 
     def statistics(self) -> tuple[SchedulerStatistics, frozenset[str]]:
         """A snapshot of the queue, and the names of the models that are not healthy."""
         with self._changed:
             unhealthy = self._models if self._fatal else self._unhealthy
-            return self._scheduler.statistics(self._clock.monotonic()), frozenset(unhealthy)
+            return self._inflight.statistics(self._clock.monotonic()), frozenset(unhealthy)
+
+    def shared_rows(self) -> Mapping[str, int]:
+        """By model: rows so far that were answered with the result of an equal one in flight."""
+        with self._changed:
+            return self._inflight.shared_rows()
 
     def check_serving(self) -> None:
         """Raises what ``submit`` would raise for want of workers."""
@@ -106,7 +123,7 @@ class WorkerPool:
         """Fails what waits, lets running batches end, and joins the threads. Blocks as long as a batch runs."""
         with self._changed:
             self._stopping = True
-            dropped = self._scheduler.cancel_all()
+            dropped = self._inflight.cancel_all()
             self._changed.notify_all()
         settle(dropped, lambda: NotReady("the engine was closed before the request was done; try another server"))
         for thread in self._threads:
@@ -122,16 +139,16 @@ class WorkerPool:
         except BaseException as error:
             self._die(error)
 
-    def _next(self) -> TicketBatch | Model | None:
+    def _next(self) -> PartBatch | Model | None:
         """The next batch, or a model that is due for a probe, or None when it is time to go."""
         with self._changed:
             while not self._stopping:
                 now = self._clock.monotonic()
-                decision = self._scheduler.next_batch(now)
-                if decision.expired:
-                    settle(decision.expired, lambda: DeadlineExceeded(_LATE))
-                if decision.batch is not None:
-                    return decision.batch
+                batch, ended = self._inflight.next_batch(now)
+                self._wake(ended)
+                self._tell(ended)
+                if batch is not None:
+                    return batch
                 due = self._due_for_probe(now)
                 if due is not None:
                     return due
@@ -145,7 +162,7 @@ class WorkerPool:
                 return self._models[name]
         return None
 
-    def _execute(self, batch: TicketBatch) -> None:
+    def _execute(self, batch: PartBatch) -> None:
         model = self._models[batch.model]
         rows = [(piece.request.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
         try:
@@ -156,17 +173,17 @@ class WorkerPool:
         except Exception as error:
             self._fail(batch, model, error)
             return
-        broken = self._write(batch, values)
-        ended = self._clock.monotonic()
+        _write(batch, values)
+        if self._scores:
+            self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], values)
+        ended_s = self._clock.monotonic()
         with self._changed:
-            for request in broken:
-                self._scheduler.cancel(request)
-            finished = self._scheduler.complete(batch, ended)
-        self._report(batch, ended)  # before the answers, so that who has one finds its batches counted
-        settle(finished)
-        if broken:
-            logger.error("model %r gave values that are not finite for %d requests", model.name, len(broken))
-            settle(broken, lambda: EngineFault(f"model {model.name!r} gave a value that is not a finite number"))
+            ended = self._inflight.complete(batch, values, ended_s)
+            self._wake(ended)
+        self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
+        if ended.failed:
+            logger.error("model %r gave values that are not finite for %d requests", model.name, len(ended.failed))
+        self._tell(ended, f"model {model.name!r} gave a value that is not a finite number")
 
     def _probe(self, model: Model) -> None:
         """Tries a model that failed. What it raises is what it raised before: logged quietly, told by its health."""
@@ -177,16 +194,16 @@ class WorkerPool:
         else:
             self._set_health(model, healthy=True)
 
-    def _fail(self, batch: TicketBatch, model: Model, error: Exception) -> None:
+    def _fail(self, batch: PartBatch, model: Model, error: Exception) -> None:
         # The runtime's message names operators and shapes, never text; still it stays in the log.
         logger.error(
             "model %r failed on a batch of %d x %d", model.name, batch.bucket.rows, batch.bucket.length, exc_info=error
         )
         with self._changed:
-            failed = self._scheduler.fail(batch)
+            ended = self._inflight.fail(batch, self._clock.monotonic())
+            self._wake(ended)
         self._set_health(model, healthy=False)
-        reason = f"model {model.name!r} failed while it ran ({type(error).__name__}); try again later"
-        settle(failed, lambda: EngineFault(reason))
+        self._tell(ended, f"model {model.name!r} failed while it ran ({type(error).__name__}); try again later")
 
     def _set_health(self, model: Model, *, healthy: bool) -> None:
         with self._changed:
@@ -200,24 +217,31 @@ class WorkerPool:
             logger.warning("model %r is %s", model.name, "healthy again" if healthy else "unhealthy")
             self._observer.model_health(model.name, healthy)
 
-    def _write(self, batch: TicketBatch, values: Float32Array) -> list[TicketRequest]:
-        """Writes scores or vectors into the requests' arrays; returns the requests that got something not finite."""
-        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
-        broken = []
-        activated = {}
-        at = 0
-        for piece in batch.pieces:
-            ticket = piece.request.payload
-            if ticket.activation not in activated:
-                activated[ticket.activation] = activate(values, ticket.activation)
-            end = at + len(piece.rows)
-            ticket.output[piece.rows] = activated[ticket.activation][at:end]
-            if not finite[at:end].all():
-                broken.append(piece.request)
-            at = end
-        return broken
+    def _recall(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> tuple[EncodedRows, Int32Array]:
+        """Writes what the score cache knows into the ticket; the other rows, and where they go."""
+        known = self._scores.get(self._models[ticket.model].graph_sha256, encoded.rows)
+        hits = [index for index, values in enumerate(known) if values is not None]
+        if not hits:
+            return encoded, at
+        values = np.stack([values for values in known if values is not None])
+        ticket.output[at[hits]] = activate(values, ticket.activation)
+        misses = [index for index, values in enumerate(known) if values is None]
+        return encoded.subset(misses), at[misses]
 
-    def _report(self, batch: TicketBatch, ended: float) -> None:
+    def _wake(self, ended: Ended) -> None:
+        """Under the lock: rows that were queued without a call of ``submit`` need workers too."""
+        if ended.queued:
+            self._changed.notify(min(ended.queued, self._inflight.idle_workers))
+
+    def _tell(self, ended: Ended, failure: str = "") -> None:
+        """Wakes those whose tickets have ended."""
+        settle(ended.finished)
+        settle(ended.failed, lambda: EngineFault(failure))
+        settle(ended.expired, lambda: DeadlineExceeded(_LATE))
+        for ticket, error in ended.refused:
+            settle([ticket], functools.partial(_same, error))
+
+    def _report(self, batch: PartBatch, ended: float) -> None:
         self._observer.batch_finished(
             BatchEvent(
                 model=batch.model,
@@ -236,7 +260,7 @@ class WorkerPool:
             first = self._fatal is None
             self._fatal = self._fatal or error
             self._stopping = True
-            pending = self._scheduler.cancel_all()
+            pending = self._inflight.cancel_all()
             self._changed.notify_all()
         logger.critical("a worker died; the engine stops", exc_info=error)
         settle(pending, lambda: EngineFault("the engine stopped after a fault of its own; restart the server"))
@@ -244,3 +268,21 @@ class WorkerPool:
             for name in self._models:
                 self._observer.model_health(name, False)
             self._on_fatal(error)
+
+
+def _write(batch: PartBatch, values: Float32Array) -> None:
+    """Scores or vectors into the arrays of the tickets that the rows were queued for."""
+    activated: dict[Activation, Float32Array] = {}
+    begin = 0
+    for piece in batch.pieces:
+        part = piece.request.payload
+        activation = part.ticket.activation
+        if activation not in activated:
+            activated[activation] = activate(values, activation)
+        end = begin + len(piece.rows)
+        part.ticket.output[part.at[piece.rows]] = activated[activation][begin:end]
+        begin = end
+
+
+def _same(error: PairwireError) -> PairwireError:
+    return error

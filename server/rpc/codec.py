@@ -18,7 +18,7 @@ from ..config import RequestLimits
 from ..engine.heads import Activation
 from ..engine.priority import Priority
 from ..engine.results import EmbedOptions, EmbedResult, ModelInfo, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
-from ..engine.text import Truncation
+from ..engine.truncation import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
 
 T = TypeVar("T")

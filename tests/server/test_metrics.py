@@ -145,6 +145,21 @@ async def test_gauges_are_read_at_each_scrape(engine: Engine) -> None:
     assert value(metrics, "pairwire_open_requests") == 0
 
 
+async def test_what_the_caches_spare_is_counted(engine: Engine) -> None:
+    metrics = Metrics()
+    metrics.watch(engine.models.values(), engine.statistics)
+    await engine.score([("a", "b"), ("a", "b"), ("a", "c")])
+    await engine.score([("a", "d")])
+    assert value(metrics, "pairwire_shared_rows_total", model="toy") == 1
+    assert value(metrics, "pairwire_token_cache_misses_total", model="toy") == 4
+    assert value(metrics, "pairwire_token_cache_hits_total", model="toy") == 1
+    assert value(metrics, "pairwire_token_cache_bytes", model="toy") == (
+        engine.statistics().models["toy"].token_cache.bytes
+    )
+    assert value(metrics, "pairwire_token_cache_bytes", model="toy-embedder") == 0
+    assert value(metrics, "pairwire_score_cache_hits_total") == 0
+
+
 def test_the_endpoint_answers_on_a_port_of_its_own_and_closes() -> None:
     metrics = Metrics()
     endpoint = MetricsEndpoint(metrics.registry, "127.0.0.1", 0)

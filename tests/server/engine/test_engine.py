@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import string
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,6 +43,7 @@ from pairwire.v1 import scoring_pb2
 from tests.server.engine import toys
 
 PAIRS = [("the quick fox", "the lazy dog"), ("bake bread", "mix flour and water"), ("", "the park"), ("the", "the")]
+BUSY = [("what keeps", "the only worker busy")]
 ONE = EngineConfig(workers=1, probe_interval_s=3600)
 
 
@@ -145,6 +147,107 @@ async def test_usage_and_timing_add_up() -> None:
     assert (event.queue_s, event.compute_s) == (result.timing.queue_s, result.timing.compute_s)
 
 
+async def test_pairs_that_are_alike_are_computed_once_and_billed_each() -> None:
+    recorder, runtime = Recorder(), FakeRuntime()
+    long = ("the " * 100, "dog")
+    async with Engine([toys.toy_model(runtime)], observer=recorder) as engine:
+        alone = await engine.score([*PAIRS, long])
+        result = await engine.score([PAIRS[0], long, PAIRS[1], PAIRS[0], long, *PAIRS])
+        shared = engine.statistics().models["toy"].shared_rows
+    assert result.scores[:, 0].tolist() == [alone.scores[index, 0] for index in (0, 4, 1, 0, 4, 0, 1, 2, 3)]
+    assert result.usage.truncated_inputs == (1, 4)
+    assert sum(event.rows for event in recorder.batches) == 5 + 5
+    assert shared == 4
+    repeated = await _tokens([PAIRS[0], long, PAIRS[1], PAIRS[0], long])
+    assert result.usage.tokens == repeated + await _tokens(PAIRS)
+
+
+async def _tokens(pairs: Sequence[tuple[str, str]]) -> int:
+    async with Engine([toys.toy_model()]) as engine:
+        return sum([(await engine.score([pair])).usage.tokens for pair in pairs])
+
+
+async def test_an_error_names_the_first_of_inputs_that_are_alike() -> None:
+    options = ScoreOptions(truncation=Truncation.ERROR)
+    async with Engine([toys.toy_model()]) as engine:
+        with pytest.raises(InvalidInput, match=r"^documents\[2\]: 103 tokens"):
+            await engine.score_documents("a", ["b", "b", "a " * 99, "b", "a " * 99], options=options)
+
+
+async def test_requests_that_are_alike_share_one_run(gated: Gated) -> None:
+    busy = asyncio.create_task(gated.engine.score(BUSY))
+    await gated.until_running()
+    tasks = [asyncio.create_task(gated.engine.score(PAIRS)) for _ in range(5)]
+    await asyncio.sleep(0)  # short texts are tokenised and queued in one step
+    assert gated.engine.statistics().queued_rows == 4
+    tasks[0].cancel()
+    await asyncio.wait(tasks[:1])
+    assert gated.engine.statistics().queued_rows == 4
+    gated.gate.set()
+    results = await asyncio.gather(*tasks[1:])
+    await busy
+    assert all(result.scores[:, 0].tolist() == _alone(PAIRS) for result in results)
+    assert sum(event.rows for event in gated.recorder.batches) == 5
+    assert gated.engine.statistics().models["toy"].shared_rows == 3 * 4
+    assert [result.usage.padded_tokens > 0 for result in results] == [True, False, False, False]
+
+
+async def test_a_fault_reaches_all_who_share_the_run(gated: Gated) -> None:
+    gated.runtime.failing = {0}
+    tasks = [asyncio.create_task(gated.engine.score(PAIRS[:1])) for _ in range(3)]
+    await gated.until_running()
+    gated.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, EngineFault) for result in results)
+    assert len({id(result) for result in results}) == 3
+
+
+async def test_a_deadline_is_kept_by_who_only_follows(gated: Gated) -> None:
+    busy = asyncio.create_task(gated.engine.score(BUSY))
+    await gated.until_running()
+    followers = [asyncio.create_task(gated.engine.score(BUSY, timeout_s=0.02)) for _ in range(2)]
+    outcomes = await asyncio.gather(*followers, return_exceptions=True)
+    assert all(isinstance(outcome, DeadlineExceeded) for outcome in outcomes)
+    gated.gate.set()
+    assert (await busy).scores[:, 0].tolist() == _alone(BUSY)
+
+
+async def test_known_scores_are_not_computed_again() -> None:
+    config = EngineConfig(workers=1, score_cache_bytes=1 << 20)
+    runtime, recorder = FakeRuntime(), Recorder()
+    models = [
+        toys.toy_model(runtime, config=config),
+        toys.toy_model(manifest=toys.bi_encoder_manifest(), config=config),
+    ]
+    async with Engine(models, config=config, observer=recorder) as engine:
+        first = await engine.score(PAIRS)
+        again = await engine.score(PAIRS)
+        activated = await engine.score(PAIRS, options=ScoreOptions(activation=Activation.SIGMOID))
+        more = await engine.score([BUSY[0], PAIRS[2]])
+        vectors = [await engine.embed(["the quick fox"]) for _ in range(2)]
+        statistics = engine.statistics().score_cache
+    assert sum(event.rows for event in recorder.batches) == 4 + 1 + 1
+    assert again.scores.tolist() == first.scores.tolist()
+    assert (again.usage.tokens, again.usage.padded_tokens) == (first.usage.tokens, 0)
+    assert (again.timing.queue_s, again.timing.compute_s) == (0.0, 0.0)
+    assert activated.scores.tolist() == [[1.0]] * 4
+    assert more.scores[:, 0].tolist() == _alone([BUSY[0], PAIRS[2]])
+    assert vectors[0].embeddings.tolist() == vectors[1].embeddings.tolist()
+    assert (statistics.hits, statistics.misses, statistics.entries) == (4 + 4 + 1 + 1, 4 + 1 + 1, 6)
+
+
+async def test_a_score_that_is_not_finite_is_not_kept() -> None:
+    def broken_once(batch: TokenBatch) -> Float32Array:
+        return np.full((batch.rows, 1), np.nan if len(runtime.batches) == 1 else 1.0, np.float32)
+
+    runtime = FakeRuntime(broken_once)
+    config = EngineConfig(workers=1, score_cache_bytes=1 << 20)
+    async with Engine([toys.toy_model(runtime, config=config)], config=config) as engine:
+        with pytest.raises(EngineFault):
+            await engine.score(PAIRS[:1])
+        assert (await engine.score(PAIRS[:1])).scores.tolist() == [[1.0]]
+
+
 async def test_activation_is_the_checkpoints_own_unless_asked() -> None:
     def logits(batch: TokenBatch) -> Float32Array:
         return np.tile(np.array([[0.0, 1.0]], np.float32), (batch.rows, 1))
@@ -209,7 +312,7 @@ async def test_a_request_is_shared_by_idle_workers() -> None:
     runtime = FakeRuntime(gate=gate)
     # The clock stands still, so that the first batch is not late by the time of the second one's plan.
     async with Engine([toys.toy_model(runtime, config=config)], config=config, clock=SimClock()) as engine:
-        answer = asyncio.create_task(engine.score([("the quick brown fox", "the lazy dog")] * 32))
+        answer = asyncio.create_task(engine.score([(a, b) for a in string.ascii_lowercase[:8] for b in "wxyz"]))
         for _ in range(2):
             await asyncio.to_thread(runtime.started.acquire)
         assert engine.statistics().running_batches == 2
@@ -297,7 +400,7 @@ async def test_bad_input_is_named_and_the_next_request_is_served(
 
 
 async def test_cancelled_work_leaves_the_queue_at_once(gated: Gated) -> None:
-    running = asyncio.create_task(gated.engine.score(PAIRS[:1]))
+    running = asyncio.create_task(gated.engine.score(BUSY))
     await gated.until_running()
     queued = asyncio.create_task(gated.engine.score(PAIRS))
     await asyncio.sleep(0)  # short texts are tokenised and queued in one step
@@ -313,7 +416,7 @@ async def test_cancelled_work_leaves_the_queue_at_once(gated: Gated) -> None:
 
 
 async def test_results_of_a_cancelled_running_request_are_thrown_away(gated: Gated) -> None:
-    running = asyncio.create_task(gated.engine.score(PAIRS[:1]))
+    running = asyncio.create_task(gated.engine.score(BUSY))
     await gated.until_running()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -323,11 +426,11 @@ async def test_results_of_a_cancelled_running_request_are_thrown_away(gated: Gat
 
 
 async def test_clients_that_all_leave_in_the_middle_leave_nothing_behind(gated: Gated) -> None:
-    first = asyncio.create_task(gated.engine.score(PAIRS[:1]))
+    first = asyncio.create_task(gated.engine.score(BUSY))
     await gated.until_running()
     crowd = [asyncio.create_task(gated.engine.score(PAIRS, timeout_s=3600)) for _ in range(200)]
     await asyncio.sleep(0)  # short texts are tokenised and queued in one step
-    assert gated.engine.statistics().queued_rows == 800
+    assert gated.engine.statistics().queued_rows == 4  # all of them want the same
     left_behind = [weakref.ref(task) for task in crowd]
     for task in crowd:
         task.cancel()
@@ -361,7 +464,7 @@ async def test_expired_work_is_never_run() -> None:
     clock = SimClock()
     gated = Gated(clock=clock)
     async with gated.engine:
-        running = asyncio.create_task(gated.engine.score(PAIRS[:1]))
+        running = asyncio.create_task(gated.engine.score(BUSY))
         await gated.until_running()
         late = asyncio.create_task(gated.engine.score(PAIRS[1:2], timeout_s=3600))
         await asyncio.sleep(0)  # short texts are tokenised and queued in one step
@@ -385,13 +488,13 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     config = EngineConfig(workers=1, queue_tokens=100)
     gated = Gated(config)
     async with gated.engine as engine:
-        running = asyncio.create_task(engine.score(PAIRS[:1]))
+        running = asyncio.create_task(engine.score(BUSY))
         await gated.until_running()
         queued = asyncio.create_task(engine.score([("the " * 30, "the " * 29)]))
         await asyncio.sleep(0)  # short texts are tokenised and queued in one step
         assert engine.statistics().queued_rows == 1
         with pytest.raises(Overloaded, match="62 tokens of at most 100") as caught:
-            await engine.score([("the " * 30, "the " * 29)])
+            await engine.score([("the " * 29, "the " * 30)])
         assert caught.value.retry_after_s > 0
         gated.gate.set()
         await asyncio.gather(running, queued)
@@ -404,7 +507,7 @@ async def test_a_request_larger_than_the_queue_is_told_to_split() -> None:
         with pytest.raises(
             InvalidInput, match=r"documents: \d+ tokens are more than the whole queue holds \(100\); split"
         ):
-            await engine.score_documents("the fox", ["the lazy dog"] * 30)
+            await engine.score_documents("the fox", ["the lazy dog " + letter for letter in string.ascii_lowercase])
 
 
 async def test_text_that_waits_to_be_tokenised_is_bounded_too() -> None:
@@ -434,7 +537,7 @@ async def test_draining_finishes_what_was_accepted_and_refuses_the_rest(gated: G
 
 async def test_closing_fails_what_waits_and_frees_everything() -> None:
     gated = Gated()
-    running = asyncio.create_task(gated.engine.score(PAIRS[:1]))
+    running = asyncio.create_task(gated.engine.score(BUSY))
     await gated.until_running()
     queued = asyncio.create_task(gated.engine.score(PAIRS))
     await asyncio.sleep(0)  # short texts are tokenised and queued in one step

@@ -1,0 +1,83 @@
+"""What a tokenizer puts around the content of a row; read off the tokenizer, so that any post-processor works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Encoding
+
+ID_BYTES = 4
+"""Of a token id, an int32 in the machine's byte order."""
+
+Row = tuple[bytes, int]
+"""A row as it is run: its token ids (int32 each), special tokens included, and how many of them come before the middle.
+
+Within a model, equal rows are the same input: the ids are what the graph reads, and the number tells its token types.
+It is a value of plain bytes because rows are joined, compared and hashed far more often than they are computed with.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What stands around the content of a row; ``middle`` is empty for single texts."""
+
+    prefix: bytes
+    """Token ids, as in a row."""
+    middle: bytes
+    suffix: bytes
+    prefix_types: bytes
+    """Token types, a byte each: of the prefix, then one for whatever number of tokens the first text has, and so on."""
+    first_type: bytes
+    middle_types: bytes
+    second_type: bytes
+    suffix_types: bytes
+
+    @property
+    def special_tokens(self) -> int:
+        """Tokens that a row has beside its content."""
+        return (len(self.prefix) + len(self.middle) + len(self.suffix)) // ID_BYTES
+
+    def row(self, first: bytes, second: bytes = b"") -> Row:
+        """The row of two contents, already cut."""
+        ids = b"".join((self.prefix, first, self.middle, second, self.suffix))
+        return ids, (len(self.prefix) + len(first)) // ID_BYTES
+
+    def type_runs(self, length: int) -> tuple[bytes, bytes, bytes] | None:
+        """Token types of any row of up to ``length`` tokens: from its start, from its middle, and its last ones.
+
+        None where all are 0.
+        """
+        head = self.prefix_types + self.first_type * length
+        tail = self.middle_types + self.second_type * length
+        return (head, tail, self.suffix_types) if any((*head, *tail, *self.suffix_types)) else None
+
+
+def read_template(encoding: Encoding) -> Template:
+    """The special tokens around the probe's content: before the first text, between the texts, after the last."""
+    ids: list[list[int]] = [[], [], []]
+    types: list[list[int]] = [[], [], []]
+    text_types = [0, 0]
+    seen = 0
+    for token, token_type, sequence, special in zip(
+        encoding.ids, encoding.type_ids, encoding.sequence_ids, encoding.special_tokens_mask, strict=True
+    ):
+        if special:
+            ids[seen].append(token)
+            types[seen].append(token_type)
+        else:
+            seen = (sequence or 0) + 1
+            text_types[seen - 1] = token_type
+    if seen == 1:  # a single text: what follows it ends the row
+        ids, types = [ids[0], [], ids[1]], [types[0], [], types[1]]
+    prefix, middle, suffix = (np.array(section, dtype=np.int32).tobytes() for section in ids)
+    return Template(
+        prefix=prefix,
+        middle=middle,
+        suffix=suffix,
+        prefix_types=bytes(types[0]),
+        first_type=bytes([text_types[0]]),
+        middle_types=bytes(types[1]),
+        second_type=bytes([text_types[1]]),
+        suffix_types=bytes(types[2]),
+    )
