@@ -26,12 +26,12 @@ class Template:
     """Token ids, as in a row."""
     middle: bytes
     suffix: bytes
-    prefix_types: bytes
-    """Token types, a byte each: of the prefix, then one for whatever number of tokens the first text has, and so on."""
-    first_type: bytes
-    middle_types: bytes
-    second_type: bytes
-    suffix_types: bytes
+    head_types: bytes
+    """Token types, a byte each, of a row up to its middle, as if the first text were as long as texts can be."""
+    tail_types: bytes
+    """Of the middle and the second text, likewise."""
+    end_types: bytes
+    """Of the suffix."""
 
     @property
     def special_tokens(self) -> int:
@@ -43,18 +43,12 @@ class Template:
         ids = b"".join((self.prefix, first, self.middle, second, self.suffix))
         return ids, (len(self.prefix) + len(first)) // ID_BYTES
 
-    def type_runs(self, length: int) -> tuple[bytes, bytes, bytes] | None:
-        """Token types of any row of up to ``length`` tokens: from its start, from its middle, and its last ones.
 
-        None where all are 0.
-        """
-        head = self.prefix_types + self.first_type * length
-        tail = self.middle_types + self.second_type * length
-        return (head, tail, self.suffix_types) if any((*head, *tail, *self.suffix_types)) else None
+def read_template(encoding: Encoding, max_length: int) -> Template:
+    """The special tokens around the probe's content: before the first text, between the texts, after the last.
 
-
-def read_template(encoding: Encoding) -> Template:
-    """The special tokens around the probe's content: before the first text, between the texts, after the last."""
+    ``max_length`` is the most tokens that a text may keep.
+    """
     ids: list[list[int]] = [[], [], []]
     types: list[list[int]] = [[], [], []]
     text_types = [0, 0]
@@ -75,9 +69,7 @@ def read_template(encoding: Encoding) -> Template:
         prefix=prefix,
         middle=middle,
         suffix=suffix,
-        prefix_types=bytes(types[0]),
-        first_type=bytes([text_types[0]]),
-        middle_types=bytes(types[1]),
-        second_type=bytes([text_types[1]]),
-        suffix_types=bytes(types[2]),
+        head_types=bytes(types[0]) + bytes([text_types[0]]) * max_length,
+        tail_types=bytes(types[1]) + bytes([text_types[1]]) * max_length,
+        end_types=bytes(types[2]),
     )

@@ -80,8 +80,8 @@ class TextEncoder:
         tokenizer.no_padding()
         self.rules = rules
         self._tokenizer = tokenizer
-        self._single = read_template(tokenizer.encode("a"))
-        self._pair = read_template(tokenizer.encode("a", "b"))
+        self._single = read_template(tokenizer.encode("a"), rules.max_length)
+        self._pair = read_template(tokenizer.encode("a", "b"), rules.max_length)
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
         self._pad_type = bytes([rules.pad_token_type_id])
 
@@ -199,36 +199,34 @@ class TextEncoder:
 
         Its ids are read-only.
         """
-        height = total_rows or len(rows)
         padding, pad_types = self._pad_id * length, self._pad_type * length
-        runs: dict[int, tuple[bytes, bytes, bytes] | None] = {}
         ids: list[bytes] = []
         types: list[bytes] = []
         sizes: list[int] = []
         for encoded, index in rows:
             row, split = encoded.rows[index]
-            size = len(row)
-            ids += (row, padding[size:])
-            tokens = size // ID_BYTES
-            sizes.append(tokens)
             template = encoded.template
-            if id(template) not in runs:
-                runs[id(template)] = template.type_runs(length)
-            run = runs[id(template)]
-            if run is None:
-                types.append(b"\0" * tokens)
-            else:
-                head, tail, end = run
-                types += (head[:split], tail[: tokens - split - len(end)], end)
-            types.append(pad_types[tokens:])
-        blank = height - len(rows)
-        ids.append(padding * blank)
-        types.append(pad_types * blank)
+            size = len(row)
+            tokens = size // ID_BYTES
+            end = template.end_types
+            ids += (row, padding[size:])
+            types += (
+                template.head_types[:split],
+                template.tail_types[: tokens - split - len(end)],
+                end,
+                pad_types[tokens:],
+            )
+            sizes.append(tokens)
+        height = total_rows or len(rows)
+        if blank := height - len(rows):
+            ids.append(padding * blank)
+            types.append(pad_types * blank)
+            sizes += [0] * blank
         shape = (height, length)
         return TokenBatch(
             input_ids=np.frombuffer(b"".join(ids), np.int32).reshape(shape),
             token_type_ids=np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32),
-            lengths=np.array(sizes + [0] * blank, np.int32),
+            lengths=np.array(sizes, np.int32),
         )
 
     def blank(self, rows: int, length: int) -> TokenBatch:

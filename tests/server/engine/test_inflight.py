@@ -25,7 +25,7 @@ from tests.server.engine import toys
 
 _LOOP = asyncio.new_event_loop()  # futures want one; nobody waits for them here
 _LOOP.close()
-TEMPLATE = Template(b"", b"", b"", b"", b"\0", b"", b"\0", b"")
+TEMPLATE = Template(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), tail_types=bytes(64), end_types=b"")
 
 
 class Desk:
