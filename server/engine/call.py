@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
@@ -62,15 +61,25 @@ class Call:
     """What was asked, and how far it has come."""
 
     model: Model
-    field: str
+    what: str
     """What the caller calls its rows, for error messages."""
     texts: Texts
     activation: Activation
     timeout_s: float | None
     tokenize_s: float = 0.0
+    encoded: int = 0
+    """Rows that have been tokenised."""
     tokens: int = 0
-    truncated: Sequence[int] = ()
+    truncated: list[int] = field(default_factory=list)
     ticket: Ticket | None = None
+
+    def note_encoded(self, rows: EncodedRows, seconds: float) -> None:
+        """Books its next rows as tokenised, ``seconds`` after it came."""
+        if not self.encoded:
+            self.tokenize_s = seconds
+        self.truncated += (rows.truncated + self.encoded).tolist()
+        self.tokens += rows.tokens
+        self.encoded += len(rows)
 
     @property
     def usage(self) -> Usage:

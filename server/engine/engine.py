@@ -36,6 +36,7 @@ from .results import (
 )
 from .scheduler import Lane, Scheduler
 from .score_cache import ScoreCache
+from .text import EncodedRows
 from .text_stage import TextStage
 from .texts import PairTexts, SingleTexts
 from .ticket import Ticket
@@ -99,6 +100,7 @@ class Engine:
             self._catalog.models,
             scores=self._scores,
             workers=workers,
+            queue_tokens=self._config.queue_tokens,
             clock=self._clock,
             observer=self._observer,
             probe_interval_s=self._config.probe_interval_s,
@@ -298,7 +300,7 @@ class Engine:
         if self._draining:
             raise NotReady("the engine is draining and takes no new work; try another server")
         if not call.texts.rows:
-            raise InvalidInput(call.field, "empty; give at least one")
+            raise InvalidInput(call.what, "empty; give at least one")
         if call.timeout_s is None:
             return await self._run(call, math.inf)
         if not call.timeout_s > 0:
@@ -312,20 +314,25 @@ class Engine:
 
     async def _run(self, call: Call, deadline: float) -> Float32Array:
         self._workers.check_serving()
-        encoded = await self._text.encode(call)
-        ticket = Ticket(
+        ticket = call.ticket = Ticket(
             model=call.model.name,
-            field=call.field,
+            field=call.what,
             activation=call.activation,
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
             done=asyncio.get_running_loop().create_future(),
             deadline=deadline,
         )
-        call.ticket = ticket
-        self._workers.submit(ticket, encoded, np.arange(len(encoded), dtype=np.int32))
+        stream = self._text.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
+
+        def take(encoded: EncodedRows) -> None:
+            at = np.arange(call.encoded - len(encoded), call.encoded, dtype=np.int32)
+            self._workers.submit(ticket, encoded, at)
+
         try:
+            await self._text.encode(call, take, stream=stream)
             await ticket.done
-        except asyncio.CancelledError:
+        except BaseException:
             self._workers.cancel(ticket)
+            ticket.abandon()
             raise
         return ticket.output

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import PairwireError
+from ..errors import Overloaded, PairwireError
 from ..runtime.base import Float32Array, Int32Array
 from .buckets import Ladder
 from .heads import activate
@@ -74,9 +74,12 @@ class _Lane:
 class Inflight:
     """All tickets that wait, over the scheduler that runs their rows."""
 
-    def __init__(self, scheduler: Scheduler[Part], ladders: Mapping[str, Ladder]) -> None:
+    def __init__(self, scheduler: Scheduler[Part], ladders: Mapping[str, Ladder], *, queue_tokens: int) -> None:
+        """``queue_tokens`` is the scheduler's own."""
         self._scheduler = scheduler
         self._lanes = {name: _Lane(ladder) for name, ladder in ladders.items()}
+        self._queue_tokens = queue_tokens
+        self._reserved: dict[Ticket, tuple[int, int]] = {}  # rows that are still to come, most tokens of each
         self._tickets: dict[Ticket, None] = {}
         self._numbers = itertools.count()
 
@@ -89,6 +92,14 @@ class Inflight:
     def open_tickets(self) -> int:
         """Tickets that wait for results."""
         return len(self._tickets)
+
+    def reserve(self, ticket: Ticket, rows: int, row_tokens: int) -> bool:
+        """Keeps room in an empty queue for a ticket whose rows will come in parts, until they came or it is closed."""
+        free = self._queue_tokens - self._reserved_tokens()
+        if self._scheduler.queued_tokens or not self._scheduler.idle_workers or rows * row_tokens > free:
+            return False
+        self._reserved[ticket] = (rows, row_tokens)
+        return True
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float, *, known: int = 0) -> int:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. The number of rows that were queued.
@@ -122,6 +133,9 @@ class Inflight:
         if ticket not in self._tickets:
             self._tickets[ticket] = None
             ticket.arrival = now
+        if ticket in self._reserved:
+            rows, tokens = self._reserved[ticket]
+            self._reserved[ticket] = (rows - len(encoded) - known, tokens)
         ticket.left -= known
         if not ticket.left:
             self._retire(ticket)
@@ -141,6 +155,7 @@ class Inflight:
         for ticket in closed:
             ticket.open = False
         self._tickets.clear()
+        self._reserved.clear()
         for lane in self._lanes.values():
             lane.owners.clear()
             lane.followers.clear()
@@ -218,10 +233,27 @@ class Inflight:
 
     def _queue(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
         request = self._request(lane, ticket, encoded, at)
+        if self._reserved:
+            self._check_reserved(ticket, request.tokens, now)
         self._scheduler.admit(request, now)
         ticket.parts.append(request)
         for row in encoded.rows:
             lane.owners.setdefault(row, request)  # a more urgent row runs beside the one that others follow
+
+    def _reserved_tokens(self) -> int:
+        return sum(rows * tokens for rows, tokens in self._reserved.values())
+
+    def _check_reserved(self, ticket: Ticket, tokens: int, now: float) -> None:
+        """Room that is kept for one ticket is not given to another."""
+        queued, reserved = self._scheduler.queued_tokens, self._reserved_tokens()
+        over = queued + reserved + tokens - self._queue_tokens
+        if over > 0 and ticket not in self._reserved:
+            retry_after_s = self._scheduler.estimated_wait_s(now)
+            raise Overloaded(
+                f"the queue holds {queued} tokens of at most {self._queue_tokens}, up to {reserved} more are on their "
+                f"way, and there is no room for another {tokens}; try again in {retry_after_s:.3f} s",
+                retry_after_s=retry_after_s,
+            )
 
     @staticmethod
     def _request(lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> PartRequest:
@@ -255,6 +287,7 @@ class Inflight:
         ticket.padded_tokens = sum(request.padded_tokens for request in ticket.parts)
         ticket.parts.clear()  # they point back at the ticket: do not leave rings to the garbage collector
         self._tickets.pop(ticket, None)
+        self._reserved.pop(ticket, None)
 
     def _close(self, tickets: Sequence[Ticket], ended: Ended, now: float) -> None:
         """Closes tickets; rows of theirs that others wait for are queued in the name of one of those."""

@@ -70,7 +70,8 @@ class Timing:
     queue_s: float
     """From admission until its first batch began."""
     tokenize_s: float
-    """Tokenising and truncating, the wait for a tokenising thread included."""
+    """Tokenising and truncating, the wait for a tokenising thread included; where computing begins before all is
+    tokenised, until it may."""
     compute_s: float
     """From the start of its first batch to the end of its last."""
 

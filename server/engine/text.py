@@ -9,6 +9,7 @@ text, so that no text outlives its request.
 
 from __future__ import annotations
 
+import itertools
 import os
 from array import array
 from collections.abc import Sequence
@@ -67,6 +68,21 @@ class EncodedRows:
         """Some of the rows, in the given order; which of them were cut is not told."""
         rows = [self.rows[index] for index in indices]
         return EncodedRows(self.template, rows, self.lengths[list(indices)], _NONE)
+
+
+def join(parts: Sequence[EncodedRows]) -> EncodedRows:
+    """The rows of at least one part, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = [0, *itertools.accumulate(len(part) for part in parts[:-1])]
+    return EncodedRows(
+        template=parts[0].template,
+        rows=[row for part in parts for row in part.rows],
+        lengths=np.concatenate([part.lengths for part in parts]),
+        truncated=np.concatenate([part.truncated + begin for part, begin in zip(parts, begins, strict=True)]).astype(
+            np.int32
+        ),
+    )
 
 
 class TextEncoder:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import Overloaded
-from .call import Call
+from .call import Call, Texts
 from .clock import Clock
-from .text import EncodedRows
+from .text import EncodedRows, join
 
 INLINE_CHARACTERS = 512
 """Texts up to so many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to a
@@ -18,6 +19,14 @@ thread and back would cost some 0.06 ms more (one Zen 4 core)."""
 _CHARACTERS_PER_TOKEN = 8
 """More than any language has on average: text within the bound is refused by its tokens, never by its characters."""
 
+_SPLIT_CHARACTERS = 8192
+"""What a thread should have to tokenise at least: some 3 ms, fifty times the hop there and back."""
+_STREAM_ROWS = 64
+_LEAST_ROWS, _FIRST_ROWS, _FIRST_CHARACTERS = 2, 32, 4096
+"""The first slice: enough for the workers to begin with; few enough to be tokenised in a millisecond or two."""
+_GROWTH = 4
+"""Of each slice over the one before: a row takes some twenty times longer to compute than to tokenise."""
+
 
 class TextStage:
     """The tokenising threads and what waits for them. Belongs to one event loop."""
@@ -25,37 +34,71 @@ class TextStage:
     def __init__(self, threads: int, *, queue_tokens: int, clock: Clock, wait_s: Callable[[], float]) -> None:
         """``wait_s`` estimates when a refused caller should come back."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pairwire-text")
+        self._threads = threads
         self._limit = _CHARACTERS_PER_TOKEN * queue_tokens
         self._clock = clock
         self._wait_s = wait_s
         self._characters = 0
 
-    async def encode(self, call: Call) -> EncodedRows:
-        """All rows of a call.
+    def may_stream(self, texts: Texts) -> bool:
+        """Whether it pays to compute the first rows while the others are still being tokenised, and cannot go wrong."""
+        large = texts.rows >= _STREAM_ROWS or (texts.rows > _LEAST_ROWS and texts.characters >= _SPLIT_CHARACTERS)
+        return large and texts.may_be_split
+
+    async def encode(self, call: Call, take: Callable[[EncodedRows], None], *, stream: bool = False) -> None:
+        """Gives all rows of a call to ``take`` in order: at once, or ``stream``ed, a few first, then more and more.
 
         Raises:
-            InvalidInput: as the encoder.
+            InvalidInput: as the encoder; where rows are streamed, before the first of them.
             Overloaded: too much text waits already.
+            What ``take`` raises.
         """
         started = self._clock.monotonic()
-        rows, characters = call.texts.rows, call.texts.characters
+        texts, characters = call.texts, call.texts.characters
+
+        def give(encoded: EncodedRows) -> None:
+            call.note_encoded(encoded, self._clock.monotonic() - started)
+            take(encoded)
+
         if characters <= INLINE_CHARACTERS:
-            encoded = call.texts.encode(0, rows)
-        else:
-            self._check_backlog(characters)
-            self._characters += characters
-            try:
-                encoded = await asyncio.get_running_loop().run_in_executor(self._pool, call.texts.encode, 0, rows)
-            finally:
-                self._characters -= characters
-        call.tokenize_s = self._clock.monotonic() - started
-        call.tokens = encoded.tokens
-        call.truncated = encoded.truncated.tolist()
-        return encoded
+            give(texts.encode(0, texts.rows))
+            return
+        self._check_backlog(characters)
+        slices = self._slices(texts, characters, stream)
+        if len(slices) > 1:
+            texts.check()
+        self._characters += characters
+        loop = asyncio.get_running_loop()
+        waiting = [loop.run_in_executor(self._pool, texts.encode, begin, end) for begin, end in slices]
+        try:
+            if stream:
+                for each in waiting:
+                    give(await each)
+            else:
+                give(join([await each for each in waiting]))
+        finally:
+            self._characters -= characters
+            for each in waiting:
+                each.cancel()
 
     def close(self) -> None:
         """Takes no more; does not wait."""
         self._pool.shutdown(wait=False)
+
+    def _slices(self, texts: Texts, characters: int, stream: bool) -> list[tuple[int, int]]:
+        """Rows from where to where are tokenised by one thread at a time."""
+        rows = texts.rows
+        sizes: list[int] = []
+        if stream:
+            size = max(_LEAST_ROWS, min(_FIRST_ROWS, rows * _FIRST_CHARACTERS // characters))
+            while sum(sizes) < rows:
+                sizes.append(size)
+                size *= _GROWTH
+        else:
+            count = min(self._threads, rows, characters // _SPLIT_CHARACTERS) if texts.may_be_split else 1
+            sizes = [-(-rows // max(1, count))] * max(1, count)
+        ends = [min(rows, end) for end in itertools.accumulate(sizes)]
+        return [(begin, end) for begin, end in itertools.pairwise([0, *ends]) if begin < end]
 
     def _check_backlog(self, characters: int) -> None:
         """The queue is bounded in tokens, and before they are counted, text is bounded too."""

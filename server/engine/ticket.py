@@ -49,6 +49,11 @@ class Ticket:
     def __post_init__(self) -> None:
         self.left = len(self.output)
 
+    def abandon(self) -> None:
+        """Nobody waits any more. On its event loop."""
+        if not self.done.cancel() and not self.done.cancelled():
+            self.done.exception()  # it failed in two ways at once; one of them has been told
+
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Part:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ..runtime.base import Float32Array, Int32Array
+from .call import Texts
 from .clock import Clock
 from .heads import Activation, activate
 from .inflight import Ended, Inflight, PartBatch
@@ -31,6 +32,8 @@ from .ticket import Part, Ticket, settle
 
 logger = logging.getLogger(__name__)
 
+_UNHURRIED = 2.0
+"""A request is taken in by parts if there is time for so many times the work that it is expected to be."""
 _LATE = "the deadline passed while the request waited in the queue; allow more time or try another server"
 
 
@@ -44,13 +47,15 @@ class WorkerPool:
         *,
         scores: ScoreCache,
         workers: int,
+        queue_tokens: int,
         clock: Clock,
         observer: SafeObserver,
         probe_interval_s: float,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._models = dict(models)
-        self._inflight = Inflight(scheduler, {name: model.ladder for name, model in models.items()})
+        ladders = {name: model.ladder for name, model in models.items()}
+        self._inflight = Inflight(scheduler, ladders, queue_tokens=queue_tokens)
         self._scores = scores
         self._clock = clock
         self._observer = observer
@@ -71,6 +76,22 @@ class WorkerPool:
     def fatal(self) -> BaseException | None:
         """What a worker died of, if one did."""
         return self._fatal
+
+    def reserve(self, ticket: Ticket, texts: Texts) -> bool:
+        """Keeps room for all rows of a ticket, so that it may be submitted in parts and still be taken in whole.
+
+        False, and nothing is kept, where that gains nothing (other work waits, or no worker is idle), where the room
+        is not there, or where the deadline is so near that the whole of it should be looked at first.
+        """
+        model = self._models[ticket.model]
+        likely = min(texts.most_tokens, 1 + texts.characters // texts.rows)  # text has fewer tokens than characters
+        with self._changed:
+            now = self._clock.monotonic()
+            level = int(model.ladder.levels(np.array([likely], np.int32))[0])
+            seconds = texts.rows * float(model.costs.row_seconds()[level]) / len(self._threads)
+            if now + _UNHURRIED * seconds > ticket.deadline:
+                return False
+            return self._inflight.reserve(ticket, texts.rows, texts.most_tokens)
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> None:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. May be called again for more rows.

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import string
 import threading
 import weakref
@@ -700,3 +701,91 @@ async def test_an_observer_that_crashes_hurts_nobody() -> None:
     async with Engine([toys.toy_model()], observer=Crashing()) as engine:
         for _ in range(2):
             assert (await engine.score(PAIRS)).scores.shape == (4, 1)
+
+
+MANY = [(first, " ".join(second)) for first in ("the", "fox", "a dog") for second in itertools.permutations("abcde", 4)]
+
+
+async def test_a_large_request_is_computed_while_the_rest_of_it_is_tokenised() -> None:
+    config = EngineConfig(workers=2)
+    runtime, recorder = FakeRuntime(), Recorder()
+    pairs = [*MANY, ("the " * 100, "dog"), *MANY[:40], ("the " * 100, "dog")]
+    async with Engine([toys.toy_model(runtime, config=config)], config=config, observer=recorder) as engine:
+        result = await engine.score(pairs)
+        assert (engine.statistics().queued_tokens, engine.statistics().open_requests) == (0, 0)
+    assert result.scores[: len(MANY), 0].tolist() == _alone(MANY)
+    assert result.scores[len(MANY) + 1 : -1, 0].tolist() == _alone(MANY[:40])
+    assert result.usage.truncated_inputs == (len(MANY), len(pairs) - 1)
+    assert recorder.requests[0].tokens == result.usage.tokens > sum(event.useful_tokens for event in recorder.batches)
+
+
+@pytest.mark.parametrize("text_threads", [1, 3])
+async def test_a_large_request_behind_others_is_tokenised_in_pieces_and_queued_in_one(text_threads: int) -> None:
+    gated = Gated(EngineConfig(workers=1, text_threads=text_threads))
+    async with gated.engine as engine:
+        busy = asyncio.create_task(engine.score(BUSY))
+        await gated.until_running()
+        waiting = asyncio.create_task(engine.score(PAIRS))
+        large = asyncio.create_task(engine.score([(first, second * 20) for first, second in MANY]))
+        gated.gate.set()
+        result = await large
+        await asyncio.gather(busy, waiting)
+    assert result.scores.shape == (len(MANY), 1)
+    repeated = toys.wordpiece()
+    last = repeated.encode(MANY[-1][0], MANY[-1][1] * 20)
+    assert (len(last.ids) > 64) == (len(MANY) - 1 in result.usage.truncated_inputs)
+
+
+@pytest.mark.parametrize("bad", ["\ud800", None])
+async def test_a_bad_text_at_the_end_of_a_large_request_is_named_before_anything_is_computed(bad: str) -> None:
+    runtime = FakeRuntime()
+    async with Engine([toys.toy_model(runtime)]) as engine:
+        with pytest.raises(InvalidInput, match=rf"^pairs\[{len(MANY)}\]\.second: "):
+            await engine.score([*MANY, ("the fox", bad)])
+        assert engine.statistics().queued_rows == 0
+    assert runtime.batches == []
+
+
+async def test_what_cannot_be_cut_is_never_computed_in_part() -> None:
+    runtime = FakeRuntime()
+    options = ScoreOptions(truncation=Truncation.ERROR)
+    async with Engine([toys.toy_model(runtime)]) as engine:
+        with pytest.raises(InvalidInput, match=rf"^pairs\[{len(MANY)}\]\.second: 103 tokens"):
+            await engine.score([*MANY, ("a " * 99, "b")], options=options)
+    assert runtime.batches == []
+
+
+async def test_a_fault_in_the_first_rows_of_a_large_request_fails_all_of_it() -> None:
+    runtime = FakeRuntime(fail_on={0})
+    async with Engine([toys.toy_model(runtime)], config=ONE) as engine:
+        with pytest.raises(EngineFault):
+            await engine.score(MANY)
+        statistics = engine.statistics()
+        assert (statistics.queued_rows, statistics.open_requests) == (0, 0)
+        assert (await engine.score(MANY)).scores[:, 0].tolist() == _alone(MANY)
+
+
+async def test_closing_meets_a_large_request_of_which_a_part_is_queued() -> None:
+    gated = Gated()
+    answer = asyncio.create_task(gated.engine.score([(first, second * 200) for first, second in MANY]))
+    await gated.until_running()
+    closing = asyncio.create_task(gated.engine.close())
+    await asyncio.sleep(0)
+    gated.gate.set()
+    with pytest.raises(NotReady):
+        await answer
+    await closing
+
+
+async def test_room_that_is_kept_for_a_large_request_is_given_to_nobody_else() -> None:
+    rows = len(MANY)
+    gated = Gated(EngineConfig(workers=1, text_threads=1, queue_tokens=rows * 64 + 5))
+    async with gated.engine as engine:
+        long = [(first, second * 400) for first, second in MANY]
+        large = asyncio.create_task(engine.score(long))
+        await asyncio.sleep(0)  # the room is kept, nothing is tokenised yet
+        with pytest.raises(Overloaded, match="are on their way, and there is no room for another"):
+            await engine.score([("the fox jumps", "over the lazy dog")])
+        gated.gate.set()
+        await large
+        assert (await engine.score(PAIRS)).scores[:, 0].tolist() == _alone(PAIRS)

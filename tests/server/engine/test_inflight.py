@@ -35,7 +35,9 @@ class Desk:
         ladder = Ladder.up_to(64)
         lane = Lane(ladder, toys.linear_costs(ladder, fixed_s=1e-6, token_s=token_s))
         self.inflight = Inflight(
-            Scheduler({"toy": lane}, OptimalCover(), workers=workers, queue_tokens=queue_tokens), {"toy": ladder}
+            Scheduler({"toy": lane}, OptimalCover(), workers=workers, queue_tokens=queue_tokens),
+            {"toy": ladder},
+            queue_tokens=queue_tokens,
         )
         self.now = 100.0
 
