@@ -11,6 +11,7 @@ from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from .heads import Activation
 from .model import Model
 from .observer import Outcome, RequestEvent
+from .priority import Priority
 from .results import Timing, Usage
 from .text import EncodedRows
 from .ticket import Ticket
@@ -65,6 +66,7 @@ class Call:
     """What the caller calls its rows, for error messages."""
     texts: Texts
     activation: Activation
+    priority: Priority
     timeout_s: float | None
     tokenize_s: float = 0.0
     encoded: int = 0

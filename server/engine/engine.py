@@ -205,7 +205,7 @@ class Engine:
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        call = Call(loaded, "texts", given, Activation.IDENTITY, timeout_s)
+        call = Call(loaded, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
         vectors = await self._serve(call)
         return EmbedResult(embeddings=vectors, model=loaded.name, usage=call.usage, timing=call.timing)
 
@@ -275,7 +275,7 @@ class Engine:
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        call = Call(loaded, field, given, options.activation or loaded.activation, timeout_s)
+        call = Call(loaded, field, given, options.activation or loaded.activation, options.priority, timeout_s)
         scores = await self._serve(call)
         return ScoreResult(scores=scores, labels=loaded.labels, model=loaded.name, usage=call.usage, timing=call.timing)
 
@@ -321,6 +321,7 @@ class Engine:
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
             done=asyncio.get_running_loop().create_future(),
             deadline=deadline,
+            priority=call.priority,
         )
         stream = self._text.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
 

@@ -6,10 +6,10 @@ rows have equal results whatever they are batched with is what makes this exact.
 
 Guarantees
 - Every ticket that was submitted is handed back once: finished, failed, expired or refused; but not if cancelled.
-- A follower never waits for a row that may run later than its own would: it follows an owner that is at least as urgent
-  and whose deadline is no later than its own, or one that is running already.
-- An owner that leaves takes no follower with it: the most urgent of them becomes the owner and is queued in its own
-  name, at the end of the queue. (What is running of the owner is still running for its followers.)
+- A follower never waits for a row that may run later than its own would: it follows an owner that is due no later than
+  it would be itself and whose deadline is no later than its own, or one that is running already.
+- An owner that leaves takes no follower with it: the one that is due first becomes the owner and is queued in its own
+  name, as if it came now. (What is running of the owner is still running for its followers.)
 - Followers share what becomes of the batch that their row is in: its result, or its failure.
 
 Not thread-safe, no clock: `worker` calls it under its lock, tests in virtual time.
@@ -39,7 +39,7 @@ PartRequest = Request[Part]
 PartBatch = Batch[Part]
 
 _Follower = tuple[float, float, int, Ticket, int]
-"""(less for more urgent, deadline, order of arrival, ticket, row of its output)."""
+"""(when it would be due, deadline, order of arrival, ticket, row of its output)."""
 _NONE: Int32Array = np.zeros(0, dtype=np.int32)
 
 
@@ -114,22 +114,12 @@ class Inflight:
             return 0
         lane = self._lanes[ticket.model]
         lane.template = encoded.template
-        own: dict[Row, int] = {}
-        following: list[int] = []
-        for index, row in enumerate(encoded.rows):
-            owner = lane.owners.get(row)
-            if row in own or (owner is not None and _may_follow(ticket, owner)):
-                following.append(index)
-            else:
-                own[row] = index
-        if own and not following:
-            self._queue(lane, ticket, encoded, at, now)
-        elif own:
-            chosen = list(own.values())
-            self._queue(lane, ticket, encoded.subset(chosen), at[chosen], now)
-        for index in following:
-            entry = (-ticket.urgency, ticket.deadline, next(self._numbers), ticket, int(at[index]))
-            heapq.heappush(lane.followers.setdefault(encoded.rows[index], []), entry)
+        queued = len(encoded)
+        if lane.owners.keys().isdisjoint(encoded.rows) and len(set(encoded.rows)) == queued:
+            if queued:
+                self._queue(lane, ticket, encoded, at, now)
+        else:
+            queued = self._share(lane, ticket, encoded, at, now)
         if ticket not in self._tickets:
             self._tickets[ticket] = None
             ticket.arrival = now
@@ -139,7 +129,7 @@ class Inflight:
         ticket.left -= known
         if not ticket.left:
             self._retire(ticket)
-        return len(own)
+        return queued
 
     def cancel(self, ticket: Ticket, now: float) -> Ended:
         """Closes a ticket whose caller has gone; what became of its followers."""
@@ -231,6 +221,25 @@ class Inflight:
         """By model: rows so far that were answered with the result of an equal one."""
         return {name: lane.shared for name, lane in self._lanes.items()}
 
+    def _share(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
+        """Queues the rows that nobody else has in flight, and follows others with the rest; how many were queued."""
+        due = self._scheduler.due(self._request(lane, ticket, encoded, at), now)  # if nothing were shared
+        own: dict[Row, int] = {}
+        following: list[int] = []
+        for index, row in enumerate(encoded.rows):
+            owner = lane.owners.get(row)
+            if row in own or (owner is not None and _is_no_later(owner, due, ticket.deadline)):
+                following.append(index)
+            else:
+                own[row] = index
+        if own:
+            chosen = list(own.values())
+            self._queue(lane, ticket, encoded.subset(chosen), at[chosen], now)
+        for index in following:
+            entry = (due, ticket.deadline, next(self._numbers), ticket, int(at[index]))
+            heapq.heappush(lane.followers.setdefault(encoded.rows[index], []), entry)
+        return len(own)
+
     def _queue(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
         request = self._request(lane, ticket, encoded, at)
         if self._reserved:
@@ -259,7 +268,13 @@ class Inflight:
     def _request(lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> PartRequest:
         part = Part(ticket, encoded, at)
         return make_request(
-            lane.ladder, ticket.model, encoded.lengths, part, deadline=ticket.deadline, field=ticket.field
+            lane.ladder,
+            ticket.model,
+            encoded.lengths,
+            part,
+            deadline=ticket.deadline,
+            priority=ticket.priority,
+            field=ticket.field,
         )
 
     @staticmethod
@@ -341,12 +356,9 @@ class Inflight:
         self._scheduler.admit(request, now)
 
 
-def _may_follow(ticket: Ticket, owner: PartRequest) -> bool:
-    """Whether waiting for the owner's row is never later than queueing an own one."""
-    if not owner.waiting:
-        return True
-    first = owner.payload.ticket
-    return ticket.urgency <= first.urgency and ticket.deadline >= first.deadline
+def _is_no_later(owner: PartRequest, due: float, deadline: float) -> bool:
+    """Whether to wait for the owner's row is never later than to queue an own one that is due then."""
+    return not owner.waiting or (owner.due <= due and owner.deadline <= deadline)
 
 
 def _rows(template: Template, rows: Sequence[Row]) -> EncodedRows:

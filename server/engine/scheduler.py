@@ -150,9 +150,8 @@ class Scheduler(Generic[P]):
         """
         self._check_room(request, now)
         own_s = self._seconds_alone(request)
-        request.due = now + request.priority.patience_s + self._stretch * own_s
+        request.due = self._due(request, own_s, now)
         if request.deadline < math.inf:
-            request.due = max(now, min(request.due, request.deadline - own_s))
             self._check_deadline(request, own_s, now)
         request.sequence, request.arrival, request.open = self._requests, now, True
         self._requests += 1
@@ -161,6 +160,10 @@ class Scheduler(Generic[P]):
         self._pools[request.model].add(request)
         if request.deadline < math.inf:
             self._deadlines.add(request.deadline, request.sequence, request)
+
+    def due(self, request: Request[P], now: float) -> float:
+        """When a request would be due if it were admitted now."""
+        return self._due(request, self._seconds_alone(request), now)
 
     def cancel(self, request: Request[P]) -> bool:
         """Closes a request whose caller has gone; its waiting rows leave at once. False if it was closed already."""
@@ -251,6 +254,10 @@ class Scheduler(Generic[P]):
                 f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s; "
                 "allow more time, send less, or try another server"
             )
+
+    def _due(self, request: Request[P], own_s: float, now: float) -> float:
+        due = now + request.priority.patience_s + self._stretch * own_s
+        return due if request.deadline == math.inf else max(now, min(due, request.deadline - own_s))
 
     def _seconds_alone(self, request: Request[P]) -> float:
         """What the request would take if nothing else were here."""

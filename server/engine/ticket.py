@@ -12,6 +12,7 @@ from ..errors import PairwireError
 from ..runtime.base import Float32Array, Int32Array
 from .heads import Activation
 from .pool import Request
+from .priority import Priority
 from .text import EncodedRows
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,7 @@ class Ticket:
     done: asyncio.Future[None]
     deadline: float = math.inf
     """On the engine's clock; +inf for none."""
-    urgency: float = 0.0
-    """Of two tickets, the one with more is to be served first."""
+    priority: Priority = Priority.NORMAL
     left: int = 0
     """Rows without a result; set to all of them on construction."""
     open: bool = True

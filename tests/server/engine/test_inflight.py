@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairwire.server.engine import Activation
+from pairwire.server.engine import Activation, Priority
 from pairwire.server.engine.buckets import Ladder
 from pairwire.server.engine.inflight import Ended, Inflight, PartBatch
 from pairwire.server.engine.planner import OptimalCover
@@ -31,11 +31,13 @@ TEMPLATE = Template(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), ta
 class Desk:
     """Tickets over a scheduler, with rows that are named by a letter: the value of row "c" is 2, its length too."""
 
-    def __init__(self, *, workers: int = 1, queue_tokens: int = 10_000, token_s: float = 1e-6) -> None:
+    def __init__(
+        self, *, workers: int = 1, queue_tokens: int = 10_000, token_s: float = 1e-6, stretch: float = 0.0
+    ) -> None:
         ladder = Ladder.up_to(64)
         lane = Lane(ladder, toys.linear_costs(ladder, fixed_s=1e-6, token_s=token_s))
         self.inflight = Inflight(
-            Scheduler({"toy": lane}, OptimalCover(), workers=workers, queue_tokens=queue_tokens),
+            Scheduler({"toy": lane}, OptimalCover(), workers=workers, queue_tokens=queue_tokens, stretch=stretch),
             {"toy": ladder},
             queue_tokens=queue_tokens,
         )
@@ -46,11 +48,11 @@ class Desk:
         rows: int,
         *,
         deadline: float = math.inf,
-        urgency: float = 0.0,
+        priority: Priority = Priority.NORMAL,
         activation: Activation = Activation.IDENTITY,
     ) -> Ticket:
         output = np.full((rows, 1), np.nan, np.float32)
-        return Ticket("toy", "pairs", activation, output, _LOOP.create_future(), deadline, urgency)
+        return Ticket("toy", "pairs", activation, output, _LOOP.create_future(), deadline, priority)
 
     def submit(self, rows: str, **options: object) -> Ticket:
         ticket = self.ticket(len(rows), **options)  # type: ignore[arg-type]  # handed through
@@ -155,13 +157,22 @@ def test_each_follower_gets_its_own_activation(desk: Desk) -> None:
     assert scores(activated) == [pytest.approx(1 / (1 + math.exp(-2)))]
 
 
-@pytest.mark.parametrize("hurry", [{"deadline": 110.0}, {"urgency": 1.0}])
-def test_who_is_in_more_of_a_hurry_does_not_wait_for_an_owner(hurry: dict[str, float], desk: Desk) -> None:
+@pytest.mark.parametrize("hurry", [{"deadline": 110.0}, {"priority": Priority.HIGH}])
+def test_who_is_in_more_of_a_hurry_does_not_wait_for_an_owner(hurry: dict[str, object], desk: Desk) -> None:
     owner = desk.submit("b", deadline=120.0)
     hasty = desk.submit("b", **hurry)
     patient = desk.submit("b", deadline=130.0)
     assert desk.rest() == ["bb"]
     assert [scores(each) for each in (owner, hasty, patient)] == [[1], [1], [1]]
+
+
+def test_a_small_request_does_not_wait_for_a_large_one_that_gives_way_to_it() -> None:
+    desk = Desk(token_s=0.1, stretch=4.0)
+    large = desk.submit("abcdefghijkl")
+    small = desk.submit("l")
+    again = desk.submit("l")
+    assert sorted("".join(desk.rest())) == sorted("abcdefghijkl" + "ll")
+    assert (scores(large)[-1], scores(small), scores(again)) == (11, [11], [11])
 
 
 def test_when_a_waiting_owner_leaves_its_most_urgent_follower_inherits(desk: Desk) -> None:
@@ -275,22 +286,26 @@ def test_closing_hands_back_every_ticket(desk: Desk) -> None:
 Step = tuple[str, str, int]
 steps = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["submit", "submit", "submit", "begin", "begin", "end", "end", "fail", "cancel", "wait", "more"]
-        ),
-        st.text("abcdz", min_size=1, max_size=6),
+        st.sampled_from(["submit", "submit", "submit", "begin", "end", "fail", "cancel", "cancel", "wait", "more"]),
+        st.text("abz", min_size=1, max_size=4),
         st.integers(0, 1000),
     ),
+    min_size=5,
     max_size=60,
 )
 
 
 @settings(deadline=None, max_examples=300)
-@given(steps=steps, workers=st.integers(1, 3), queue_tokens=st.sampled_from([40, 10_000]))
+@given(
+    steps=steps,
+    workers=st.integers(1, 3),
+    queue_tokens=st.sampled_from([40, 10_000]),
+    stretch=st.sampled_from([0.0, 4.0]),
+)
 def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
-    steps: Sequence[Step], workers: int, queue_tokens: int
+    steps: Sequence[Step], workers: int, queue_tokens: int, stretch: float
 ) -> None:
-    desk = Desk(workers=workers, queue_tokens=queue_tokens)
+    desk = Desk(workers=workers, queue_tokens=queue_tokens, stretch=stretch)
     asked: dict[Ticket, str] = {}
     promised: dict[Ticket, str] = {}
     outcomes: Counter[Ticket] = Counter()
@@ -329,7 +344,9 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
         if action in ("submit", "more"):
             now_rows, later = (rows, "") if action == "submit" else (rows[: len(rows) // 2], rows[len(rows) // 2 :])
             ticket = desk.ticket(
-                len(rows), deadline=desk.now + pick.choice([2, 5, math.inf]), urgency=pick.choice([0.0, 0.0, 1.0])
+                len(rows),
+                deadline=desk.now + pick.choice([2, 5, math.inf]),
+                priority=pick.choice([Priority.NORMAL, Priority.NORMAL, Priority.HIGH]),
             )
             asked[ticket] = ""
             if now_rows:
