@@ -292,10 +292,12 @@ class Inflight:
         if not ticket.open:
             return
         ticket.left -= rows
-        if math.isnan(ticket.started):
-            ticket.started = math.inf
-        ticket.started = min(ticket.started, max(batch.started, ticket.arrival))
-        ticket.finished = now
+        begun = max(batch.started, ticket.arrival)
+        # Who follows a batch in the moment between its end and its booking has arrived after it ended.
+        ended = max(now, begun)
+        first = math.isnan(ticket.started)
+        ticket.started = begun if first else min(ticket.started, begun)
+        ticket.finished = ended if first else max(ticket.finished, ended)
 
     def _retire(self, ticket: Ticket) -> None:
         ticket.open = False

@@ -149,6 +149,18 @@ def test_a_row_that_is_running_is_followed_too_and_one_that_ended_is_not(desk: D
     assert desk.rest() == ["a"]
 
 
+def test_no_time_runs_backwards_for_who_follows_what_has_just_ended(desk: Desk) -> None:
+    desk.submit("a")
+    batch = desk.begin()
+    ended_at = desk.now + 1
+    desk.now += 2
+    late = desk.submit("a")
+    values = values_of(batch)
+    write(batch, values)
+    desk.inflight.complete(batch, values, ended_at)
+    assert (late.arrival, late.started, late.finished) == (desk.now, desk.now, desk.now)
+
+
 def test_each_follower_gets_its_own_activation(desk: Desk) -> None:
     raw = desk.submit("c")
     activated = desk.submit("c", activation=Activation.SIGMOID)
