@@ -28,7 +28,7 @@ ONE_WORKER = EngineConfig(workers=1, queue_tokens=64, batch_tokens=8, probe_inte
 
 def rerank(documents: int = 1) -> scoring_pb2.RerankRequest:
     """Each document makes a row of 8 tokens with its padding."""
-    return scoring_pb2.RerankRequest(query="the", documents=["dog"] * documents)
+    return scoring_pb2.RerankRequest(query="the", documents=[toys.unlike(1) for _ in range(documents)])
 
 
 class Toy:

@@ -20,12 +20,16 @@ ROUNDS = 8
 MOST_GROWTH_BYTES = 20 << 20
 """Over the later rounds. The texts alone of one of them are 8 MB."""
 
-REQUEST = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water " * 20] * 100)
+
+def request(client: int) -> scoring_pb2.RerankRequest:
+    """Work that no other client of the test shares."""
+    documents = [f"{client} {number} " + "mix flour and water " * 20 for number in range(100)]
+    return scoring_pb2.RerankRequest(query="how do I bake bread", documents=documents)
 
 
 async def leave_in_the_middle(server: serving.Process) -> None:
     channels = [server.channel() for _ in range(CLIENTS)]
-    calls = [ScoringServiceStub(channel).Rerank(REQUEST) for channel in channels]
+    calls = [ScoringServiceStub(channel).Rerank(request(client)) for client, channel in enumerate(channels)]
     await server.wait_for_metric("pairwire_open_requests", lambda value: value >= CLIENTS / 2)
     for call in calls:
         call.cancel()

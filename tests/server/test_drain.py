@@ -18,8 +18,16 @@ from tests.server import serving
 pytestmark = pytest.mark.slow
 
 SMALL = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water"] * 4)
-MEDIUM = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water " * 20] * 512)
-LARGE = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water " * 20] * 2048)
+
+
+def work(documents: int, call: int = 0) -> scoring_pb2.RerankRequest:
+    """Documents of some 80 words, none like another, nor like those of another call: equal ones would share a run."""
+    texts = [f"{call} {number} " + "mix flour and water " * 20 for number in range(documents)]
+    return scoring_pb2.RerankRequest(query="how do I bake bread", documents=texts)
+
+
+MEDIUM = [work(512, call) for call in range(4)]
+LARGE = work(2048)
 """Seconds of work."""
 
 NEVER_ACCEPTED = ("failed to connect", "draining", "GOAWAY", "too_many_pings")
@@ -59,7 +67,7 @@ async def test_a_signal_under_load_loses_no_accepted_request(number: signal.Sign
 async def test_all_that_is_inside_at_the_signal_is_answered(slow_package: Path) -> None:
     async with serving.start(slow_package, "--workers", "1") as server, server.channel() as channel:
         scoring = ScoringServiceStub(channel)
-        calls = [asyncio.ensure_future(scoring.Rerank(MEDIUM)) for _ in range(4)]
+        calls = [asyncio.ensure_future(scoring.Rerank(request)) for request in MEDIUM]
         await server.wait_for_metric("pairwire_open_requests", lambda value: value == 4)
         server.signal(signal.SIGTERM)
         assert [len(response.results) for response in await asyncio.gather(*calls)] == [512] * 4

@@ -83,13 +83,13 @@ class Busy:
 
 def pair(words: int, priority: scoring_pb2.Priority.ValueType) -> scoring_pb2.ScoreRequest:
     """Asks for one pair of so many words."""
-    pairs = [scoring_pb2.TextPair(first="the " * words)]
+    pairs = [scoring_pb2.TextPair(first=toys.unlike(words))]
     return scoring_pb2.ScoreRequest(text_pairs=scoring_pb2.TextPairs(pairs=pairs), priority=priority)
 
 
 def ranking(words: int, priority: scoring_pb2.Priority.ValueType) -> scoring_pb2.RerankRequest:
     """Asks for the rank of one document of so many words."""
-    return scoring_pb2.RerankRequest(query="", documents=["the " * words], priority=priority)
+    return scoring_pb2.RerankRequest(query="", documents=[toys.unlike(words)], priority=priority)
 
 
 @pytest.mark.parametrize("request_of", [pair, ranking], ids=["Score", "Rerank"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import string
 from collections.abc import Mapping, Sequence
 
@@ -96,6 +97,14 @@ def _unigram() -> str:
         special_tokens=[("<sep>", 2), ("<cls>", 3)],
     )
     return str(tokenizer.to_str())
+
+
+_LETTERS = itertools.cycle(string.ascii_lowercase + string.digits)
+
+
+def unlike(words: int) -> str:
+    """A text of so many words, a token each, that is like none of those before it: equal rows would share a run."""
+    return " ".join(itertools.islice(_LETTERS, words))
 
 
 TOKENIZERS = {"wordpiece": wordpiece, "byte_bpe": byte_bpe, "unigram": unigram}
