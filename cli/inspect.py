@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import arguments
+from . import arguments, tune
 
 if TYPE_CHECKING:
     from pairwire.server.package import Package
@@ -131,4 +131,8 @@ def _variant_facts(variant: Variant) -> list[str]:
         lines.append(f"  calibration {calibration.method}: {calibration.samples} inputs, {calibration.data}")
     if variant.disabled_optimizers:
         lines.append(f"  loaded without the optimizers {', '.join(variant.disabled_optimizers)}")
+    if variant.batch_tokens:
+        lines.append(f"  batches of at most {variant.batch_tokens} tokens")
+    if variant.tunings:
+        lines += ["", *tune.tables(variant).splitlines()]
     return lines or ["  no rewrites"]

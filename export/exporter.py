@@ -13,7 +13,7 @@ import onnx
 from onnx import ModelProto
 
 from pairwire.server.engine.heads import Activation
-from pairwire.server.package import FORMAT, Package, read_package, sha256_of
+from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from . import adapter, passes
@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
 from .errors import ParityFailed
 from .graph import export_graph, input_names, output_name
-from .package import check_target, staged, write_manifest, write_tokenizer
+from .package import check_target, staged, write_tokenizer
 from .parity import ParityReport, Reference, compare
 from .passes import unpadded_attention
 from .progress import Listener, Progress, quiet_libraries

@@ -8,11 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf import json_format
-
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
-from pairwire.v1 import manifest_pb2
-
 from .errors import OutputInvalid
 
 
@@ -53,12 +49,6 @@ def staged(target: Path) -> Iterator[Path]:
         _swap(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def write_manifest(manifest: manifest_pb2.ModelManifest, directory: Path) -> None:
-    """Writes manifest.json."""
-    text = json_format.MessageToJson(manifest, indent=2, ensure_ascii=False)
-    (directory / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def write_tokenizer(tokenizer_json: str, directory: Path) -> str:

@@ -1,8 +1,14 @@
-"""Reads a model package: a directory that `pairwire export` wrote. Nothing is loaded before its sha256 is checked."""
+"""A model package: a directory that `pairwire export` wrote. Nothing is loaded before its sha256 is checked.
+
+Its graphs never change. Its manifest does where `pairwire tune` writes down what it chose.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +16,7 @@ from google.protobuf import json_format
 
 from pairwire.v1 import manifest_pb2
 
-from .errors import PackageInvalid
+from .errors import ConfigInvalid, PackageInvalid
 
 FORMAT = 1
 """The package format that this version reads and writes."""
@@ -62,6 +68,58 @@ class Package:
             PackageInvalid: the file is missing or its sha256 is not the manifest's.
         """
         return _verified(self.directory / variant.file, variant.sha256)
+
+
+def write_manifest(manifest: manifest_pb2.ModelManifest, directory: Path) -> None:
+    """Writes manifest.json. A reader finds the old one or the new one, never a part.
+
+    Raises:
+        OSError: it cannot be written there; the old one is untouched.
+    """
+    path = directory / MANIFEST_FILE
+    text = json_format.MessageToJson(manifest, indent=2, ensure_ascii=False) + "\n"
+    descriptor, name = tempfile.mkstemp(dir=directory, prefix=f".{MANIFEST_FILE}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def check_writable(directory: Path) -> None:
+    """Says before any work whether a manifest can be written there.
+
+    Raises:
+        ConfigInvalid: it cannot; the sentence says why.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{directory}: the manifest cannot be written there ({error.strerror}); --dry-run measures without writing"
+        ) from error
+
+
+def replace_manifest(package: Package, manifest: manifest_pb2.ModelManifest) -> None:
+    """Gives a package another manifest.
+
+    Raises:
+        PackageInvalid: the one on disk is not the one that was read: somebody else has written it since.
+        ConfigInvalid: it cannot be written.
+    """
+    if read_package(package.directory).manifest != package.manifest:
+        raise PackageInvalid(
+            f"{package.directory}: another process has changed the package meanwhile; nothing was written, try again"
+        )
+    try:
+        write_manifest(manifest, package.directory)
+    except OSError as error:
+        raise ConfigInvalid(f"{package.directory}: the manifest cannot be written ({error.strerror})") from error
 
 
 def read_package(directory: Path | str) -> Package:

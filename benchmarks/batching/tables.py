@@ -133,7 +133,7 @@ def measure_package(package: Path, variant: str, passes: int = 3, budget_s: floa
         device="cpu",
         max_length=model.encoder.rules.max_length,
         unpadded_from=known.unpadded_from if known else 0,
-        batch_tokens=config.batch_tokens,
+        batch_tokens=config.batch_token_limit(),
         workers=config.worker_count(),
         shapes=shapes,
     )

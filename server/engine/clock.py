@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Protocol
 
@@ -28,6 +29,11 @@ class ThreadClock:
     def monotonic(self) -> float:
         """Seconds that the calling thread has been computing; comparable on one thread only."""
         return time.thread_time()
+
+
+def timestamp() -> str:
+    """Now in RFC 3339, UTC, to the second: what files say of when they were made."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 class SimClock:

@@ -10,6 +10,10 @@ from ..cpus import usable_cpus
 from ..errors import ConfigInvalid
 
 
+BATCH_TOKENS = 512
+"""Most tokens of a batch where neither the settings nor the package say."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
     """How an engine uses the machine.
@@ -22,8 +26,9 @@ class EngineConfig:
     """Threads that run batches, shared by all models; 0 means one for each usable CPU."""
     intra_op_threads: int = 1
     """Threads of one run inside ONNX Runtime."""
-    batch_tokens: int = 512
-    """Most tokens of a batch, padding included; one row alone may be longer."""
+    batch_tokens: int = 0
+    """Most tokens of a batch, padding included; one row alone may be longer. 0 means what `pairwire tune` found best for
+    the package, or else 512."""
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; what comes on top is refused."""
     variant: str = ""
@@ -46,7 +51,7 @@ class EngineConfig:
         least = {
             "workers": 0,
             "intra_op_threads": 1,
-            "batch_tokens": 1,
+            "batch_tokens": 0,
             "queue_tokens": 1,
             "text_threads": 0,
             "token_cache_bytes": 0,
@@ -70,6 +75,10 @@ class EngineConfig:
     def worker_count(self) -> int:
         """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs."""
         return self.workers or max(1, usable_cpus() // self.intra_op_threads)
+
+    def batch_token_limit(self, tuned: int = 0) -> int:
+        """Most tokens of a batch in force, where a package was ``tuned`` to so many; 0 where it was not."""
+        return self.batch_tokens or tuned or BATCH_TOKENS
 
     def text_thread_count(self) -> int:
         """Tokenising threads in force."""

@@ -92,13 +92,7 @@ def build_model(
     kind = _KINDS.get(manifest.kind)
     if kind is None:
         raise PackageInvalid(f"{manifest.name}: kind {manifest.kind} is unknown; export the model again")
-    activation = Activation.IDENTITY
-    if kind is ModelKind.CROSS_ENCODER:
-        if manifest.activation not in _ACTIVATIONS:
-            raise PackageInvalid(
-                f"{manifest.name}: activation {manifest.activation} is unknown; export the model again"
-            )
-        activation = _ACTIVATIONS[manifest.activation]
+    activation = activation_of(manifest)
     built = next((known for known in manifest.variants if known.name == variant), manifest_pb2.Variant())
     ladder = Ladder.up_to(encoder.rules.max_length, unpadded_from=built.unpadded_from)
     if costs is None:
@@ -130,7 +124,7 @@ def _costs(
 ) -> CostTable:
     """Kept ones where they can be trusted, else measured and kept. Either way the largest batch has been run."""
     cache = _cache(variant, runtime.info, ladder, config)
-    batch_tokens, fill = config.batch_tokens, encoder.blank
+    batch_tokens, fill = config.batch_token_limit(variant.batch_tokens), encoder.blank
     known = cache.read(possible_measurements(ladder, batch_tokens)) if cache else None
     if cache and known:
         costs = CostTable(ladder, known, batch_tokens=batch_tokens)
@@ -159,11 +153,24 @@ def _cache(variant: manifest_pb2.Variant, info: RuntimeInfo, ladder: Ladder, con
         intra_op_threads=info.intra_op_threads,
         workers=config.worker_count(),
         usable_cpus=usable_cpus(),
-        batch_tokens=config.batch_tokens,
+        batch_tokens=config.batch_token_limit(variant.batch_tokens),
         lengths=ladder.lengths,
         warmup_s=config.warmup_s,
     )
     return CostCache(directory, key)
+
+
+def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
+    """What turns the graph's output into scores; the identity for bi-encoders.
+
+    Raises:
+        PackageInvalid: the manifest names one that this version does not know.
+    """
+    if manifest.kind != manifest_pb2.MODEL_KIND_CROSS_ENCODER:
+        return Activation.IDENTITY
+    if manifest.activation not in _ACTIVATIONS:
+        raise PackageInvalid(f"{manifest.name}: activation {manifest.activation} is unknown; export the model again")
+    return _ACTIVATIONS[manifest.activation]
 
 
 def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:

@@ -233,6 +233,8 @@ class Variant(_message.Message):
     CALIBRATION_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
     UNPADDED_FROM_FIELD_NUMBER: _builtins.int
+    BATCH_TOKENS_FIELD_NUMBER: _builtins.int
+    TUNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"<provider>-<precision>", e.g. "cpu-int8"."""
     file: _builtins.str
@@ -249,6 +251,8 @@ class Variant(_message.Message):
     """Rows of at least so many tokens are run alone and without padding: the graph computes them by a faster kernel that takes
     no mask, and whose rounding differs. 0 where the graph has no such kernel.
     """
+    batch_tokens: _builtins.int
+    """Most tokens of a batch, where a measurement chose that; 0 leaves it to the server."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -267,6 +271,10 @@ class Variant(_message.Message):
     def parity(self) -> Global___ParitySummary:
         """Absent where the export was run with --no-parity."""
 
+    @_builtins.property
+    def tunings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tuning]:
+        """What was chosen for this variant by measurement, and from what: at most one of each subject."""
+
     def __init__(
         self,
         *,
@@ -283,14 +291,107 @@ class Variant(_message.Message):
         calibration: Global___Calibration | None = ...,
         parity: Global___ParitySummary | None = ...,
         unpadded_from: _builtins.int = ...,
+        batch_tokens: _builtins.int = ...,
+        tunings: _abc.Iterable[Global___Tuning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes", "unpadded_from", b"unpadded_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_tokens", b"batch_tokens", "calibration", b"calibration", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes", "tunings", b"tunings", "unpadded_from", b"unpadded_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class Tuning(_message.Message):
+    """One question that was answered by measurement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """"recipe" (how the graph is made, asked by `pairwire export`); "optimizers" (of ONNX Runtime), "batch_tokens" or "variant"
+    (asked by `pairwire tune`).
+    """
+    processor: _builtins.str
+    """What it was measured on. Elsewhere the answer may be another one."""
+    runtime: _builtins.str
+    """Version of ONNX Runtime."""
+    created: _builtins.str
+    """RFC 3339, UTC."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the columns of Candidate.us_per_token; batch shapes are written rows x tokens, e.g. "8x32"."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """In the order in which they were tried; the first is where the search began."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        processor: _builtins.str = ...,
+        runtime: _builtins.str = ...,
+        created: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "columns", b"columns", "created", b"created", "processor", b"processor", "runtime", b"runtime", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tuning: _TypeAlias = Tuning  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """One answer that was tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    US_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    RELATIVE_FIELD_NUMBER: _builtins.int
+    MAX_ABS_DIFF_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    relative: _builtins.float
+    """Time relative to the first candidate, the geometric mean over the columns; below 1 is faster."""
+    max_abs_diff: _builtins.float
+    """Largest difference of a score or vector component from the first candidate's."""
+    chosen: _builtins.bool
+    """Exactly one is."""
+    reason: _builtins.str
+    """Why it was chosen or not."""
+    @_builtins.property
+    def us_per_token(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Microseconds of one thread's CPU time for a token, one number for each column."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        us_per_token: _abc.Iterable[_builtins.float] | None = ...,
+        relative: _builtins.float = ...,
+        max_abs_diff: _builtins.float = ...,
+        chosen: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "max_abs_diff", b"max_abs_diff", "name", b"name", "reason", b"reason", "relative", b"relative", "us_per_token", b"us_per_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
 
 @_typing.final
 class PassReport(_message.Message):

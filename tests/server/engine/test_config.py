@@ -28,7 +28,7 @@ def test_wide_runs_leave_fewer_workers() -> None:
     [
         ("workers", -1),
         ("intra_op_threads", 0),
-        ("batch_tokens", 0),
+        ("batch_tokens", -1),
         ("queue_tokens", 0),
         ("text_threads", -1),
         ("token_cache_bytes", -1),

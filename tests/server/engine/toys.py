@@ -169,7 +169,7 @@ def toy_model(
     outputs = len(manifest.labels) or manifest.dimensions
     encoder = TextEncoder(wordpiece(), TextRules(max_length=manifest.max_length))
     costs = linear_costs(
-        Ladder.up_to(manifest.max_length), fixed_s=1e-6, token_s=token_s, batch_tokens=config.batch_tokens
+        Ladder.up_to(manifest.max_length), fixed_s=1e-6, token_s=token_s, batch_tokens=config.batch_token_limit()
     )
     return build_model(manifest, encoder, runtime or FakeRuntime(outputs=outputs), config=config, costs=costs)
 
