@@ -12,10 +12,10 @@ from . import arguments
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import Tuning, Variant
 
-_DETAILS = """ ONNX Runtime's optimizers, the size of batches, and
-which variant serves, are tried side by side; what is faster by more than 2 % and gives the same answers is written into
-the package's manifest, with the table. Graphs and their sha256 stay as they are. `pairwire serve` obeys it from its next
-start on. Takes about a minute for each variant of a small model; the machine should be idle."""
+_DETAILS = """ ONNX Runtime's optimizers, the size of batches, and which variant
+serves, are tried side by side; what is faster by more than 2 % and gives the same answers is written into the package's
+manifest, with the table. Graphs and their sha256 stay as they are. `pairwire serve` obeys it from its next start on.
+Takes about half a minute for each variant of a small model."""
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:

@@ -68,6 +68,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--name", help="the name under which it will be served (default: the output directory's)")
     parser.add_argument("--force", action="store_true", help="replace an existing package")
+    parser.add_argument(
+        "--no-tune",
+        action="store_true",
+        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 20 s"
+        " for each variant of a small model)",
+    )
     checkpoint = parser.add_argument_group("checkpoint")
     checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
     checkpoint.add_argument("--revision", help="hub revision: branch, tag or commit")
@@ -129,6 +135,7 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         revision=args.revision,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
+        tune=not args.no_tune,
         calibration_data=args.calibration_data,
         parity=not args.no_parity,
         parity_data=args.parity_data,

@@ -55,6 +55,8 @@ class ExportConfig:
     """Run Python code that the checkpoint brings."""
     force: bool = False
     """Replace ``output`` where it exists."""
+    tune: bool = True
+    """Measure other recipes (`pairwire.export.recipes`) beside the default one, and use what is faster here."""
     calibration_data: Path | None = None
     """Lines of JSON (see `pairwire.export.texts`) that take the place of the built-in calibration texts."""
     parity: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,8 +11,12 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
+from pairwire.server.engine.clock import timestamp
 from pairwire.server.engine.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
+from pairwire.server.tuning.choosing import choose
+from pairwire.server.tuning.measuring import Measure
+from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from . import adapter, passes
@@ -23,15 +26,12 @@ from .errors import ParityFailed
 from .graph import export_graph, input_names, output_name
 from .package import check_target, staged, write_tokenizer
 from .parity import ParityReport, Reference, compare
-from .passes import unpadded_attention
 from .progress import Listener, Progress, quiet_libraries
-from .quantize import quantize
+from .recipes import DEFAULT, Candidates, Maker
 from .report import as_lines, write_report
 from .source import find_source
 from .texts import Texts, calibration_texts, parity_texts, read_texts
 
-DISABLED_OPTIMIZERS = ("SkipLayerNormFusion",)
-"""Its kernel is about four times slower on a CPU than Add and LayerNormalization."""
 _TOOLS = (
     "numpy",
     "onnx",
@@ -63,8 +63,12 @@ class Exported:
     """None where the export was run without parity."""
 
 
-def export_checkpoint(config: ExportConfig, listener: Listener | None = None) -> Exported:
-    """Makes the package that the configuration describes. ``listener`` is told about every step.
+def export_checkpoint(
+    config: ExportConfig, listener: Listener | None = None, *, measure: Measure = measure_side_by_side
+) -> Exported:
+    """Makes the package that the configuration describes.
+
+    ``listener`` is told about every step; ``measure`` times recipes.
 
     Raises:
         ConfigInvalid: an option contradicts the checkpoint.
@@ -72,16 +76,17 @@ def export_checkpoint(config: ExportConfig, listener: Listener | None = None) ->
     """
     check_target(config.output, force=config.force)
     with quiet_libraries(), tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace:
-        return _Export(config, Path(workspace), Progress(listener)).run()
+        return _Export(config, Path(workspace), Progress(listener), measure).run()
 
 
 class _Export:
     """One run; each method is a step that a person sees."""
 
-    def __init__(self, config: ExportConfig, workspace: Path, progress: Progress) -> None:
+    def __init__(self, config: ExportConfig, workspace: Path, progress: Progress, measure: Measure) -> None:
         self._config = config
         self._workspace = workspace
         self._progress = progress
+        self._measure = measure
 
     def run(self) -> Exported:
         config = self._config
@@ -89,11 +94,12 @@ class _Export:
         calibration, parity_inputs = self._texts(checkpoint)
         graph, reports = self._graph(checkpoint)
         with staged(config.output) as stage:
-            variants = [
-                self._variant(checkpoint, graph, reports, Precision(precision), calibration, stage)
-                for precision in config.precisions
-            ]
-            report = self._parity(checkpoint, parity_inputs, variants, stage) if config.parity else None
+            reference = self._reference(checkpoint, parity_inputs) if config.parity else None
+            variants = []
+            for precision in config.precisions:
+                maker = Maker(graph, reports, Precision(precision), checkpoint, calibration)
+                variants.append(self._variant(f"cpu-{precision}", maker, calibration, reference, stage))
+            report = None if reference is None else self._parity(reference, variants, stage)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
                 manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
@@ -145,7 +151,7 @@ class _Export:
             graph = export_graph(checkpoint, folder)
             step.detail = f"{len(graph.graph.node)} operators"
         reports = []
-        for rewrite in passes.ALL:
+        for rewrite in passes.ALWAYS:
             with self._progress.step("rewrite it") as step:
                 reports.append(rewrite(graph))
                 step.detail = _describe_pass(reports[-1])
@@ -153,51 +159,61 @@ class _Export:
 
     def _variant(
         self,
-        checkpoint: Checkpoint,
-        graph: ModelProto,
-        reports: Sequence[manifest_pb2.PassReport],
-        precision: Precision,
+        name: str,
+        maker: Maker,
         calibration: Texts,
+        reference: Reference | None,
         stage: Path,
     ) -> manifest_pb2.Variant:
-        name = f"cpu-{precision.value}"
         file = stage / f"{name}.onnx"
+        made = self._tuned(name, maker, reference, file) if self._config.tune else None
         with self._progress.step(f"make {name}") as step:
-            variant = manifest_pb2.Variant(name=name, file=file.name, provider="cpu", precision=precision.value)
-            variant.passes.extend(reports)
-            if precision is Precision.FP32:
-                model = ModelProto()
-                model.CopyFrom(graph)
-            else:
-                model, more = quantize(graph, precision, checkpoint, calibration)
-                variant.passes.extend(more)
-                if precision is Precision.INT8:
-                    variant.calibration.CopyFrom(_calibration(calibration))
-            variant.passes.append(unpadded_attention.apply(model))
-            if variant.passes[-1].rewritten:
-                variant.unpadded_from = unpadded_attention.UNPADDED_FROM
-            onnx.save(model, file)
+            variant = maker.make(DEFAULT, file) if made is None else made
+            variant.name, variant.file, variant.provider = name, file.name, "cpu"
+            variant.precision = maker.precision.value
+            if maker.precision is Precision.INT8:
+                variant.calibration.CopyFrom(_calibration(calibration))
             variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
+            model = onnx.load(file, load_external_data=False)
             variant.inputs.extend(input_names(model))
             variant.output = output_name(model)
-            variant.disabled_optimizers.extend(DISABLED_OPTIMIZERS)
-            step.detail = _megabytes(variant.size_bytes)
+            done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
+            step.detail = f"{_megabytes(variant.size_bytes)}; {done}"
         return variant
 
-    def _parity(
-        self, checkpoint: Checkpoint, texts: Sequence[Texts], variants: Sequence[manifest_pb2.Variant], stage: Path
-    ) -> ParityReport:
-        threshold = SPEARMAN_LIMIT if self._config.parity_threshold is None else self._config.parity_threshold
+    def _tuned(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> manifest_pb2.Variant:
+        """Writes the graph of the fastest recipe."""
+        with self._progress.step(f"tune {name}") as step:
+            candidates = Candidates(
+                maker, self._workspace, name=name, reference=reference, spearman_limit=self._spearman_limit
+            )
+            choice = choose(candidates.choices(), self._measure)
+            variant = candidates.take(choice.best, file)
+            assert candidates.info is not None  # at least the start was opened
+            variant.tunings.append(choice.to_proto("recipe", candidates.info, candidates.shapes))
+            step.detail = f"{len(choice.table)} recipes, {choice.chosen.name}: {choice.chosen.reason}"
+        return variant
+
+    @property
+    def _spearman_limit(self) -> float:
+        given = self._config.parity_threshold
+        return SPEARMAN_LIMIT if given is None else given
+
+    def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
         with self._progress.step("score the parity texts with sentence-transformers") as step:
             reference = Reference(checkpoint, texts)
             step.detail = f"{len(reference.inputs)} inputs"
+        return reference
+
+    def _parity(self, reference: Reference, variants: Sequence[manifest_pb2.Variant], stage: Path) -> ParityReport:
+        threshold, kind = self._spearman_limit, reference.checkpoint.kind
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
                 results.append(compare(reference, stage / variant.file, variant, threshold=threshold))
                 variant.parity.CopyFrom(results[-1].summary)
-                step.detail = as_lines(ParityReport(checkpoint.kind, threshold, results[-1:]))[0]
-        report = ParityReport(checkpoint.kind, threshold, results)
+                step.detail = as_lines(ParityReport(kind, threshold, results[-1:]))[0]
+        report = ParityReport(kind, threshold, results)
         if not report.passed:
             raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
         return report
@@ -211,7 +227,7 @@ class _Export:
             architecture=checkpoint.architecture,
             source=checkpoint.source.name,
             revision=checkpoint.source.revision,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created=timestamp(),
             max_length=rules.max_length,
             truncation_side=(
                 manifest_pb2.TRUNCATION_SIDE_LEFT if rules.truncate_left else manifest_pb2.TRUNCATION_SIDE_RIGHT

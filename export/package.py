@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
+
 from .errors import OutputInvalid
 
 

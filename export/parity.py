@@ -24,7 +24,6 @@ from pairwire.v1 import manifest_pb2
 from .checkpoint import Checkpoint
 from .config import SPEARMAN_LIMIT, Kind, Precision
 from .errors import CheckpointUnsupported
-from .passes.unpadded_attention import UNPADDED_FROM
 from .texts import Input, Texts
 
 FP32_LIMIT = 1e-4
@@ -32,8 +31,6 @@ FP32_LIMIT = 1e-4
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
 _NEXT_BUCKET = 16
-_MATE_TOKENS = UNPADDED_FROM - 2 * _NEXT_BUCKET
-"""Longest row that is padded here: the server pads none of ``UNPADDED_FROM`` tokens or more."""
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
 _SEED = 0
@@ -160,7 +157,7 @@ def compare(
     runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
     runner = _Runner(runtime, reference)
     results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
-    among, padded = runner.variance(results)
+    among, padded = runner.variance(results, variant.unpadded_from)
     runtime.close()
     differences = np.abs(results - reference.results).max(axis=1)
     overall = _section("all", results, reference.results, reference.checkpoint.kind)
@@ -205,10 +202,14 @@ class _Runner:
             return output
         return activate(output, reference.checkpoint.activation)
 
-    def variance(self, alone: Float32Array) -> tuple[float, float]:
-        """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket."""
+    def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
+        """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
+
+        Rows that would be padded to ``unpadded_from`` tokens or more are left out: the server pads none of those.
+        """
         lengths, limit = self._reference.rows.lengths, self._reference.checkpoint.rules.max_length
-        candidates = np.flatnonzero(lengths <= _MATE_TOKENS)
+        longest = unpadded_from - 2 * _NEXT_BUCKET if unpadded_from else limit
+        candidates = np.flatnonzero(lengths <= longest)
         rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
         among = np.abs(self.run(rows.tolist()) - alone[rows]).max()
         padded = [0.0]

@@ -5,7 +5,6 @@ Its graphs never change. Its manifest does where `pairwire tune` writes down wha
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
@@ -79,14 +78,14 @@ def write_manifest(manifest: manifest_pb2.ModelManifest, directory: Path) -> Non
     path = directory / MANIFEST_FILE
     text = json_format.MessageToJson(manifest, indent=2, ensure_ascii=False) + "\n"
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=f".{MANIFEST_FILE}.")
+    written = Path(name)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(name, path)
+        written.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        written.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        written.unlink(missing_ok=True)
         raise
 
 

@@ -52,5 +52,5 @@ def _exported(checkpoint: Path, directory: Path) -> Path:
     # Imported here: torch takes seconds, and most of the suite does without.
     from pairwire.export import ExportConfig, export_checkpoint
 
-    export_checkpoint(ExportConfig(checkpoint=str(checkpoint), output=directory, precisions=("fp32",)))
+    export_checkpoint(ExportConfig(tune=False, checkpoint=str(checkpoint), output=directory, precisions=("fp32",)))
     return directory

@@ -66,7 +66,7 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     """Rewrites the model in place. ``rewritten`` counts attentions. Run it after passes that look for tokens."""
     view = GraphView(model)
     softmaxes = [node for node in model.graph.node if node.op_type == "Softmax"]
-    found = [attention for node in softmaxes if (attention := _read(view, node)) is not None]
+    found = [attention for node in softmaxes if (attention := read_attention(view, node)) is not None]
     if found:
         turn = _Turn(view, found)
         if turn.reason:
@@ -80,7 +80,7 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     return manifest_pb2.PassReport(name=NAME, rewritten=len(found), reason=reason)
 
 
-def _read(view: GraphView, softmax: NodeProto) -> Attention | None:
+def read_attention(view: GraphView, softmax: NodeProto) -> Attention | None:
     """The attention around a Softmax; None where any node is not what it must be."""
     weighted = view.only_reader(softmax.output[0], "MatMul")
     back = view.only_reader(weighted.output[0], "Transpose") if weighted is not None else None

@@ -10,7 +10,7 @@ outside. The fused kernel never writes the [rows, heads, length, length] matrice
 spend their time on. Which branch is taken is decided once a run.
 
 The two differ in rounding, which int8 magnifies. So that a score does not depend on its batch-mates, the engine runs
-every row of ``UNPADDED_FROM`` tokens or more alone, and the graph uses the kernel for no other: which kernel computes
+every row of ``unpadded_from`` tokens or more alone, and the graph uses the kernel for no other: which kernel computes
 a row depends on the row alone. With one row, [length, 1, hidden] and [1, length, hidden] are the same memory.
 
 Source: com.microsoft.MultiHeadAttention, onnxruntime/contrib_ops/cpu/bert/multihead_attention.cc (flash attention only
@@ -35,7 +35,7 @@ MASK = "attention_mask"
 UNPADDED = "pairwire/unpadded"
 """The condition: one bool for the whole batch."""
 UNPADDED_FROM = 256
-"""Tokens from which the fused kernel is used; below, it gains less than 5 %."""
+"""Tokens from which the fused kernel is used, unless another number is asked for; below, it gains less than 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,11 @@ class Attention:
     """What is added to the scaled products."""
 
 
-def apply(model: ModelProto) -> manifest_pb2.PassReport:
+def apply(model: ModelProto, *, unpadded_from: int = UNPADDED_FROM) -> manifest_pb2.PassReport:
     """Rewrites the model in place, after `sequence_major`. ``rewritten`` counts attentions.
 
-    Run it last: it hides them from other passes.
+    ``unpadded_from`` is the number of tokens from which the fused kernel is used. Run it last: it hides attentions from
+    other passes.
     """
     view = GraphView(model)
     if MASK not in {value.name for value in model.graph.input}:
@@ -74,7 +75,7 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     for attention in found:
         _replace(model, attention)
     if found:
-        _add_condition(model)
+        _add_condition(model, unpadded_from)
         require_domain(model, MICROSOFT)
     left = len(softmaxes) - len(found)
     reason = f"{left} of {len(softmaxes)} attentions have another form" if left else ""
@@ -180,12 +181,12 @@ def _branch(name: str, nodes: list[NodeProto], result: str) -> object:
     return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)])
 
 
-def _add_condition(model: ModelProto) -> None:
-    """``UNPADDED`` = the mask has one row, of at least ``UNPADDED_FROM`` tokens, and its smallest value is above 0."""
+def _add_condition(model: ModelProto, unpadded_from: int) -> None:
+    """``UNPADDED`` = the mask has one row, of at least ``unpadded_from`` tokens, and its smallest value is above 0."""
     shape, rows, length, smallest = (f"{UNPADDED}/{name}" for name in ("shape", "rows", "length", "smallest"))
     first = add_constant(model, f"{UNPADDED}/0", np.array(0, dtype=np.int64))
     one = add_constant(model, f"{UNPADDED}/1", np.array(1, dtype=np.int64))
-    least = add_constant(model, f"{UNPADDED}/least", np.array(UNPADDED_FROM, dtype=np.int64))
+    least = add_constant(model, f"{UNPADDED}/least", np.array(unpadded_from, dtype=np.int64))
     alone, long, full, both = (f"{UNPADDED}/{name}" for name in ("alone", "long", "full", "alone_and_long"))
     nodes = [
         helper.make_node("Shape", [MASK], [shape], name=f"{shape}/Shape"),

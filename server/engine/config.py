@@ -9,7 +9,6 @@ from pathlib import Path
 from ..cpus import usable_cpus
 from ..errors import ConfigInvalid
 
-
 BATCH_TOKENS = 512
 """Most tokens of a batch where neither the settings nor the package say."""
 
@@ -27,8 +26,8 @@ class EngineConfig:
     intra_op_threads: int = 1
     """Threads of one run inside ONNX Runtime."""
     batch_tokens: int = 0
-    """Most tokens of a batch, padding included; one row alone may be longer. 0 means what `pairwire tune` found best for
-    the package, or else 512."""
+    """Most tokens of a batch, padding included; one row alone may be longer. 0 means what `pairwire tune` found best
+    for the package, or else 512."""
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; what comes on top is refused."""
     variant: str = ""

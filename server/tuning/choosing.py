@@ -1,18 +1,25 @@
 """The fastest of many candidates that gives the same answers: coordinate descent.
 
 From a start, the factors are taken one after the other. The alternatives of a factor are measured beside the best so
-far; the fastest takes its place where it is faster by more than the noise in two measurements, and gives the same
-answers.
+far; the fastest takes its place where it gives the same answers and is faster by more than the noise.
+
+Two sessions of one and the same graph differ by 1 to 3 %, by where their weights happen to lie in memory, and the one
+that was opened first tends to be slower. So the best so far takes part twice, opened before and after the others;
+who wants its place must beat both instances, and must do so once more with everything opened anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pairwire.v1 import manifest_pb2
 
+from ..engine.clock import timestamp
+from ..runtime.base import RuntimeInfo
 from .measuring import Contender, Measure
 
 T = TypeVar("T")
@@ -33,7 +40,7 @@ class Opened:
     difference: float
     """Largest difference of a score or vector component from the start's."""
     refusal: Callable[[], str]
-    """Why it may not be chosen, empty where it may. Asked only of one that would win: it may take long."""
+    """Why it may not be chosen, empty where it may. Asked only of one that would win, after ``close``."""
     close: Callable[[], None]
 
 
@@ -45,7 +52,7 @@ class Choices(Generic[T]):
     factors: Sequence[Callable[[T], Sequence[T]]]
     """Each gives the alternatives to a candidate in one respect."""
     open: Callable[[T], Opened]
-    """Makes a candidate ready, or raises NotApplicable."""
+    """Makes a candidate ready, or raises NotApplicable. Asked again for the same one, it opens a new instance."""
     name: Callable[[T], str]
 
 
@@ -87,6 +94,22 @@ class Choice(Generic[T]):
         """Whether it is not the start."""
         return not self.table[0].chosen
 
+    @property
+    def chosen(self) -> Tried:
+        """The row of the best."""
+        return next(tried for tried in self.table if tried.chosen)
+
+    def to_proto(self, subject: str, info: RuntimeInfo, columns: Sequence[object]) -> manifest_pb2.Tuning:
+        """The table as the manifest keeps it: what was asked, where it was measured, on what."""
+        return manifest_pb2.Tuning(
+            subject=subject,
+            processor=info.device,
+            runtime=info.version,
+            created=timestamp(),
+            columns=[str(column) for column in columns],
+            candidates=[tried.to_proto() for tried in self.table],
+        )
+
 
 def choose(choices: Choices[T], measure: Measure) -> Choice[T]:
     """Searches.
@@ -97,88 +120,106 @@ def choose(choices: Choices[T], measure: Measure) -> Choice[T]:
     return _Search(choices, measure).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[T]):
+    """A candidate beside the best so far."""
+
+    candidate: T
+    opened: Opened
+    """Closed again; its refusal may still be asked for."""
+    us_per_token: tuple[float, ...]
+    relative: float
+    """To the mean of the best's two instances."""
+    margin: float
+    """To the faster one of them."""
+
+
 class _Search(Generic[T]):
     def __init__(self, choices: Choices[T], measure: Measure) -> None:
         self._choices = choices
         self._measure = measure
-        self._table: list[Tried] = []
         self._best = choices.start
         self._best_row = 0
-        self._opened = choices.open(choices.start)
+        self._table = [Tried(choices.name(choices.start), relative=1.0)]
 
     def run(self) -> Choice[T]:
-        choices = self._choices
-        self._table.append(Tried(choices.name(choices.start), relative=1.0))
-        try:
-            for factor in choices.factors:
-                self._try(factor(self._best))
-        finally:
-            self._opened.close()
-        self._table[self._best_row] = replace(self._table[self._best_row], chosen=True)
-        if not self._best_row:
-            self._table[0] = replace(self._table[0], reason="nothing was faster")
+        for factor in self._choices.factors:
+            self._try(factor(self._best))
+        reason = self._table[self._best_row].reason or "nothing was faster"
+        self._table[self._best_row] = replace(self._table[self._best_row], chosen=True, reason=reason)
         return Choice(self._best, self._table)
 
     def _try(self, alternatives: Sequence[T]) -> None:
-        """Measures the alternatives beside the best so far; one may take its place."""
-        opened: list[tuple[T, Opened]] = []
-        winner: Opened | None = None
-        try:
-            for candidate in alternatives:
-                try:
-                    opened.append((candidate, self._choices.open(candidate)))
-                except NotApplicable as error:
-                    self._table.append(Tried(self._choices.name(candidate), reason=str(error)))
-            if opened:
-                winner = self._compare(opened)
-        finally:
-            for _, one in opened:
-                if one is not winner:
-                    one.close()
-
-    def _compare(self, opened: Sequence[tuple[T, Opened]]) -> Opened | None:
-        timings = self._measure([self._opened.contender, *(one.contender for _, one in opened)])
-        if not self._table[0].us_per_token:
-            self._table[0] = replace(self._table[0], us_per_token=tuple(timings.us_per_token[0]))
+        """Measures the alternatives; one may take the place of the best so far."""
+        seen = self._seen(alternatives)
         reference = self._table[self._best_row]
         first = len(self._table)
-        for at, (candidate, one) in enumerate(opened, start=1):
+        for one in seen:
             self._table.append(
                 Tried(
-                    self._choices.name(candidate),
-                    tuple(timings.us_per_token[at]),
-                    reference.relative * timings.relative[at],
-                    one.difference,
-                    reason=_slower(timings.relative[at]),
+                    self._choices.name(one.candidate),
+                    one.us_per_token,
+                    reference.relative * one.relative,
+                    one.opened.difference,
                 )
             )
-        fastest_first = sorted(range(len(opened)), key=lambda at: timings.relative[at + 1])
-        for at in fastest_first:
-            candidate, one = opened[at]
-            if timings.relative[at + 1] > 1 - GAIN:
-                break
-            reason = one.refusal() or self._unconfirmed(one)
-            row = first + at
-            if reason:
-                self._table[row] = replace(self._table[row], reason=reason)
-                continue
-            saved = 1 - timings.relative[at + 1]
-            self._table[row] = replace(self._table[row], reason=f"{saved:.1%} faster than {reference.name}")
-            for other in range(first, len(self._table)):
-                if not self._table[other].reason:
-                    self._table[other] = replace(self._table[other], reason=f"slower than {self._table[row].name}")
-            self._opened.close()
-            self._best, self._best_row, self._opened = candidate, row, one
-            return one
-        return None
+        winner = ""
+        for row, one in sorted(enumerate(seen, start=first), key=lambda item: item[1].margin):
+            name = self._table[row].name
+            reason = _not_faster(one) if not winner else f"slower than {winner}"
+            reason = reason or one.opened.refusal() or self._unconfirmed(one)
+            if not reason:
+                self._best, self._best_row, winner = one.candidate, row, name
+                reason = f"{1 - one.relative:.1%} faster than {reference.name}"
+            self._table[row] = replace(self._table[row], reason=reason)
 
-    def _unconfirmed(self, one: Opened) -> str:
-        """Why a second measurement does not confirm the first; empty where it does."""
-        again = self._measure([self._opened.contender, one.contender]).relative[1]
-        return "" if again <= 1 - GAIN else f"a second measurement saw only {1 - again:+.1%}"
+    def _seen(self, candidates: Sequence[T], *, candidates_first: bool = False) -> list[_Seen[T]]:
+        """Measures candidates beside two instances of the best so far, one opened before them and one after."""
+        if not candidates:
+            return []
+        with contextlib.ExitStack() as stack:
+            pairs: list[tuple[T, Opened]] = []
+            best: list[Opened] = []
+
+            def open_(candidate: T) -> Opened:
+                opened = self._choices.open(candidate)
+                stack.callback(opened.close)
+                return opened
+
+            if not candidates_first:
+                best.append(open_(self._best))
+            for candidate in candidates:
+                try:
+                    pairs.append((candidate, open_(candidate)))
+                except NotApplicable as error:
+                    self._table.append(Tried(self._choices.name(candidate), reason=str(error)))
+            if not pairs:
+                return []
+            while len(best) < 2:
+                best.append(open_(self._best))
+            everyone = [best[0], *(opened for _, opened in pairs), best[1]]
+            timings = self._measure([opened.contender for opened in everyone])
+        if not self._table[0].us_per_token:
+            self._table[0] = replace(self._table[0], us_per_token=tuple(timings.us_per_token[0]))
+        first, again = timings.relative[0], timings.relative[-1]
+        return [
+            _Seen(
+                candidate,
+                opened,
+                tuple(timings.us_per_token[at]),
+                timings.relative[at] / math.sqrt(first * again),
+                timings.relative[at] / min(first, again),
+            )
+            for at, (candidate, opened) in enumerate(pairs, start=1)
+        ]
+
+    def _unconfirmed(self, one: _Seen[T]) -> str:
+        """Why a second measurement, of new instances, does not confirm the first; empty where it does."""
+        (again,) = self._seen([one.candidate], candidates_first=True)
+        return f"not faster in a second measurement ({again.relative:.3f})" if _not_faster(again) else ""
 
 
-def _slower(relative: float) -> str:
-    if relative > 1 + GAIN:
-        return f"{relative - 1:.1%} slower"
-    return "" if relative <= 1 - GAIN else f"no difference beyond {GAIN:.0%}"
+def _not_faster(one: _Seen[T]) -> str:
+    if one.margin <= 1 - GAIN:
+        return ""
+    return f"{one.relative - 1:.1%} slower" if one.relative > 1 + GAIN else f"no difference beyond {GAIN:.0%}"

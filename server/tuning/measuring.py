@@ -19,7 +19,7 @@ from ..runtime.base import TokenBatch
 LEAST_TURNS = 5
 MOST_TURNS = 25
 """Turns of a contender for one column."""
-BUDGET_S = 3.0
+BUDGET_S = 2.0
 """CPU seconds that one comparison may take, as long as everyone has had ``LEAST_TURNS``."""
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
-
-from pairwire.v1 import manifest_pb2
 
 from ..engine.heads import Activation, activate
 from ..engine.text import EncodedRows, TextEncoder
@@ -33,14 +30,17 @@ _LONG = (1, 2, 3)
 class Probe:
     """The rows of one package, and what a runtime makes of them."""
 
-    def __init__(self, manifest: manifest_pb2.ModelManifest, encoder: TextEncoder, activation: Activation) -> None:
+    def __init__(self, encoder: TextEncoder, activation: Activation, *, pairs: bool) -> None:
+        """``pairs`` for a cross-encoder."""
         self._encoder = encoder
         self._activation = activation
-        if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
-            pairs = _pairs()
-            self._rows: EncodedRows = encoder.encode_pairs([a for a, _ in pairs], [b for _, b in pairs])
+        whole = " ".join(TEXTS)
+        long = [" ".join([whole] * times) for times in _LONG]
+        if pairs:
+            both = [*itertools.pairwise(TEXTS), *((TEXTS[0], text) for text in long)]
+            self._rows: EncodedRows = encoder.encode_pairs([a for a, _ in both], [b for _, b in both])
         else:
-            self._rows = encoder.encode_texts([*TEXTS, *(b for _, b in _pairs()[-len(_LONG) :])])
+            self._rows = encoder.encode_texts([*TEXTS, *long])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -58,9 +58,3 @@ def difference(answers: Float32Array, expected: Float32Array) -> float:
     """The largest, NaN where either side has one, per unit of the largest expected value above 1."""
     scale = max(1.0, float(np.abs(expected).max()))
     return float(np.abs(answers.astype(np.float64) - expected).max()) / scale
-
-
-def _pairs() -> Sequence[tuple[str, str]]:
-    pairs = list(itertools.pairwise(TEXTS))
-    whole = " ".join(TEXTS)
-    return [*pairs, *((TEXTS[0], " ".join([whole] * times)) for times in _LONG)]

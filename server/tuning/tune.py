@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from pairwire.v1 import manifest_pb2
 
-from ..engine.clock import timestamp
 from ..engine.config import BATCH_TOKENS
 from ..engine.loading import activation_of, rules_of
 from ..engine.text import TextEncoder
@@ -74,19 +73,9 @@ def tune_package(
         raise PackageInvalid(f"{directory}: cannot be loaded and run ({error}); export the model again") from error
 
 
-def record(
-    variant: manifest_pb2.Variant, subject: str, info: RuntimeInfo, columns: Sequence[object], choice: Choice[T]
-) -> None:
+def record(variant: manifest_pb2.Variant, tuning: manifest_pb2.Tuning) -> None:
     """Writes a choice into the variant, in the place of an earlier one of the same subject."""
-    kept = [tuning for tuning in variant.tunings if tuning.subject != subject]
-    tuning = manifest_pb2.Tuning(
-        subject=subject,
-        processor=info.device,
-        runtime=info.version,
-        created=timestamp(),
-        columns=[str(column) for column in columns],
-        candidates=[tried.to_proto() for tried in choice.table],
-    )
+    kept = [one for one in variant.tunings if one.subject != tuning.subject]
     del variant.tunings[:]
     variant.tunings.extend([*kept, tuning])
 
@@ -109,7 +98,11 @@ class _Run:
         self._tell = tell
         self._changes: list[str] = []
         self._encoder = TextEncoder.from_file(package.tokenizer_file, rules_of(manifest))
-        self._probe = Probe(manifest, self._encoder, activation_of(manifest))
+        self._probe = Probe(
+            self._encoder,
+            activation_of(manifest),
+            pairs=manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER,
+        )
 
     def run(self, variants: Sequence[manifest_pb2.Variant]) -> Tuned:
         subjects = [self._subject(variant) for variant in variants]
@@ -133,7 +126,7 @@ class _Run:
     def _optimizers(self, subject: Subject) -> None:
         choice = choose(optimizer_choices(subject), self._measure)
         variant = subject.variant
-        record(variant, "optimizers", self._info(subject), subject.shapes, choice)
+        record(variant, choice.to_proto("optimizers", self._info(subject), subject.shapes))
         if choice.changed:
             del variant.disabled_optimizers[:]
             variant.disabled_optimizers.extend(choice.best)
@@ -147,7 +140,7 @@ class _Run:
         finally:
             runtime.close()
         columns = [f"rows of {length}" for length in batch_lengths(subject)]
-        record(variant, "batch_tokens", runtime.info, columns, choice)
+        record(variant, choice.to_proto("batch_tokens", runtime.info, columns))
         if choice.changed:
             variant.batch_tokens = choice.best if choice.best != BATCH_TOKENS else 0
         self._told(variant, "batch_tokens", choice)
@@ -157,7 +150,7 @@ class _Run:
         first = subjects[choice.best].variant
         if len(choice.table) == 1:
             return  # the first is the most exact one: nothing may take its place
-        record(first, "variant", self._info(subjects[choice.best]), subjects[0].shapes, choice)
+        record(first, choice.to_proto("variant", self._info(subjects[choice.best]), subjects[0].shapes))
         self._told(first, "variant", choice)
         if choice.changed:
             ordered = [first, *(variant for variant in self._manifest.variants if variant is not first)]
@@ -172,8 +165,7 @@ class _Run:
         return info
 
     def _told(self, variant: manifest_pb2.Variant, subject: str, choice: Choice[T]) -> None:
-        row = next(tried for tried in choice.table if tried.chosen)
-        line = f"{variant.name}, {subject}: {row.name} ({row.reason})"
+        line = f"{variant.name}, {subject}: {choice.chosen.name} ({choice.chosen.reason})"
         self._tell(line)
         if choice.changed:
             self._changes.append(line)

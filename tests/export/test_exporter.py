@@ -95,6 +95,7 @@ def test_bi_encoder_manifest_says_how_vectors_are_made(bi_encoder_package: Path)
 def test_one_package_holds_several_precisions_best_first(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
     exported = export_checkpoint(
         ExportConfig(
+            tune=False,
             checkpoint=str(cross_encoder_checkpoint),
             output=tmp_path / "model",
             precisions=("int8", "fp32", "int8-dynamic"),
@@ -122,7 +123,7 @@ def test_one_package_holds_several_precisions_best_first(cross_encoder_checkpoin
 def test_every_architecture_exports_to_int8(architecture: str, tmp_path: Path) -> None:
     directory = checkpoints.save_cross_encoder(tmp_path / "checkpoint", architecture=architecture)
     exported = export_checkpoint(
-        ExportConfig(checkpoint=str(directory), output=tmp_path / "model", precisions=("int8", "fp32"))
+        ExportConfig(tune=False, checkpoint=str(directory), output=tmp_path / "model", precisions=("int8", "fp32"))
     )
     assert exported.package.manifest.architecture == architecture
     assert all(variant.parity.passed for variant in exported.package.manifest.variants)
@@ -137,7 +138,7 @@ def test_bi_encoder_of_several_modules_exports(tmp_path: Path) -> None:
         prompts={"query": "query: "},
         default_prompt_name="query",
     )
-    config = ExportConfig(checkpoint=str(directory), output=tmp_path / "model", precisions=("fp32", "int8"))
+    config = ExportConfig(tune=False, checkpoint=str(directory), output=tmp_path / "model", precisions=("fp32", "int8"))
     manifest = export_checkpoint(config).package.manifest
     assert (manifest.dimensions, list(manifest.pooling)) == (24, ["cls", "mean"])
     assert dict(manifest.prompts) == {"query": "query: "}
@@ -146,14 +147,16 @@ def test_bi_encoder_of_several_modules_exports(tmp_path: Path) -> None:
 
 def test_cls_pooled_bi_encoder_is_pruned(tmp_path: Path) -> None:
     directory = checkpoints.save_bi_encoder(tmp_path / "checkpoint", pooling="cls")
-    config = ExportConfig(checkpoint=str(directory), output=tmp_path / "model", precisions=("fp32",))
+    config = ExportConfig(tune=False, checkpoint=str(directory), output=tmp_path / "model", precisions=("fp32",))
     variant = export_checkpoint(config).package.manifest.variants[0]
     assert {report.name: report.rewritten for report in variant.passes}["prune_last_layer"] == 1
     assert variant.parity.max_abs_diff < 1e-5
 
 
 def test_three_labels_keep_their_order(three_label_checkpoint: Path, tmp_path: Path) -> None:
-    config = ExportConfig(checkpoint=str(three_label_checkpoint), output=tmp_path / "model", precisions=("fp32",))
+    config = ExportConfig(
+        tune=False, checkpoint=str(three_label_checkpoint), output=tmp_path / "model", precisions=("fp32",)
+    )
     package = export_checkpoint(config).package
     assert list(package.manifest.labels) == ["contradiction", "entailment", "neutral"]
     assert package.manifest.activation == scoring_pb2.ACTIVATION_IDENTITY
@@ -162,7 +165,9 @@ def test_three_labels_keep_their_order(three_label_checkpoint: Path, tmp_path: P
 
 
 def test_adapter_exports_like_any_checkpoint(adapter_directory: Path, tmp_path: Path) -> None:
-    config = ExportConfig(checkpoint=str(adapter_directory), output=tmp_path / "model", precisions=("fp32",))
+    config = ExportConfig(
+        tune=False, checkpoint=str(adapter_directory), output=tmp_path / "model", precisions=("fp32",)
+    )
     package = export_checkpoint(config).package
     assert package.manifest.source == adapter_directory.name
     assert package.manifest.variants[0].parity.passed
@@ -170,7 +175,11 @@ def test_adapter_exports_like_any_checkpoint(adapter_directory: Path, tmp_path: 
 
 def test_smaller_max_length_truncates_like_the_reference(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
     config = ExportConfig(
-        checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", precisions=("fp32",), max_length=24
+        tune=False,
+        checkpoint=str(cross_encoder_checkpoint),
+        output=tmp_path / "model",
+        precisions=("fp32",),
+        max_length=24,
     )
     manifest = export_checkpoint(config).package.manifest
     assert manifest.max_length == 24
@@ -182,6 +191,7 @@ def test_users_texts_calibrate_and_are_compared(cross_encoder_checkpoint: Path, 
     data.write_text("\n".join(json.dumps(pair) for pair in checkpoints.PAIRS))
     exported = export_checkpoint(
         ExportConfig(
+            tune=False,
             checkpoint=str(cross_encoder_checkpoint),
             output=tmp_path / "model",
             calibration_data=data,
@@ -197,7 +207,7 @@ def test_users_texts_calibrate_and_are_compared(cross_encoder_checkpoint: Path, 
 
 
 def test_export_without_parity_says_so_by_its_absence(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
-    config = ExportConfig(checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", parity=False)
+    config = ExportConfig(tune=False, checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", parity=False)
     exported = export_checkpoint(config)
     assert exported.parity is None
     assert not exported.package.manifest.variants[0].HasField("parity")
@@ -209,6 +219,7 @@ def test_failed_parity_leaves_no_package(cross_encoder_checkpoint: Path, tmp_pat
     data = tmp_path / "empty.jsonl"
     data.write_text('["", ""]\n["", ""]\n')
     config = ExportConfig(
+        tune=False,
         checkpoint=str(cross_encoder_checkpoint),
         output=tmp_path / "model",
         calibration_data=data,
@@ -225,7 +236,9 @@ def test_interrupt_leaves_nothing(cross_encoder_checkpoint: Path, tmp_path: Path
         if isinstance(event, StepFinished) and event.title.startswith("make cpu-fp32"):
             raise KeyboardInterrupt
 
-    config = ExportConfig(checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", precisions=("fp32",))
+    config = ExportConfig(
+        tune=False, checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", precisions=("fp32",)
+    )
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(config, interrupt)
     assert list(tmp_path.iterdir()) == []
@@ -240,11 +253,16 @@ def test_existing_package_is_refused_before_any_work(cross_encoder_package: Path
 
 def test_force_replaces_a_package(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
     config = ExportConfig(
-        checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", precisions=("fp32",), parity=False
+        tune=False,
+        checkpoint=str(cross_encoder_checkpoint),
+        output=tmp_path / "model",
+        precisions=("fp32",),
+        parity=False,
     )
     export_checkpoint(config)
     (tmp_path / "model" / "stale").touch()
     forced = ExportConfig(
+        tune=False,
         checkpoint=str(cross_encoder_checkpoint),
         output=tmp_path / "model",
         precisions=("int8",),
@@ -262,7 +280,7 @@ def test_force_replaces_a_package(cross_encoder_checkpoint: Path, tmp_path: Path
 def test_unsupported_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     directory = checkpoints.save_cross_encoder(tmp_path / "checkpoint", activation="torch.nn.modules.activation.Tanh")
     with pytest.raises(CheckpointUnsupported, match="Tanh"):
-        export_checkpoint(ExportConfig(checkpoint=str(directory), output=tmp_path / "model"))
+        export_checkpoint(ExportConfig(tune=False, checkpoint=str(directory), output=tmp_path / "model"))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -270,7 +288,9 @@ def test_bad_data_file_stops_the_export_before_the_graph(cross_encoder_checkpoin
     data = tmp_path / "pairs.jsonl"
     data.write_text('"one text"\n')
     events: list[Event] = []
-    config = ExportConfig(checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", parity_data=data)
+    config = ExportConfig(
+        tune=False, checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", parity_data=data
+    )
     with pytest.raises(DataInvalid, match=r"pairs\.jsonl:1"):
         export_checkpoint(config, events.append)
     assert not any(event.title == "export the graph" for event in events)
@@ -279,7 +299,11 @@ def test_bad_data_file_stops_the_export_before_the_graph(cross_encoder_checkpoin
 def test_every_step_is_told_when_it_starts_and_ends(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     config = ExportConfig(
-        checkpoint=str(cross_encoder_checkpoint), output=tmp_path / "model", precisions=("fp32",), parity=False
+        tune=False,
+        checkpoint=str(cross_encoder_checkpoint),
+        output=tmp_path / "model",
+        precisions=("fp32",),
+        parity=False,
     )
     export_checkpoint(config, events.append)
     started = [event.title for event in events if isinstance(event, StepStarted)]

@@ -16,10 +16,8 @@ from tests.export.passes.test_prune_last_layer import attention_layer
 LAYERS = 2
 
 
-@pytest.fixture(autouse=True)
-def _from_eight_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small checkpoints read no 256 tokens."""
-    monkeypatch.setattr(unpadded_attention, "UNPADDED_FROM", 8)
+FROM = 8
+"""The small checkpoints read no 256 tokens."""
 
 
 def _feeds(length: int, *, padded: bool, rows: int = 3) -> dict[str, npt.NDArray[np.int64]]:
@@ -37,7 +35,7 @@ def test_results_stay_the_same_padded_or_not_long_or_short(what: str, plain_grap
     sequence_major.apply(model)
     before = ModelProto()
     before.CopyFrom(model)
-    report = unpadded_attention.apply(model)
+    report = unpadded_attention.apply(model, unpadded_from=FROM)
     # DistilBERT masks with Where.
     assert report.rewritten == (0 if what == "distilbert" else LAYERS), report.reason
     assert graphs.kinds(model).count("If") == report.rewritten
@@ -50,7 +48,7 @@ def test_the_fused_kernel_runs_for_one_long_unpadded_row_only(plain_graph: Calla
     model = plain_graph("bert")
     constant_reshapes.apply(model)
     sequence_major.apply(model)
-    unpadded_attention.apply(model)
+    unpadded_attention.apply(model, unpadded_from=FROM)
     model.graph.output.append(helper.make_tensor_value_info(unpadded_attention.UNPADDED, TensorProto.BOOL, []))
     chosen = {
         (rows, length, padded): bool(graphs.run_all(model, _feeds(length, padded=padded, rows=rows))[-1])
@@ -72,7 +70,7 @@ def test_what_adds_more_than_a_mask_is_left_alone(plain_graph: Callable[[str], M
     model.graph.node.insert(at, helper.make_node("Add", [add.input[1], "bias"], ["biased"], name="biased"))
     model.graph.node[at + 1].input[1] = "biased"
     sequence_major.apply(model)
-    report = unpadded_attention.apply(model)
+    report = unpadded_attention.apply(model, unpadded_from=FROM)
     assert report.rewritten == LAYERS - 1
     assert report.reason == "1 of 2 attentions have another form"
 

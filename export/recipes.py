@@ -1,0 +1,220 @@
+"""How a variant's graph is made: the choices that are open, and what each makes of one exported graph.
+
+A pass that can only save work (`passes.ALWAYS`) is no choice. The rest is a `Recipe`: a default that was the fastest
+where it was measured, and deviations in one respect, which `pairwire export` measures on the machine that it runs on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from pairwire.server.engine.heads import Activation
+from pairwire.server.package import sha256_of
+from pairwire.server.runtime.base import Float32Array, RuntimeInfo
+from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+from pairwire.server.tuning.candidates import FP32_LIMIT, turned_over
+from pairwire.server.tuning.choosing import Choices, NotApplicable, Opened
+from pairwire.server.tuning.measuring import Contender, Shape, shapes_up_to, work_of
+from pairwire.server.tuning.probe import Probe, difference
+from pairwire.v1 import manifest_pb2
+
+from .checkpoint import Checkpoint
+from .config import Kind, Precision
+from .parity import Reference, compare
+from .passes import fold_bias, sequence_major, unpadded_attention
+from .passes.unpadded_attention import UNPADDED_FROM
+from .quantize import quantize
+from .texts import Texts
+
+SKIP_LAYER_NORM = "SkipLayerNormFusion"
+"""The optimizer whose fused kernel is 4 to 7 times slower on a CPU than Add and LayerNormalization."""
+THRESHOLDS = (0, 128, 256, 384)
+"""Tokens from which rows run alone and unpadded; 0 for none."""
+UNCHECKED_LIMIT = 0.05
+"""Largest difference of an int8 score from the default recipe's, where there is no comparison with the checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What is open."""
+
+    fold_bias: bool = True
+    sequence_major: bool = True
+    unpadded_from: int = UNPADDED_FROM
+    """0 for no unpadded attention."""
+    disabled_optimizers: tuple[str, ...] = (SKIP_LAYER_NORM,)
+
+
+DEFAULT = Recipe()
+
+
+def name_of(recipe: Recipe) -> str:
+    """How a recipe differs from the default one."""
+    parts = []
+    for field in ("fold_bias", "sequence_major"):
+        if not getattr(recipe, field):
+            parts.append(f"{field} off")
+    if recipe.unpadded_from != DEFAULT.unpadded_from:
+        parts.append(f"unpadded_attention {f'from {recipe.unpadded_from}' if recipe.unpadded_from else 'off'}")
+    changed = sorted(set(recipe.disabled_optimizers) ^ set(DEFAULT.disabled_optimizers))
+    parts += [f"{name} {'off' if name in recipe.disabled_optimizers else 'on'}" for name in changed]
+    return ", ".join(parts) or "default"
+
+
+class Maker:
+    """Makes the graphs of one variant."""
+
+    def __init__(
+        self,
+        graph: ModelProto,
+        reports: Sequence[manifest_pb2.PassReport],
+        precision: Precision,
+        checkpoint: Checkpoint,
+        calibration: Texts,
+    ) -> None:
+        """``graph`` is the exported one after ``passes.ALWAYS``, ``reports`` what those said. Neither is changed."""
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self._graph = graph
+        self._reports = reports
+        self._calibration = calibration
+        self._last: tuple[tuple[bool, bool], ModelProto, list[manifest_pb2.PassReport]] | None = None
+
+    def make(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
+        """Writes the graph, and says what it took and how it must be loaded; without names and hashes."""
+        graph, reports = self._products(recipe)
+        model = ModelProto()
+        model.CopyFrom(graph)
+        variant = manifest_pb2.Variant(passes=[*self._reports, *reports])
+        variant.disabled_optimizers.extend(recipe.disabled_optimizers)
+        if recipe.unpadded_from:
+            variant.passes.append(unpadded_attention.apply(model, unpadded_from=recipe.unpadded_from))
+            if variant.passes[-1].rewritten:
+                variant.unpadded_from = recipe.unpadded_from
+        onnx.save(model, file)
+        return variant
+
+    def _products(self, recipe: Recipe) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
+        """The graph up to its quantised products; the last one is kept, as calibration takes seconds."""
+        key = (recipe.fold_bias, recipe.sequence_major)
+        if self._last is None or self._last[0] != key:
+            model = ModelProto()
+            model.CopyFrom(self._graph)
+            reports = [fold_bias.apply(model)] if recipe.fold_bias else []
+            if recipe.sequence_major:
+                reports.append(sequence_major.apply(model))
+            if self.precision is not Precision.FP32:
+                model, more = quantize(model, self.precision, self.checkpoint, self._calibration)
+                reports += more
+            self._last = (key, model, reports)
+        return self._last[1], self._last[2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The graph of a recipe, on disk."""
+
+    file: Path
+    variant: manifest_pb2.Variant
+
+
+class Candidates:
+    """The recipes that one variant is tried with; ``choices`` is what `server.tuning.choosing.choose` takes."""
+
+    def __init__(
+        self, maker: Maker, workspace: Path, *, name: str, reference: Reference | None, spearman_limit: float
+    ) -> None:
+        """Graphs go into ``workspace`` while they are tried.
+
+        Without a ``reference`` a recipe is only compared with the default one.
+        """
+        self._maker = maker
+        self._workspace = workspace
+        self._name = name
+        self._reference = reference
+        self._spearman_limit = spearman_limit
+        checkpoint = maker.checkpoint
+        cross = checkpoint.kind is Kind.CROSS_ENCODER
+        self._encoder = checkpoint.text_encoder()
+        self._probe = Probe(self._encoder, checkpoint.activation if cross else Activation.IDENTITY, pairs=cross)
+        self._longest = checkpoint.rules.max_length
+        self.shapes: Sequence[Shape] = shapes_up_to(self._longest)
+        self.info: RuntimeInfo | None = None
+        """What the graphs were run by; known once the first one was opened."""
+        self._expected: Float32Array | None = None
+        self._made: dict[Recipe, _Made] = {}
+
+    def choices(self) -> Choices[Recipe]:
+        """From the default recipe. What needs no other products comes first: those are made in no time."""
+        return Choices(DEFAULT, (self._thresholds, _optimizers, _sequence_major, _fold_bias), self._open, name_of)
+
+    def take(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
+        """Moves the graph of a recipe that was tried to ``file``, and removes all others. What `Maker.make` said."""
+        made = self._made[recipe]
+        shutil.move(made.file, file)
+        self._made = {}
+        for other in self._workspace.glob(f"{self._name}-*.onnx"):
+            other.unlink()
+        return made.variant
+
+    def _thresholds(self, best: Recipe) -> list[Recipe]:
+        if self._longest < min(filter(None, THRESHOLDS)):
+            return []
+        others = [tokens for tokens in THRESHOLDS if tokens != best.unpadded_from and tokens <= self._longest]
+        return [replace(best, unpadded_from=tokens) for tokens in others]
+
+    def _open(self, recipe: Recipe) -> Opened:
+        if recipe not in self._made:
+            self._made[recipe] = self._make(recipe)
+        made = self._made[recipe]
+        runtime = OnnxCpuRuntime(made.file, CpuOptions(disabled_optimizers=recipe.disabled_optimizers))
+        self.info = runtime.info
+        answers = self._probe.answers(runtime)
+        if self._expected is None:
+            self._expected = answers
+        off = difference(answers, self._expected)
+        work = work_of(self.shapes, self._encoder.blank, unpadded_from=made.variant.unpadded_from)
+        contender = Contender(name_of(recipe), runtime.run, work)
+        return Opened(contender, off, lambda: self._refusal(off, made), runtime.close)
+
+    def _make(self, recipe: Recipe) -> _Made:
+        file = self._workspace / f"{self._name}-{len(self._made)}.onnx"
+        variant = self._maker.make(recipe, file)
+        variant.name, variant.precision = self._name, self._maker.precision.value
+        variant.sha256 = sha256_of(file)
+        for other, made in self._made.items():
+            if made.variant.sha256 == variant.sha256 and other.disabled_optimizers == recipe.disabled_optimizers:
+                file.unlink()
+                raise NotApplicable(f"makes the same graph as {name_of(other)}")
+        return _Made(file, variant)
+
+    def _refusal(self, off: float, made: _Made) -> str:
+        """Why a recipe must not be used, although it is faster."""
+        exact = self._maker.precision is Precision.FP32
+        limit = FP32_LIMIT if exact else UNCHECKED_LIMIT
+        # Int8 graphs of two recipes round differently; only the checkpoint can tell which of them is right.
+        if (exact or self._reference is None) and not off <= limit:
+            return f"answers differ by {off:.1e} from the default recipe's, allowed {limit:.0e}"
+        if self._reference is not None:
+            summary = compare(self._reference, made.file, made.variant, threshold=self._spearman_limit).summary
+            if not summary.passed:
+                return f"fails parity: max difference {summary.max_abs_diff:.1e}, Spearman {summary.spearman:.4f}"
+        return ""
+
+
+def _optimizers(best: Recipe) -> list[Recipe]:
+    return [replace(best, disabled_optimizers=turned_over(best.disabled_optimizers, SKIP_LAYER_NORM))]
+
+
+def _sequence_major(best: Recipe) -> list[Recipe]:
+    return [replace(best, sequence_major=not best.sequence_major)]
+
+
+def _fold_bias(best: Recipe) -> list[Recipe]:
+    return [replace(best, fold_bias=not best.fold_bias)]
