@@ -145,8 +145,8 @@ class _Search(Generic[T]):
     def run(self) -> Choice[T]:
         for factor in self._choices.factors:
             self._try(factor(self._best))
-        reason = self._table[self._best_row].reason or "nothing was faster"
-        self._table[self._best_row] = replace(self._table[self._best_row], chosen=True, reason=reason)
+        self._table[0] = replace(self._table[0], reason="where it began" if self._best_row else "nothing was faster")
+        self._table[self._best_row] = replace(self._table[self._best_row], chosen=True)
         return Choice(self._best, self._table)
 
     def _try(self, alternatives: Sequence[T]) -> None:

@@ -21,7 +21,16 @@ def run(*arguments: str) -> int:
 def test_package_is_written_and_steps_go_to_stderr(
     cross_encoder_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--precision", "fp32", "--name", "mine")
+    code = run(
+        str(cross_encoder_checkpoint),
+        "-o",
+        str(tmp_path / "model"),
+        "--no-tune",
+        "--precision",
+        "fp32",
+        "--name",
+        "mine",
+    )
     captured = capsys.readouterr()
     assert code == 0
     assert captured.out == ""
@@ -33,7 +42,7 @@ def test_package_is_written_and_steps_go_to_stderr(
 
 
 def test_int8_is_the_default(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
-    assert run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--no-parity") == 0
+    assert run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--no-tune", "--no-parity") == 0
     assert [variant.name for variant in read_package(tmp_path / "model").manifest.variants] == ["cpu-int8"]
 
 
@@ -52,7 +61,7 @@ def test_bad_option_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_failed_parity_is_exit_code_3(
     cross_encoder_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--parity-threshold", "1")
+    code = run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--no-tune", "--parity-threshold", "1")
     assert code == EXIT_PARITY
     assert "no package was made: cpu-int8 ranks unlike the checkpoint" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
