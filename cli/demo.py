@@ -100,7 +100,18 @@ def export(adapter: Path, origin: dict[str, str]) -> None:
     """
     MADE_FROM.unlink(missing_ok=True)
     PACKAGE.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ["export", str(adapter), "-o", str(PACKAGE), "--precision", "int8", "--name", "demo", "--force"]
+    arguments = [
+        "export",
+        str(adapter),
+        "-o",
+        str(PACKAGE),
+        "--precision",
+        "int8",
+        "--name",
+        "demo",
+        "--force",
+        "--no-tune",
+    ]
     print(f"$ {shlex.join(['pairwire', *arguments])}", flush=True)
     done = subprocess.run([sys.executable, "-m", "pairwire.cli.main", *arguments], check=False)
     if done.returncode != 0:

@@ -20,8 +20,9 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc"},
-    "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine"},
+    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.tuning"},
+    "server/tuning": {"grpc", "pairwire.server.rpc"},
+    "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.tuning"},
     "client": {
         "pairwire.server",
         "pairwire.export",

@@ -61,7 +61,15 @@ def test_bad_option_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_failed_parity_is_exit_code_3(
     cross_encoder_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(str(cross_encoder_checkpoint), "-o", str(tmp_path / "model"), "--no-tune", "--parity-threshold", "1")
+    code = run(
+        str(cross_encoder_checkpoint),
+        "-o",
+        str(tmp_path / "model"),
+        "--no-tune",
+        "--parity-threshold",
+        "1",
+        "--no-tune",
+    )
     assert code == EXIT_PARITY
     assert "no package was made: cpu-int8 ranks unlike the checkpoint" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
