@@ -178,7 +178,7 @@ def test_a_server_obeys_unless_it_is_told_otherwise(directory: Path, setting: in
     manifest = read_package(directory).manifest
     manifest.variants[0].batch_tokens = tuned
     packages.write_manifest(directory, manifest)
-    model = load_model(directory, EngineConfig(warmup_s=0.01, batch_tokens=setting))
+    model = load_model(directory, EngineConfig(warmup_s=0.01, batch_tokens=setting, cache_dir="none"))
     # The largest batch of the shortest rows that the plan knows.
     assert len(model.costs.batch_seconds(0)) - 1 == limit // model.ladder.lengths[0]
     model.runtime.close()
