@@ -71,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--no-tune",
         action="store_true",
-        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 20 s"
+        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 25 s"
         " for each variant of a small model)",
     )
     checkpoint = parser.add_argument_group("checkpoint")
