@@ -109,7 +109,8 @@ def batch_lengths(subject: Subject) -> list[int]:
 def variant_choices(subjects: Sequence[Subject]) -> Choices[int]:
     """Which of several variants serves where none is asked for; the first does so far.
 
-    Only a more exact one may take its place: on processors without 8-bit products, float32 is faster than int8.
+    All are measured, but only a float32 one may take its place: it answers more exactly, and on processors without
+    8-bit products it is faster.
     """
     expected: list[Float32Array] = []
 
@@ -121,12 +122,13 @@ def variant_choices(subjects: Sequence[Subject]) -> Choices[int]:
             expected.append(answers)
         work = work_of(subject.shapes, subject.encoder.blank, unpadded_from=subject.variant.unpadded_from)
         contender = Contender(subject.variant.name, runtime.run, work)
-        return Opened(contender, difference(answers, expected[0]), lambda: "", runtime.close)
+        refusal = (
+            "" if subject.variant.precision == "fp32" else "faster, but less exact; --variant of the server asks for it"
+        )
+        return Opened(contender, difference(answers, expected[0]), lambda: refusal, runtime.close)
 
     def alternatives(best: int) -> list[int]:
-        if subjects[best].variant.precision == "fp32":
-            return []
-        return [at for at, subject in enumerate(subjects) if at != best and subject.variant.precision == "fp32"]
+        return [at for at in range(len(subjects)) if at != best]
 
     return Choices(0, [alternatives], open_, lambda at: subjects[at].variant.name)
 

@@ -148,8 +148,6 @@ class _Run:
     def _variant(self, subjects: Sequence[Subject]) -> None:
         choice = choose(variant_choices(subjects), self._measure)
         first = subjects[choice.best].variant
-        if len(choice.table) == 1:
-            return  # the first is the most exact one: nothing may take its place
         record(first, choice.to_proto("variant", self._info(subjects[choice.best]), subjects[0].shapes))
         self._told(first, "variant", choice)
         if choice.changed:

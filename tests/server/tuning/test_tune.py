@@ -120,7 +120,9 @@ def test_int8_never_takes_the_place_of_float32(with_int8: Path) -> None:
     packages.write_manifest(with_int8, manifest)
     tuned = tune_package(with_int8, measure=by_name({"cpu-int8": 1.0}))
     assert [variant.name for variant in tuned.manifest.variants] == ["cpu-fp32", "cpu-int8"]
-    assert "variant" not in tunings(tuned.manifest.variants[0])
+    first, other = tunings(tuned.manifest.variants[0])["variant"].candidates
+    assert (first.chosen, other.name, other.chosen) == (True, "cpu-int8", False)
+    assert other.reason == "faster, but less exact; --variant of the server asks for it"
 
 
 def test_one_variant_alone_is_tuned_by_name(with_int8: Path) -> None:
