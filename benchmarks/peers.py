@@ -26,6 +26,7 @@ from . import rivals
 from .checkpoints import export_package, merged_checkpoint
 from .datasets import Pair, load_pairs
 from .report import histogram, print_machine, print_table, write_json
+from .shapes import SHAPES, save_shape
 
 REFERENCE = "torch-fp32"
 COLUMNS = (
@@ -68,7 +69,11 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="pairwire-peers-"))
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = merged_checkpoint(args.checkpoint, work)
-    package = args.package or export_package(args.checkpoint, work, args.precision)
+    if args.shape:
+        checkpoint = save_shape(SHAPES[args.shape], checkpoint / "tokenizer.json", work / args.shape)
+        work = work / f"{args.shape}-systems"
+        work.mkdir(exist_ok=True)
+    package = args.package or export_package(str(checkpoint) if args.shape else args.checkpoint, work, args.precision)
     systems = _systems(args, checkpoint, package, work)
     rows: list[dict[str, object]] = []
     for dataset in args.dataset:
@@ -93,7 +98,8 @@ def _systems(
         except ImportError as error:
             print(f"{name}: left out, {error}")
     for precision in args.precision:
-        config = EngineConfig(variant=f"cpu-{precision}", cache_dir="none")  # no run depends on an earlier one
+        # No run depends on an earlier one: repeats score the same pairs, and the rivals tokenise them anew each time.
+        config = EngineConfig(variant=f"cpu-{precision}", cache_dir="none", token_cache_bytes=0)
         systems[f"pairwire-{precision}"] = EngineSystem(package, config)
     return systems
 
@@ -142,6 +148,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--checkpoint", required=True, help="a cross-encoder checkpoint or PEFT adapter")
     parser.add_argument("--package", type=Path, help="its package, where it is exported already")
+    parser.add_argument(
+        "--shape", choices=list(SHAPES), help="random weights of this shape, with the checkpoint's tokenizer"
+    )
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--limit", type=int, default=512, help="sample at most so many pairs of a set (default 512)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from ..runtime.onnx_cpu import CpuOptions, _session_options
+from ..runtime.onnx_cpu import CpuOptions, session_options
 from .timers import Timers
 
 ROWS = 512
@@ -119,6 +119,6 @@ def _product(inputs: int, outputs: int, *, integers: bool) -> Product:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     session = ort.InferenceSession(
-        model.SerializeToString(), _session_options(CpuOptions()), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(CpuOptions()), providers=["CPUExecutionProvider"]
     )
     return lambda: session.run(None, {"a": feed})

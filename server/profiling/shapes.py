@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from ..engine.buckets import Bucket
 from ..runtime.base import Runtime, TokenBatch
-from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, _session_options
+from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, session_options
 from .events import Kernel, fastest, kernels_of_runs
 from .products import INT8, Work, executed, operations, work_of
 from .timers import Timers
@@ -63,12 +63,12 @@ class ProfilingRuntime(OnnxCpuRuntime):
     def __init__(self, graph: Path, options: CpuOptions, folder: Path) -> None:
         """``folder`` is where the profiler writes."""
         super().__init__(graph, options)
-        session_options = _session_options(options)
-        session_options.enable_profiling = True
-        session_options.profile_file_prefix = str(folder / "profile")
+        profiled = session_options(options)
+        profiled.enable_profiling = True
+        profiled.profile_file_prefix = str(folder / "profile")
         self._session = ort.InferenceSession(
             str(graph),
-            sess_options=session_options,
+            sess_options=profiled,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )

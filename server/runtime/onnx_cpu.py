@@ -36,7 +36,7 @@ class OnnxCpuRuntime:
         options = options or CpuOptions()
         self._session = ort.InferenceSession(
             str(graph),
-            sess_options=_session_options(options),
+            sess_options=session_options(options),
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
@@ -76,22 +76,23 @@ class OnnxCpuRuntime:
         raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
 
 
-def _session_options(options: CpuOptions) -> ort.SessionOptions:
-    session_options = ort.SessionOptions()
-    session_options.intra_op_num_threads = options.intra_op_threads
-    session_options.inter_op_num_threads = 1
-    session_options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+def session_options(options: CpuOptions) -> ort.SessionOptions:
+    """What every session on the CPU provider is built with."""
+    built = ort.SessionOptions()
+    built.intra_op_num_threads = options.intra_op_threads
+    built.inter_op_num_threads = 1
+    built.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Workers, tokenizers and the event loop share the cores: a thread that spins takes one away from them.
-    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    built.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Shapes change from run to run: a memory plan for each of them is never cheaper to run, and all of them are kept.
-    session_options.enable_mem_pattern = False
+    built.enable_mem_pattern = False
     if _share_arena():
-        session_options.add_session_config_entry("session.use_env_allocators", "1")
-    session_options.log_severity_level = 3
+        built.add_session_config_entry("session.use_env_allocators", "1")
+    built.log_severity_level = 3
     if int8_saturates(platform.machine(), _cpuinfo("flags")):
         # Exact but slower kernels. Not for everyone: where products do not saturate they are half as fast for nothing.
-        session_options.add_session_config_entry("session.x64quantprecision", "1")
-    return session_options
+        built.add_session_config_entry("session.x64quantprecision", "1")
+    return built
 
 
 @functools.cache

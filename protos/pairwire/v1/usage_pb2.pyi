@@ -28,9 +28,9 @@ class Usage(_message.Message):
     PADDED_TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATED_INPUTS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
-    """Useful tokens computed for this request."""
+    """Useful tokens of this request's rows. A row counts also where an equal one's result or a cached score answered it."""
     padded_tokens: _builtins.int
-    """Padding tokens computed beside them (this request's own rows; padding of strangers in the same batch is not counted)."""
+    """Padding tokens computed in the rows that were run for this request; that of strangers in the same batch is not counted."""
     @_builtins.property
     def truncated_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Indices, ascending, of the pairs, documents or texts of the request that did not fit and were cut."""
