@@ -32,7 +32,7 @@ def embedder_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slow_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-encoder named ``slow``: some ten milliseconds a batch, so that requests overlap and queue."""
-    return toy_packages.write_cross_encoder(tmp_path_factory.mktemp("packages") / "slow", name="slow", work=300)
+    return toy_packages.write_cross_encoder(tmp_path_factory.mktemp("packages") / "slow", name="slow", work=1500)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.server import serving
+from tests.server.requests import work
 
 pytestmark = pytest.mark.slow
 
@@ -21,15 +22,9 @@ MOST_GROWTH_BYTES = 20 << 20
 """Over the later rounds. The texts alone of one of them are 8 MB."""
 
 
-def request(client: int) -> scoring_pb2.RerankRequest:
-    """Work that no other client of the test shares."""
-    documents = [f"{client} {number} " + "mix flour and water " * 20 for number in range(100)]
-    return scoring_pb2.RerankRequest(query="how do I bake bread", documents=documents)
-
-
 async def leave_in_the_middle(server: serving.Process) -> None:
     channels = [server.channel() for _ in range(CLIENTS)]
-    calls = [ScoringServiceStub(channel).Rerank(request(client)) for client, channel in enumerate(channels)]
+    calls = [ScoringServiceStub(channel).Rerank(work(100, client)) for client, channel in enumerate(channels)]
     await server.wait_for_metric("pairwire_open_requests", lambda value: value >= CLIENTS / 2)
     for call in calls:
         call.cancel()

@@ -14,16 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.server import serving
+from tests.server.requests import work
 
 pytestmark = pytest.mark.slow
 
 SMALL = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water"] * 4)
-
-
-def work(documents: int, call: int = 0) -> scoring_pb2.RerankRequest:
-    """Documents of some 80 words, none like another, nor like those of another call: equal ones would share a run."""
-    texts = [f"{call} {number} " + "mix flour and water " * 20 for number in range(documents)]
-    return scoring_pb2.RerankRequest(query="how do I bake bread", documents=texts)
 
 
 MEDIUM = [work(512, call) for call in range(4)]

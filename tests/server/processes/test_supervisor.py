@@ -22,6 +22,7 @@ from pairwire.server.cpus import usable_cpus
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.server import serving
+from tests.server.requests import work
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,7 +30,7 @@ pytestmark = [
 ]
 
 SMALL = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water"] * 4)
-LARGE = scoring_pb2.RerankRequest(query="how do I bake bread", documents=["mix flour and water " * 20] * 1024)
+LARGE = work(1024)
 """Seconds of work."""
 
 CLIENTS = 8
@@ -144,7 +145,9 @@ async def test_a_signal_that_reaches_everybody_at_once_drains_as_well(slow_packa
 async def test_the_worst_exit_code_counts(slow_package: Path) -> None:
     options = ("--processes", "2", "--drain-timeout-s", "0.1")
     async with serving.start(slow_package, *options) as server, reach_both(server) as scoring:
-        calls = [asyncio.ensure_future(scoring[1].Rerank(LARGE).code()) for _ in range(8)]  # far more than the limit
+        calls = [
+            asyncio.ensure_future(scoring[1].Rerank(work(1024, call)).code()) for call in range(8)
+        ]  # far more than the limit
         await server.wait_for_metric("pairwire_running_rows", lambda value: value > 0)
         server.signal(signal.SIGTERM)
         assert grpc.StatusCode.UNAVAILABLE in await asyncio.gather(*calls)
