@@ -5,7 +5,7 @@
 Requests of 1 to 32 pairs are drawn from all data sets. Three phases, one server, one client process:
 
 1. each request alone, nothing else in flight: its unloaded latency (median of ``--repeats``)
-2. all in random order, ``--concurrency`` in flight: the capacity
+2. all in turn, ``--concurrency`` in flight: the capacity
 3. Poisson arrivals at ``--share`` of the capacity; latency counts from when a call was due
 
 A call's slowdown is its latency in the third phase over the unloaded latency of the same request. The padding share is
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import multiprocessing
 import random
 import time
@@ -194,6 +195,12 @@ class _Client:
         self._plan = plan
         self._call = call
         self._random = random.Random(plan.seed)
+        # Always in the same order: so no request is in flight twice, where the server would answer both with one run.
+        self._order = itertools.cycle(self._random.sample(range(len(plan.requests)), len(plan.requests)))
+
+    def _next(self) -> int:
+        """Which request is next."""
+        return next(self._order)
 
     async def unloaded(self, request: bytes) -> float:
         seconds = []
@@ -213,7 +220,7 @@ class _Client:
         async def caller() -> None:
             nonlocal answered
             while time.perf_counter() < end:
-                at = self._random.randrange(len(plan.requests))
+                at = self._next()
                 await self._call(plan.requests[at])
                 if begin <= time.perf_counter() < end:
                     answered += plan.sizes[at]
@@ -227,14 +234,11 @@ class _Client:
         due = time.perf_counter()
         end = due + plan.duration_s
         calls = []
-        order: list[int] = []
         while due < end:
-            if not order:
-                order = self._random.sample(range(len(plan.requests)), len(plan.requests))
             wait = due - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
-            calls.append(asyncio.create_task(self._one(phase, order.pop(), due)))
+            calls.append(asyncio.create_task(self._one(phase, self._next(), due)))
             due += self._random.expovariate(rate)
         await asyncio.gather(*calls)
         return phase

@@ -30,7 +30,7 @@ from .shapes import SHAPES, save_shape
 
 REFERENCE = "torch-fp32"
 WARM_PAIRS = 64
-"""Scored before each measurement: caches hold the weights of the system before, and its threads may still be spinning."""
+"""Scored before each measurement: caches hold the weights of the system before, whose threads may still be spinning."""
 COLUMNS = (
     "dataset",
     "system",
