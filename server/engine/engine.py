@@ -21,6 +21,7 @@ from .clock import Clock, SystemClock
 from .config import EngineConfig
 from .heads import Activation
 from .loading import load_model
+from .memory import bring_to_height
 from .model import Model
 from .observer import Observer, SafeObserver
 from .planner import OptimalCover, Planner
@@ -128,6 +129,7 @@ class Engine:
         try:
             for package in packages:
                 models.append(await asyncio.to_thread(load_model, package, settings))
+            await asyncio.to_thread(bring_to_height, models, settings.worker_count())
             return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal)
         except BaseException:
             for model in models:
