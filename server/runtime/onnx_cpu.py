@@ -95,16 +95,20 @@ def session_options(options: CpuOptions) -> ort.SessionOptions:
     return built
 
 
+_FIRST_REGION_BYTES = 256 << 20
+
+
 @functools.cache
 def _share_arena() -> bool:
     """Makes, once a process, the arena that all sessions take their activations from; False where that cannot be done.
 
     With an arena each, every model would keep the memory of its own largest batches. Weights are not in it: they are
-    freed with their session.
+    freed with their session. It begins with one large region, of which only touched pages take memory: free pieces of
+    several small regions never join, and a tensor that fits into none of them makes memory grow late.
     """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
-        ort.create_and_register_allocator(memory, None)
+        ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"initial_chunk_size_bytes": _FIRST_REGION_BYTES}))
     except Exception as error:  # onnxruntime raises bare RuntimeErrors and types of its own; each session then has one
         logger.info("models do not share memory: %s", error)
         return False
