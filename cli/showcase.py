@@ -56,12 +56,12 @@ def ranking_table(ranked: Ranked) -> str:
 
 
 def summary(rankings: Sequence[Ranked], pairs: int, seconds: float) -> str:
-    """What it came to: time a query one after the other, and pairs a second with many at once."""
+    """What it came to: time a query one after the other, and pairs a second where many are sent at once."""
     median = statistics.median(ranked.result.timing.elapsed_s for ranked in rankings)
     documents = sum(len(ranked.result) for ranked in rankings)
     return (
         f"{len(rankings)} queries with {documents} documents, one after the other: {_ms(median)} ms a query (median)\n"
-        f"the same pairs in bulk: {pairs} pairs in {seconds:.2f} s, {pairs / seconds:.0f} pairs/s"
+        f"every query with every document: {pairs} pairs in {seconds:.2f} s, {pairs / seconds:.0f} pairs/s"
     )
 
 
