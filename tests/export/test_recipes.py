@@ -23,7 +23,7 @@ TRIED = [
     "unpadded_attention from 128",
     "SkipLayerNormFusion on",
     "sequence_major off",
-    "fold_bias off",
+    "fold_bias on",
 ]
 """What a model of 128 tokens is tried with."""
 
@@ -43,8 +43,8 @@ def table(variant: manifest_pb2.Variant) -> dict[str, manifest_pb2.Candidate]:
 
 def test_recipes_are_named_by_what_they_change() -> None:
     assert name_of(DEFAULT) == "default"
-    other = Recipe(fold_bias=False, sequence_major=False, unpadded_from=0, disabled_optimizers=())
-    assert name_of(other) == "fold_bias off, sequence_major off, unpadded_attention off, SkipLayerNormFusion on"
+    other = Recipe(fold_bias=True, sequence_major=False, unpadded_from=0, disabled_optimizers=())
+    assert name_of(other) == "fold_bias on, sequence_major off, unpadded_attention off, SkipLayerNormFusion on"
 
 
 def test_the_default_stays_where_nothing_is_faster(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
@@ -65,11 +65,16 @@ def test_the_default_stays_where_nothing_is_faster(cross_encoder_checkpoint: Pat
 
 
 def test_the_fastest_recipe_makes_the_graph(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
-    times = {"sequence_major off": 9, "fold_bias off, sequence_major off": 8}
+    times = {"sequence_major off": 9, "fold_bias on, sequence_major off": 8}
     package = exported(cross_encoder_checkpoint, tmp_path / "model", by_name(times))
     (variant,) = package.manifest.variants
-    assert table(variant)["fold_bias off, sequence_major off"].chosen
-    assert [report.name for report in variant.passes] == ["constant_reshapes", "prune_last_layer", "unpadded_attention"]
+    assert table(variant)["fold_bias on, sequence_major off"].chosen
+    assert [report.name for report in variant.passes] == [
+        "constant_reshapes",
+        "prune_last_layer",
+        "fold_bias",
+        "unpadded_attention",
+    ]
     assert variant.passes[-1].rewritten == 0
     assert variant.unpadded_from == 0
     assert variant.parity.passed
@@ -89,10 +94,10 @@ def test_a_recipe_that_scores_otherwise_than_the_checkpoint_is_refused(
     cross_encoder_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pairwire.export.recipes.FP32_LIMIT", -1.0)  # as if any other graph gave other answers
-    package = exported(cross_encoder_checkpoint, tmp_path / "model", by_name({"fold_bias off": 5}), parity=False)
+    package = exported(cross_encoder_checkpoint, tmp_path / "model", by_name({"fold_bias on": 5}), parity=False)
     rows = table(package.manifest.variants[0])
     assert rows["default"].chosen
-    assert rows["fold_bias off"].reason.startswith("answers differ by")
+    assert rows["fold_bias on"].reason.startswith("answers differ by")
 
 
 def test_an_export_that_measures_for_real_passes_parity_and_says_what_it_chose(
@@ -118,7 +123,6 @@ def test_an_export_without_tuning_has_no_table(cross_encoder_package: Path) -> N
     assert [report.name for report in variant.passes] == [
         "constant_reshapes",
         "prune_last_layer",
-        "fold_bias",
         "sequence_major",
         "unpadded_attention",
     ]
