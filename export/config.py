@@ -27,6 +27,13 @@ class Precision(Enum):
     """8 bits, activation ranges fixed at export: a score does not depend on its batch-mates."""
     INT8_DYNAMIC = "int8-dynamic"
     """8 bits, activation ranges taken from each batch: a score moves with its batch-mates."""
+    FP16 = "fp16"
+    """For an NVIDIA GPU: 16 bits, rows without padding. Pooling and head stay float32."""
+
+    @property
+    def provider(self) -> str:
+        """Where a variant of this precision runs: ``cpu`` or ``cuda``."""
+        return "cuda" if self is Precision.FP16 else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,11 +22,12 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import adapter, passes
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
+from .cuda import make_packed
 from .errors import ParityFailed
 from .graph import export_graph, input_names, output_name
 from .package import check_target, staged, write_tokenizer
 from .parity import ParityReport, Reference, compare
-from .progress import Listener, Progress, quiet_libraries
+from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker
 from .report import as_lines, write_report
 from .source import find_source
@@ -92,13 +93,19 @@ class _Export:
         config = self._config
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
-        graph, reports = self._graph(checkpoint)
+        plain, graph, reports = self._graph(checkpoint)
         with staged(config.output) as stage:
             reference = self._reference(checkpoint, parity_inputs) if config.parity else None
             variants = []
-            for precision in config.precisions:
-                maker = Maker(graph, reports, Precision(precision), checkpoint, calibration)
-                variants.append(self._variant(f"cpu-{precision}", maker, calibration, reference, stage))
+            for precision in map(Precision, config.precisions):
+                name = f"{precision.provider}-{precision.value}"
+                file = stage / f"{name}.onnx"
+                if precision is Precision.FP16:
+                    with self._progress.step(f"make {name}") as step:
+                        variants.append(self._named(name, precision, file, make_packed(plain, checkpoint, file), step))
+                    continue
+                maker = Maker(graph, reports, precision, checkpoint, calibration)
+                variants.append(self._variant(name, maker, calibration, reference, file))
             report = None if reference is None else self._parity(reference, variants, stage)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
@@ -144,18 +151,21 @@ class _Export:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
         return calibration, parity
 
-    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
+    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
+        """The graph as exported, and after the passes that every CPU variant takes."""
         with self._progress.step("export the graph") as step:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder)
             step.detail = f"{len(graph.graph.node)} operators"
+        plain = ModelProto()
+        plain.CopyFrom(graph)
         reports = []
         for rewrite in passes.ALWAYS:
             with self._progress.step("rewrite it") as step:
                 reports.append(rewrite(graph))
                 step.detail = _describe_pass(reports[-1])
-        return graph, reports
+        return plain, graph, reports
 
     def _variant(
         self,
@@ -163,22 +173,28 @@ class _Export:
         maker: Maker,
         calibration: Texts,
         reference: Reference | None,
-        stage: Path,
+        file: Path,
     ) -> manifest_pb2.Variant:
-        file = stage / f"{name}.onnx"
         made = self._tuned(name, maker, reference, file) if self._config.tune else None
         with self._progress.step(f"make {name}") as step:
             variant = maker.make(DEFAULT, file) if made is None else made
-            variant.name, variant.file, variant.provider = name, file.name, "cpu"
-            variant.precision = maker.precision.value
             if maker.precision is Precision.INT8:
                 variant.calibration.CopyFrom(_calibration(calibration))
-            variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
-            model = onnx.load(file, load_external_data=False)
-            variant.inputs.extend(input_names(model))
-            variant.output = output_name(model)
-            done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-            step.detail = f"{_megabytes(variant.size_bytes)}; {done}"
+            return self._named(name, maker.precision, file, variant, step)
+
+    @staticmethod
+    def _named(
+        name: str, precision: Precision, file: Path, variant: manifest_pb2.Variant, step: Step
+    ) -> manifest_pb2.Variant:
+        """The variant, with what a reader must know of its file."""
+        variant.name, variant.file, variant.provider = name, file.name, precision.provider
+        variant.precision = precision.value
+        variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
+        model = onnx.load(file, load_external_data=False)
+        variant.inputs.extend(input_names(model))
+        variant.output = output_name(model)
+        done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
+        step.detail = f"{_megabytes(variant.size_bytes)}; {done}"
         return variant
 
     def _tuned(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> manifest_pb2.Variant:

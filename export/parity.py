@@ -7,7 +7,8 @@ activation, or vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from scipy.stats import spearmanr
 
 from pairwire.server.engine.heads import activate
 from pairwire.server.engine.text import EncodedRows, TextEncoder
-from pairwire.server.runtime.base import Float32Array
+from pairwire.server.runtime.base import Float32Array, Runtime
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
 
@@ -28,6 +29,9 @@ from .texts import Input, Texts
 
 FP32_LIMIT = 1e-4
 """Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
+FP16_LIMIT = 5e-3
+"""The same of a float16 variant. Rounding of an encoder of 6 to 12 layers gives a fifth of it."""
+MAX_DIFF_LIMITS = {Precision.FP32: FP32_LIMIT, Precision.FP16: FP16_LIMIT}
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
 _NEXT_BUCKET = 16
@@ -154,25 +158,25 @@ def compare(
 ) -> VariantParity:
     """Runs the variant's graph over the reference's texts."""
     precision = Precision(variant.precision)
-    runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
-    runner = _Runner(runtime, reference)
-    results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
-    among, padded = runner.variance(results, variant.unpadded_from)
-    runtime.close()
+    with _runtime(graph, variant, reference.checkpoint) as runtime:
+        runner = _Runner(runtime, reference)
+        results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
+        among, padded = runner.variance(results, variant.unpadded_from)
     differences = np.abs(results - reference.results).max(axis=1)
     overall = _section("all", results, reference.results, reference.checkpoint.kind)
-    fp32_limit = FP32_LIMIT * max(1.0, float(np.abs(reference.results).max()))
+    limit = MAX_DIFF_LIMITS.get(precision, 0.0) * max(1.0, float(np.abs(reference.results).max()))
+    spearman_limit = 0.0 if precision is Precision.FP32 else threshold
     summary = manifest_pb2.ParitySummary(
         samples=overall.samples,
         max_abs_diff=overall.max_abs_diff,
         mean_abs_diff=overall.mean_abs_diff,
         spearman=overall.spearman,
         batch_variance=max(among, padded),
-        max_abs_diff_limit=fp32_limit if precision is Precision.FP32 else 0.0,
-        spearman_limit=0.0 if precision is Precision.FP32 else threshold,
+        max_abs_diff_limit=limit,
+        spearman_limit=spearman_limit,
     )
     # Written so that a NaN on either side fails.
-    within = overall.max_abs_diff <= fp32_limit if precision is Precision.FP32 else overall.spearman >= threshold
+    within = (not limit or overall.max_abs_diff <= limit) and (not spearman_limit or overall.spearman >= spearman_limit)
     summary.passed = bool(within and np.isfinite(results).all())
     return VariantParity(
         variant=variant.name,
@@ -185,10 +189,24 @@ def compare(
     )
 
 
+@contextmanager
+def _runtime(graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint) -> Iterator[Runtime]:
+    """What runs the variant here; that of a GPU runs on the CPU."""
+    if variant.precision == Precision.FP16.value:
+        from .cuda import checking_runtime
+
+        with checking_runtime(graph, checkpoint) as packed:
+            yield packed
+        return
+    runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
+    yield runtime
+    runtime.close()
+
+
 class _Runner:
     """Runs rows of the reference through a graph and its head."""
 
-    def __init__(self, runtime: OnnxCpuRuntime, reference: Reference) -> None:
+    def __init__(self, runtime: Runtime, reference: Reference) -> None:
         self._runtime = runtime
         self._reference = reference
 
@@ -281,7 +299,7 @@ def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: in
 
 def _failure(variant: VariantParity) -> str:
     summary = variant.summary
-    if variant.precision is Precision.FP32:
+    if summary.max_abs_diff_limit and not summary.max_abs_diff <= summary.max_abs_diff_limit:
         return (
             f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.1e},"
             f" allowed {summary.max_abs_diff_limit:.0e}"

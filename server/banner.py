@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ def bracketed(host: str) -> str:
 
 
 def start_up_table(models: Iterable[ModelInfo]) -> str:
-    """One line a model: name, kind, variant, provider, threads, lengths of the buckets."""
+    """One line a model: name, kind, variant, provider, threads, lengths of the buckets; then one for each on a GPU."""
+    models = list(models)
     rows: list[Sequence[str]] = [("model", "kind", "variant", "provider", "threads", "bucket lengths")]
     for info in models:
         lengths = info.bucket_lengths
@@ -37,6 +39,19 @@ def start_up_table(models: Iterable[ModelInfo]) -> str:
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *(cuda_line(info) for info in models if info.runtime.cuda is not None)])
+
+
+def cuda_line(info: ModelInfo) -> str:
+    """What a model found on its GPU, in one line."""
+    cuda = info.runtime.cuda
+    assert cuda is not None
+    kernels = Counter(cuda.attention_kernels)
+    attention = ", ".join(f"{kernel} x {count}" for kernel, count in kernels.items()) or "unknown"
+    eager = f", {cuda.eager} shapes by operators: {cuda.eager_reason}" if cuda.eager else ""
+    return (
+        f"{info.name}: {info.runtime.device} (device {cuda.device_id}), driver {cuda.driver or 'unknown'}, "
+        f"CUDA {cuda.cuda}, cuDNN {cuda.cudnn or 'none'}; attention {attention}; {cuda.graphs} CUDA graphs{eager}; "
+        f"{cuda.memory_bytes / 2**20:.0f} MiB"
     )

@@ -12,7 +12,7 @@ PairwireError
 └── StartupError           never on the wire: the process cannot start
     ├── ConfigInvalid      an option, environment variable or file
     ├── PackageInvalid     a model package that is missing, damaged or too new
-    └── RuntimeMissing     neither or both of onnxruntime's wheels are installed
+    └── RuntimeMissing     neither or both of onnxruntime's wheels are installed, or no GPU can be used
 """
 
 from __future__ import annotations
@@ -81,4 +81,12 @@ class PackageInvalid(StartupError):
 
 
 class RuntimeMissing(StartupError):
-    """Neither or both of ``onnxruntime`` and ``onnxruntime-gpu`` are installed."""
+    """Neither or both of ``onnxruntime`` and ``onnxruntime-gpu`` are installed, or NVIDIA's driver cannot be used.
+
+    ``cause`` says what is wrong and ``fix`` what to do, where they are known apart.
+    """
+
+    def __init__(self, cause: str, fix: str = "") -> None:
+        super().__init__(f"{cause}; {fix}" if fix else cause)
+        self.cause = cause
+        self.fix = fix

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from .engine.observer import BatchEvent, Outcome, RequestEvent
 from .engine.results import EngineStatistics, ModelInfo, ModelKind, ModelStatistics
+from .runtime.base import CudaInfo
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bucket edges of durations."""
@@ -47,6 +48,9 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_useful_tokens", "counter", ("model",), "Tokens of text computed in batches."),
     Series("pairwire_computed_tokens", "counter", ("model",), "Tokens computed in batches, padding included."),
     Series("pairwire_model_healthy", "gauge", ("model",), "1 while the model's last run succeeded, else 0."),
+    Series("pairwire_cuda_graphs", "gauge", ("model",), "Shapes of batches that are replayed as CUDA graphs."),
+    Series("pairwire_cuda_eager_shapes", "gauge", ("model",), "Shapes of batches that could not be captured."),
+    Series("pairwire_cuda_memory_bytes", "gauge", ("model",), "Memory of the GPU that loading the model took."),
     Series("pairwire_queue_tokens", "gauge", (), "Tokens that wait."),
     Series("pairwire_queue_limit_tokens", "gauge", (), "Tokens that may wait before requests are refused."),
     Series("pairwire_queue_rows", "gauge", (), "Pairs or texts that wait."),
@@ -120,7 +124,7 @@ class Metrics:
         """Counts a batch."""
         self._batch_seconds.labels(event.model).observe(event.seconds)
         self._batch_rows.labels(event.model).observe(event.rows)
-        self._batch_slots.labels(event.model).inc(event.bucket.rows)
+        self._batch_slots.labels(event.model).inc(max(event.rows, event.bucket.rows))
         self._useful_tokens.labels(event.model).inc(event.useful_tokens)
         self._computed_tokens.labels(event.model).inc(event.computed_tokens)
 
@@ -172,8 +176,15 @@ def _by_model(read: Callable[[ModelStatistics], float]) -> _Reading:
     return lambda now: [((name,), read(model)) for name, model in now.models.items()]
 
 
+def _by_cuda_model(read: Callable[[CudaInfo], float]) -> _Reading:
+    return lambda now: [((name,), read(model.cuda)) for name, model in now.models.items() if model.cuda is not None]
+
+
 _READINGS: Mapping[str, _Reading] = {
     "pairwire_model_healthy": _by_model(lambda model: model.healthy),
+    "pairwire_cuda_graphs": _by_cuda_model(lambda cuda: cuda.graphs),
+    "pairwire_cuda_eager_shapes": _by_cuda_model(lambda cuda: cuda.eager),
+    "pairwire_cuda_memory_bytes": _by_cuda_model(lambda cuda: cuda.memory_bytes),
     "pairwire_queue_tokens": _once(lambda now: now.queued_tokens),
     "pairwire_queue_limit_tokens": _once(lambda now: now.queue_limit_tokens),
     "pairwire_queue_rows": _once(lambda now: now.queued_rows),

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-Feeds = Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]
+Feeds = Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
 def run(model: ModelProto, feeds: Feeds) -> npt.NDArray[np.float32]:

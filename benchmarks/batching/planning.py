@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pairwire.server.engine.cost import CostTable
+from pairwire.server.engine.cost import Costs
 from pairwire.server.engine.planner import OptimalCover, Plan, Planner, PoolView
 from pairwire.server.engine.pool import make_request
 from pairwire.server.engine.scheduler import Lane, Scheduler
@@ -35,7 +35,7 @@ class TimedPlanner:
         self._planner = planner
         self.seconds = 0.0
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """The planner's plan."""
         started = time.thread_time()
         plan = self._planner(pool, costs, share_s=share_s, now=now)

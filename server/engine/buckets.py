@@ -61,6 +61,11 @@ class Ladder:
             lengths.append(min(at, max_length))
         return cls(tuple(lengths), unpadded_from=unpadded_from)
 
+    @classmethod
+    def every_length(cls, max_length: int) -> Ladder:
+        """The ladder of rows that are not padded: each length is its own."""
+        return cls(tuple(range(1, max_length + 1)))
+
     def __len__(self) -> int:
         return len(self.lengths)
 

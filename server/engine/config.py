@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..cpus import usable_cpus
 from ..errors import ConfigInvalid
 
 BATCH_TOKENS = 512
-"""Most tokens of a batch where neither the settings nor the package say."""
+"""Most tokens of a batch on a CPU where neither the settings nor the package say."""
+CUDA_BATCH_TOKENS = 16_384
+"""The same on a GPU."""
+CUDA_WORKERS = 2
+"""While one batch runs on the device, the next is made ready."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,19 +26,28 @@ class EngineConfig:
         ConfigInvalid: on construction, when a value cannot work.
     """
 
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run. auto means a GPU where onnxruntime-gpu is installed and the package has a variant for it."""
+    cuda_device: int = -1
+    """Number of the GPU; -1 means the first, or with several processes one after the other."""
+    cuda_memory_bytes: int = 0
+    """Most memory of the GPU that each model may take for weights and activations; 0 means all there is."""
+    cuda_graphs: bool = True
+    """Capture each shape of a batch as a CUDA graph; false runs operator by operator, for looking into trouble."""
     workers: int = 0
-    """Threads that run batches, shared by all models; 0 means one for each usable CPU."""
+    """Threads that run batches, shared by all models; 0 means one for each usable CPU, or two for a GPU."""
     intra_op_threads: int = 1
     """Threads of one run inside ONNX Runtime."""
     batch_tokens: int = 0
     """Most tokens of a batch, padding included; one row alone may be longer. 0 means what `pairwire tune` found best
-    for the package, or else 512."""
+    for the package, or else 512 on a CPU and 16384 on a GPU."""
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; what comes on top is refused."""
     variant: str = ""
-    """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best of the package for the CPU."""
+    """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best of the package for the provider."""
     text_threads: int = 0
-    """Threads that tokenise; 0 means one for every four usable CPUs, at least one and at most eight."""
+    """Threads that tokenise; 0 means one for every four usable CPUs, or for every two where models run on a GPU, at
+    least one and at most eight."""
     token_cache_bytes: int = 64 << 20
     """Memory for token ids of earlier texts, by digest, for each model; the least recently used go; 0 keeps none."""
     score_cache_bytes: int = 0
@@ -48,6 +62,8 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         least = {
+            "cuda_device": -1,
+            "cuda_memory_bytes": 0,
             "workers": 0,
             "intra_op_threads": 1,
             "batch_tokens": 0,
@@ -60,6 +76,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value < minimum:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
+        if self.provider not in ("auto", "cpu", "cuda"):
+            raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
         for name in ("warmup_s", "probe_interval_s"):
             value = getattr(self, name)
             if not value > 0:
@@ -71,17 +89,24 @@ class EngineConfig:
         if not known:
             raise ConfigInvalid(f"cache_dir: {self.cache_dir!r} cannot work; give a directory, auto or none")
 
-    def worker_count(self) -> int:
-        """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs."""
-        return self.workers or max(1, usable_cpus() // self.intra_op_threads)
+    def worker_count(self, *, cuda: bool = False) -> int:
+        """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs.
+
+        ``cuda``: all models run on a GPU.
+        """
+        return self.workers or (CUDA_WORKERS if cuda else max(1, usable_cpus() // self.intra_op_threads))
 
     def batch_token_limit(self, tuned: int = 0) -> int:
         """Most tokens of a batch in force, where a package was ``tuned`` to so many; 0 where it was not."""
         return self.batch_tokens or tuned or BATCH_TOKENS
 
-    def text_thread_count(self) -> int:
-        """Tokenising threads in force."""
-        return self.text_threads or min(8, max(1, usable_cpus() // 4))
+    def cuda_batch_token_limit(self, tuned: int = 0) -> int:
+        """As ``batch_token_limit``, on a GPU."""
+        return self.batch_tokens or tuned or CUDA_BATCH_TOKENS
+
+    def text_thread_count(self, *, cuda: bool = False) -> int:
+        """Tokenising threads in force; ``cuda``: all models run on a GPU, and leave the CPUs to text."""
+        return self.text_threads or min(8, max(1, usable_cpus() // (2 if cuda else 4)))
 
     def cost_directory(self) -> Path | None:
         """Where measured costs are kept; None where they are not: turned off, or a user without a home."""

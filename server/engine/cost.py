@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,39 @@ _FEWEST_LENGTHS = 2
 _ATTEMPTS = 3
 _NEARLY_BEST = 1.25
 """A row costs at most this much more in the smallest batch worth running than in the best one."""
+
+
+class Costs(Protocol):
+    """What the scheduler asks about batches. Not thread-safe: the scheduler's lock guards it."""
+
+    @property
+    def factor(self) -> float:
+        """What live batches take, relative to what was measured."""
+        ...
+
+    def seconds(self, rows: int, length: int) -> float:
+        """Predicted seconds of one bucket."""
+        ...
+
+    def row_seconds(self) -> Float64Array:
+        """[levels] predicted seconds of a row in the best batch of its length."""
+        ...
+
+    def batch_seconds(self, level: int) -> tuple[float, ...]:
+        """Seconds by number of rows, from 0 up to the largest batch of that level."""
+        ...
+
+    def best_rows(self, level: int) -> int:
+        """Rows of the batch that is cheapest row for row."""
+        ...
+
+    def worthwhile_rows(self, length: int) -> int:
+        """Fewest rows of that length that are nearly as cheap, row for row, as the best batch of it."""
+        ...
+
+    def learn(self, rows: int, length: int, seconds: float) -> None:
+        """Takes in what a batch really took."""
+        ...
 
 
 class CostTable:
@@ -93,15 +127,19 @@ class CostTable:
 
     def learn(self, rows: int, length: int, seconds: float) -> None:
         """Takes in what a batch really took."""
-        low, high = _FACTOR_RANGE
-        ratio = min(high, max(low, seconds / self._base(rows, self._levels[length])))
-        self._factor += _MEMORY * (ratio - self._factor)
+        self._factor = learnt(self._factor, seconds / self._base(rows, self._levels[length]))
 
     def _base(self, rows: int, level: int) -> float:
         if rows <= self._rows:
             return float(self._seconds[rows][level])
         last = self._seconds[self._rows][level]
         return float(last * rows / self._rows)
+
+
+def learnt(factor: float, ratio: float) -> float:
+    """The moving factor after one more batch, which took ``ratio`` times what was measured."""
+    low, high = _FACTOR_RANGE
+    return factor + _MEMORY * (min(high, max(low, ratio)) - factor)
 
 
 def measure(

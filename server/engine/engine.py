@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady
-from ..runtime.base import Float32Array
+from ..runtime.base import Float32Array, PackedRuntime
 from .cache import ByteCache
 from .call import Call
 from .catalog import Catalog
@@ -73,7 +73,7 @@ class Engine:
         self._clock = clock or SystemClock()
         self._observer = SafeObserver(observer)
         self._catalog = Catalog(models)
-        workers = self._config.worker_count()
+        workers = self._worker_count = worker_count(self._config, self._catalog.models.values())
         self.models: Mapping[str, ModelInfo] = MappingProxyType(
             {name: model.info(workers) for name, model in self._catalog.models.items()}
         )
@@ -81,7 +81,7 @@ class Engine:
         self._tokens = {name: ByteCache(self._config.token_cache_bytes) for name in self._catalog.models}
         self._scores = ScoreCache(self._config.score_cache_bytes)
         self._text = TextStage(
-            self._config.text_thread_count(),
+            self._config.text_thread_count(cuda=on_gpu(self._catalog.models.values())),
             queue_tokens=self._config.queue_tokens,
             clock=self._clock,
             wait_s=lambda: self.statistics().estimated_wait_s,
@@ -93,7 +93,7 @@ class Engine:
         self._closed = False
         self._workers = WorkerPool(
             Scheduler(
-                {name: Lane(model.ladder, model.costs) for name, model in self._catalog.models.items()},
+                {name: Lane(model.ladder, model.costs, model.planner) for name, model in self._catalog.models.items()},
                 planner or OptimalCover(),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
@@ -129,7 +129,7 @@ class Engine:
         try:
             for package in packages:
                 models.append(await asyncio.to_thread(load_model, package, settings))
-            await asyncio.to_thread(bring_to_height, models, settings.worker_count())
+            await asyncio.to_thread(bring_to_height, models, worker_count(settings, models))
             return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal)
         except BaseException:
             for model in models:
@@ -216,7 +216,7 @@ class Engine:
         queue, unhealthy = self._workers.statistics()
         shared = self._workers.shared_rows()
         return EngineStatistics(
-            workers=self._config.worker_count(),
+            workers=self._worker_count,
             queued_rows=queue.queued_rows,
             queued_tokens=queue.queued_tokens,
             queue_limit_tokens=self._config.queue_tokens,
@@ -235,6 +235,7 @@ class Engine:
                     running_rows=lane.running_rows,
                     shared_rows=shared[name],
                     token_cache=self._tokens[name].statistics(),
+                    cuda=self.models[name].runtime.cuda,
                 )
                 for name, lane in queue.lanes.items()
             },
@@ -339,3 +340,13 @@ class Engine:
             ticket.abandon()
             raise
         return ticket.output
+
+
+def worker_count(config: EngineConfig, models: Iterable[Model]) -> int:
+    """Threads that run batches of these models."""
+    return config.worker_count(cuda=on_gpu(models))
+
+
+def on_gpu(models: Iterable[Model]) -> bool:
+    """Whether all of them run on a GPU."""
+    return all(isinstance(model.runtime, PackedRuntime) for model in models)

@@ -8,16 +8,17 @@ from pathlib import Path
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from ..cpus import usable_cpus
-from ..errors import PackageInvalid, PairwireError
-from ..package import read_package
-from ..runtime.base import Runtime, RuntimeInfo
+from ..errors import ConfigInvalid, PackageInvalid, PairwireError
+from ..package import Package, read_package
+from ..runtime.base import PackedRuntime, Runtime, RuntimeInfo
 from .buckets import Ladder
 from .clock import Clock, SystemClock, ThreadClock
 from .config import EngineConfig
-from .cost import CostTable, confirm, measure, plausible, possible_measurements
+from .cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
 from .cost_cache import CostCache, CostKey
 from .heads import Activation
 from .model import Model
+from .planner import Planner
 from .results import ModelKind
 from .text import TextEncoder, TextRules
 
@@ -35,32 +36,30 @@ _ACTIVATIONS = {
 
 
 def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None = None) -> Model:
-    """A package, verified, on ONNX Runtime's CPU provider, warm. Blocks for some seconds; run it off the event loop.
+    """A package, verified, on the provider that the settings and the wheel of onnxruntime say, warm.
 
-    Costs are measured in the thread's CPU time where a run has one thread, unless ``timer`` says otherwise: on a busy
-    machine the wall clock makes long runs, which are interrupted more often, look dearer than they are.
+    Blocks for some seconds; run it off the event loop. On a CPU costs are measured in the thread's CPU time where a run
+    has one thread, unless ``timer`` says otherwise: on a busy machine the wall clock makes long runs, which are
+    interrupted more often, look dearer than they are.
 
     Raises:
         PackageInvalid: missing, damaged, or a graph that cannot be loaded or run.
-        RuntimeMissing: neither or both onnxruntime wheels are installed.
+        RuntimeMissing: neither or both onnxruntime wheels are installed, or no GPU can be used where one was asked for.
     """
     from ..runtime.wheels import check_wheels
 
-    check_wheels()
-    from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
-
+    wheel = check_wheels()
     package = read_package(directory)
-    variant = package.variant(config.variant)
+    variant = choose_variant(package, config, wheel)
     graph = package.graph_file(variant)
-    options = CpuOptions(
-        intra_op_threads=config.intra_op_threads, disabled_optimizers=tuple(variant.disabled_optimizers)
-    )
-    if timer is None:
-        timer = ThreadClock() if config.intra_op_threads == 1 else SystemClock()
     try:
         encoder = TextEncoder.from_file(package.tokenizer_file, rules_of(package.manifest))
-        runtime = OnnxCpuRuntime(graph, options)
-        model = build_model(package.manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)
+        if variant.provider == "cuda":
+            from .cuda import open_on_gpu
+
+            model = open_on_gpu(package.manifest, variant, graph, encoder, config)
+        else:
+            model = _open_on_cpu(package.manifest, variant, graph, encoder, config, timer)
         model.probe()
     except PairwireError:
         raise
@@ -70,19 +69,64 @@ def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None 
     return model
 
 
+def choose_variant(package: Package, config: EngineConfig, wheel: str) -> manifest_pb2.Variant:
+    """The variant that is asked for by name, or the best one for the provider.
+
+    Raises:
+        PackageInvalid: the package has none.
+        ConfigInvalid: a variant of another provider is asked for than the provider.
+    """
+    if config.variant:
+        variant = package.variant(config.variant)
+        if config.provider not in ("auto", variant.provider):
+            raise ConfigInvalid(f"variant: {variant.name} runs on {variant.provider}, provider says {config.provider}")
+        return variant
+    provider = config.provider
+    if provider == "auto":
+        has_cuda = any(variant.provider == "cuda" for variant in package.manifest.variants)
+        provider = "cuda" if wheel == "onnxruntime-gpu" and has_cuda else "cpu"
+        if wheel == "onnxruntime-gpu" and not has_cuda:
+            logger.warning(
+                "%s has no variant for a GPU and runs on the CPU; export it with --precision fp16", package.directory
+            )
+    return package.variant(provider=provider)
+
+
+def _open_on_cpu(
+    manifest: manifest_pb2.ModelManifest,
+    variant: manifest_pb2.Variant,
+    graph: Path,
+    encoder: TextEncoder,
+    config: EngineConfig,
+    timer: Clock | None,
+) -> Model:
+    from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+
+    options = CpuOptions(
+        intra_op_threads=config.intra_op_threads, disabled_optimizers=tuple(variant.disabled_optimizers)
+    )
+    if timer is None:
+        timer = ThreadClock() if config.intra_op_threads == 1 else SystemClock()
+    runtime = OnnxCpuRuntime(graph, options)
+    return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)
+
+
 def build_model(
     manifest: manifest_pb2.ModelManifest,
     encoder: TextEncoder,
-    runtime: Runtime,
+    runtime: Runtime | PackedRuntime,
     *,
     variant: str = "",
     config: EngineConfig | None = None,
     clock: Clock | None = None,
-    costs: CostTable | None = None,
+    costs: Costs | None = None,
+    ladder: Ladder | None = None,
+    planner: Planner | None = None,
 ) -> Model:
     """A model of given parts: the seam for other runtimes and tests.
 
-    What batches cost is measured, unless it is given or kept from an earlier start.
+    What batches cost is measured, unless it is given or kept from an earlier start. ``ladder`` and ``planner`` are the
+    engine's own unless they are given.
 
     Raises:
         PackageInvalid: the manifest lacks what its kind needs.
@@ -94,7 +138,7 @@ def build_model(
         raise PackageInvalid(f"{manifest.name}: kind {manifest.kind} is unknown; export the model again")
     activation = activation_of(manifest)
     built = next((known for known in manifest.variants if known.name == variant), manifest_pb2.Variant())
-    ladder = Ladder.up_to(encoder.rules.max_length, unpadded_from=built.unpadded_from)
+    ladder = ladder or Ladder.up_to(encoder.rules.max_length, unpadded_from=built.unpadded_from)
     if costs is None:
         costs = _costs(built, encoder, runtime, ladder, config, clock)
     return Model(
@@ -106,6 +150,7 @@ def build_model(
         runtime=runtime,
         ladder=ladder,
         costs=costs,
+        planner=planner,
         labels=tuple(manifest.labels),
         activation=activation,
         dimensions=manifest.dimensions,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import PackageInvalid
+from ..runtime.base import PackedRuntime
 from .buckets import Bucket
 from .model import Model
 
@@ -34,6 +35,8 @@ def bring_to_height(models: Sequence[Model], workers: int) -> None:
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="pairwire-warm") as pool:
         for model in models:
+            if isinstance(model.runtime, PackedRuntime):
+                continue  # it has run all its shapes, and runs one at a time
             for bucket in largest_batches(model):
                 batch = model.encoder.blank(bucket.rows, bucket.length)
                 for run in [pool.submit(model.runtime.run, batch) for _ in range(workers)]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
-from ..runtime.base import Float32Array, Runtime
+from ..runtime.base import Float32Array, PackedRuntime, Runtime
 from .buckets import Ladder
-from .cost import CostTable
+from .cost import Costs
 from .heads import Activation
+from .planner import Planner
 from .results import ModelInfo, ModelKind
 from .text import EncodedRows, TextEncoder
 
@@ -27,9 +28,11 @@ class Model:
     manifest: ModelManifest
     variant: str
     encoder: TextEncoder
-    runtime: Runtime
+    runtime: Runtime | PackedRuntime
     ladder: Ladder
-    costs: CostTable
+    costs: Costs
+    planner: Planner | None = None
+    """What makes its batches, where that is not the engine's planner."""
     labels: tuple[str, ...] = ()
     """Cross-encoders: in the order of the logits."""
     activation: Activation = Activation.IDENTITY
@@ -64,12 +67,14 @@ class Model:
         return self.prompts[name]
 
     def run(self, rows: Sequence[tuple[EncodedRows, int]], length: int) -> Float32Array:
-        """[rows, outputs] float32 of rows padded to ``length``.
+        """[rows, outputs] float32 of rows padded to ``length``, or of rows one after the other.
 
         Raises:
             ValueError: the graph gave another shape than the manifest says.
             Whatever the runtime raises.
         """
+        if isinstance(self.runtime, PackedRuntime):
+            return self._checked(self.runtime.run_packed(self.encoder.pack(rows)), len(rows))
         return self._checked(self.runtime.run(self.encoder.assemble(rows, length)), len(rows))
 
     def probe(self) -> None:
@@ -84,10 +89,14 @@ class Model:
             manifest=self.manifest,
             variant=self.variant,
             max_length=self.ladder.lengths[-1],
-            bucket_lengths=self.ladder.lengths,
+            bucket_lengths=self._buckets(),
             runtime=self.runtime.info,
             workers=workers,
         )
+
+    def _buckets(self) -> tuple[int, ...]:
+        """What batches are padded to: lengths of rows, or tokens of whole batches where rows are not padded."""
+        return self.runtime.shapes.tokens if isinstance(self.runtime, PackedRuntime) else self.ladder.lengths
 
     def _checked(self, values: Float32Array, rows: int) -> Float32Array:
         expected = (rows, self.outputs)

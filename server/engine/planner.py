@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ..runtime.base import Int32Array
 from .buckets import Bucket
-from .cost import CostTable
+from .cost import Costs
 from .cover import cheapest_cover
 
 
@@ -58,7 +58,7 @@ class Plan:
 class Planner(Protocol):
     """Picks the next batch of a model. Pure; called under the scheduler's lock, so it must be quick."""
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """A plan that takes at least one row of ``pool.anchor``.
 
         ``share_s``: after so many seconds all workers would be done with all that waits and runs, if they could
@@ -71,7 +71,7 @@ class Planner(Protocol):
 class OptimalCover:
     """The batch of a cheapest cover of the pool that holds the anchor."""
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
         if pool.anchor >= pool.unpadded_level:
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
@@ -91,7 +91,7 @@ class OptimalCover:
         return _batch_with(anchor, levels, left, batches, pool)
 
 
-def _most_rows(levels: list[int], pool: PoolView, costs: CostTable, share_s: float) -> list[int]:
+def _most_rows(levels: list[int], pool: PoolView, costs: Costs, share_s: float) -> list[int]:
     """Most rows of a batch of each level: what the table holds, but about a worker's share where there are several.
 
     So all workers come to the end of what waits together, and none is left with a long batch while others have nothing.

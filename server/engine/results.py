@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..runtime.base import Float32Array, RuntimeInfo
+from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo
 from .cache import CacheStatistics
 from .heads import Activation
 from .priority import Priority
@@ -131,6 +131,8 @@ class ModelStatistics:
     shared_rows: int
     """Rows since the start that were answered with the result of an equal row, of the same or another request."""
     token_cache: CacheStatistics
+    cuda: CudaInfo | None = None
+    """On an NVIDIA GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,7 @@ from typing import Generic
 from ..errors import DeadlineExceeded, InvalidInput, Overloaded
 from .agenda import Agenda
 from .buckets import Bucket, Ladder
-from .cost import CostTable
+from .cost import Costs
 from .planner import Plan, Planner
 from .pool import P, Piece, Pool, Request
 
@@ -46,7 +46,9 @@ class Lane:
     """What the scheduler must know of a model."""
 
     ladder: Ladder
-    costs: CostTable
+    costs: Costs
+    planner: Planner | None = None
+    """What makes its batches, where that is not the planner of all."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -190,7 +192,7 @@ class Scheduler(Generic[P]):
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
         view = pool.view(max(first.segments))
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
-        plan = self._planner(view, lane.costs, share_s=share_s, now=now)
+        plan = (lane.planner or self._planner)(view, lane.costs, share_s=share_s, now=now)
         batch = self._start(first.model, plan, now)
         return Decision(batch, expired)
 
@@ -291,9 +293,9 @@ class Scheduler(Generic[P]):
     def _end(self, batch: Batch[P]) -> list[Request[P]]:
         """Books a batch as no longer running; its requests, each once."""
         del self._running[batch.number]
-        for piece in batch.pieces:
+        for piece, padding in zip(batch.pieces, _padding(batch), strict=True):
             piece.request.running -= len(piece.rows)
-            piece.request.padded_tokens += len(piece.rows) * batch.bucket.length - piece.tokens
+            piece.request.padded_tokens += padding
         return list({piece.request.sequence: piece.request for piece in batch.pieces}.values())
 
     def _expire(self, now: float) -> list[Request[P]]:
@@ -302,3 +304,16 @@ class Scheduler(Generic[P]):
             self.cancel(request)
             expired.append(request)
         return expired
+
+
+def _padding(batch: Batch[P]) -> list[int]:
+    """Padding of each piece: of its own rows, or its share of that at the end where rows stand one after the other."""
+    if batch.bucket.rows == batch.rows:
+        return [len(piece.rows) * batch.bucket.length - piece.tokens for piece in batch.pieces]
+    left, tokens = batch.bucket.tokens - batch.tokens, batch.tokens
+    shares = []
+    for piece in batch.pieces:
+        share = round(left * piece.tokens / tokens)
+        shares.append(share)
+        left, tokens = left - share, tokens - piece.tokens
+    return shares

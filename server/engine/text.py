@@ -21,7 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput
-from ..runtime.base import Int32Array, TokenBatch
+from ..runtime.base import Int32Array, PackedBatch, TokenBatch
 from .cache import ByteCache
 from .template import ID_BYTES, Row, Template, read_template
 from .truncation import Truncation, longest_first
@@ -242,6 +242,25 @@ class TextEncoder:
         return TokenBatch(
             input_ids=np.frombuffer(b"".join(ids), np.int32).reshape(shape),
             token_type_ids=np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32),
+            lengths=np.array(sizes, np.int32),
+        )
+
+    def pack(self, rows: Sequence[tuple[EncodedRows, int]]) -> PackedBatch:
+        """One batch of rows of any requests of this model, one after the other. Its ids are read-only."""
+        ids: list[bytes] = []
+        types: list[bytes] = []
+        sizes: list[int] = []
+        for encoded, index in rows:
+            row, split = encoded.rows[index]
+            template = encoded.template
+            tokens = len(row) // ID_BYTES
+            end = template.end_types
+            ids.append(row)
+            types += (template.head_types[:split], template.tail_types[: tokens - split - len(end)], end)
+            sizes.append(tokens)
+        return PackedBatch(
+            input_ids=np.frombuffer(b"".join(ids), np.int32),
+            token_type_ids=np.frombuffer(b"".join(types), np.uint8).astype(np.int32),
             lengths=np.array(sizes, np.int32),
         )
 

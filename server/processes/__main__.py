@@ -17,6 +17,7 @@ from ..cpus import limit_cpus
 from ..errors import StartupError
 from ..eventloop import EXIT_LOST, EXIT_STARTUP, catch_signals, leave, loop_factory
 from .child import STACKS
+from .devices import with_own_device
 from .messages import News, Order, Spec, decode, encode
 
 logger = logging.getLogger("pairwire.server.processes")
@@ -97,7 +98,7 @@ async def _serve(spec: Spec, line: Line) -> int:
     loop = asyncio.get_running_loop()
     stop, serve = asyncio.Event(), asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
-    application = Application(spec.config, share_port=True)
+    application = Application(with_own_device(spec.config, spec.number), share_port=True)
     reports: set[asyncio.Task[None]] = set()
 
     def tell_metrics() -> None:

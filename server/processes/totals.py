@@ -14,6 +14,9 @@ Families: TypeAlias = Sequence[Metric]
 
 GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "pairwire_model_healthy": min,
+    "pairwire_cuda_graphs": sum,
+    "pairwire_cuda_eager_shapes": sum,
+    "pairwire_cuda_memory_bytes": sum,
     "pairwire_queue_tokens": sum,
     "pairwire_queue_limit_tokens": sum,
     "pairwire_queue_rows": sum,

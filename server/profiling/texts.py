@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..cpus import usable_cpus
 from ..engine import Engine, EngineConfig, Model, ModelKind, load_model
-from ..engine.cost import CostTable
+from ..engine.cost import Costs
 from ..engine.planner import OptimalCover, Plan, Planner, PoolView
 from ..engine.text import EncodedRows
 from ..runtime.base import Float32Array, Runtime, RuntimeInfo, TokenBatch
@@ -115,7 +115,7 @@ class _TimedPlanner:
     planner: Planner
     watch: Stopwatch
 
-    def __call__(self, pool: PoolView, costs: CostTable, *, share_s: float, now: float) -> Plan:
+    def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         with self.watch.stage("plan"):
             return self.planner(pool, costs, share_s=share_s, now=now)
 

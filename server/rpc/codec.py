@@ -20,6 +20,7 @@ from ..engine.priority import Priority
 from ..engine.results import EmbedOptions, EmbedResult, ModelInfo, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from ..engine.truncation import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
+from ..runtime.base import CudaInfo
 
 T = TypeVar("T")
 
@@ -256,6 +257,23 @@ def encode_summary(info: ModelInfo) -> model_pb2.ModelSummary:
         workers=info.workers,
         intra_op_threads=info.runtime.intra_op_threads,
         bucket_lengths=info.bucket_lengths,
+        cuda=None if info.runtime.cuda is None else encode_cuda(info.runtime.cuda, info.runtime.device),
+    )
+
+
+def encode_cuda(info: CudaInfo, device: str) -> model_pb2.CudaSummary:
+    """What a model found on its GPU."""
+    return model_pb2.CudaSummary(
+        device_id=info.device_id,
+        device=device,
+        driver=info.driver,
+        cuda=info.cuda,
+        cudnn=info.cudnn,
+        attention_kernels=info.attention_kernels,
+        graphs=info.graphs,
+        eager_shapes=info.eager,
+        eager_reason=info.eager_reason,
+        memory_bytes=info.memory_bytes,
     )
 
 

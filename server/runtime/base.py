@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from .packed_shapes import PackedShapes
+
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+
+POSITION_IDS = "position_ids"
+CUMULATIVE_LENGTHS = "cumulative_lengths"
+TOKEN_OFFSET = "token_offset"
+"""Inputs of a packed graph beside the ids; `pairwire.export.passes.packed` says what they are."""
+MOST_TOKENS = 1 << 16
+"""Most tokens of a packed batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,53 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Rows one after the other, without padding. The runtime only reads it."""
+
+    input_ids: Int32Array
+    """[tokens] token ids of all rows."""
+    token_type_ids: Int32Array
+    """[tokens]"""
+    lengths: Int32Array
+    """[rows] tokens of each row, special tokens included; at least 1."""
+
+    @property
+    def rows(self) -> int:
+        """Rows with text."""
+        return len(self.lengths)
+
+    @classmethod
+    def of(cls, batch: TokenBatch) -> PackedBatch:
+        """The same rows without their padding; rows without tokens become one token of padding."""
+        lengths = np.maximum(batch.lengths, 1)
+        inside = np.arange(batch.length, dtype=np.int32) < lengths[:, None]
+        return cls(batch.input_ids[inside], batch.token_type_ids[inside], lengths)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CudaInfo:
+    """What a GPU runtime found and made when it started."""
+
+    device_id: int
+    driver: str
+    """Version of the driver; empty where it cannot be asked."""
+    cuda: str
+    """Version of CUDA that ONNX Runtime was built for."""
+    cudnn: str
+    """Version of cuDNN; empty where there is none. Packed attention does without."""
+    attention_kernels: tuple[str, ...]
+    """The kernel of each attention, in the order of the layers; empty where ONNX Runtime does not tell."""
+    graphs: int
+    """Shapes that are replayed as captured CUDA graphs."""
+    eager: int
+    """Shapes that are run operator by operator."""
+    eager_reason: str
+    """Why they are; empty where there are none."""
+    memory_bytes: int
+    """Memory of the device that loading and capturing took."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeInfo:
     """What runs the graph; for the start-up table, GetModel and the key of the cost table."""
 
@@ -46,6 +103,8 @@ class RuntimeInfo:
     """ONNX Runtime's version."""
     intra_op_threads: int
     """Threads of one run."""
+    cuda: CudaInfo | None = None
+    """On an NVIDIA GPU."""
 
 
 class Runtime(Protocol):
@@ -62,4 +121,18 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Frees the graph; no ``run`` may be going on or follow."""
+        ...
+
+
+@runtime_checkable
+class PackedRuntime(Runtime, Protocol):
+    """A runtime that computes no padding: rows stand one after the other."""
+
+    @property
+    def shapes(self) -> PackedShapes:
+        """The shapes of its batches."""
+        ...
+
+    def run_packed(self, batch: PackedBatch) -> Float32Array:
+        """[rows, outputs] float32, as ``run``."""
         ...

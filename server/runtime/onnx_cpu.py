@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from .base import Float32Array, RuntimeInfo, TokenBatch
+from .processor import int8_saturates, processor_flags, processor_name
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class OnnxCpuRuntime:
         self._output = self._session.get_outputs()[0].name
         self._info = RuntimeInfo(
             provider="CPUExecutionProvider",
-            device=_processor_name(),
+            device=processor_name(),
             version=ort.__version__,
             intra_op_threads=options.intra_op_threads,
         )
@@ -89,7 +90,7 @@ def session_options(options: CpuOptions) -> ort.SessionOptions:
     if _share_arena():
         built.add_session_config_entry("session.use_env_allocators", "1")
     built.log_severity_level = 3
-    if int8_saturates(platform.machine(), _cpuinfo("flags")):
+    if int8_saturates(platform.machine(), processor_flags()):
         # Exact but slower kernels. Not for everyone: where products do not saturate they are half as fast for nothing.
         built.add_session_config_entry("session.x64quantprecision", "1")
     return built
@@ -124,21 +125,3 @@ def _return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
-
-
-def int8_saturates(machine: str, flags: str) -> bool:
-    """Whether uint8 x int8 products overflow 16 bits on the way, which changes scores: x86 without VNNI does that."""
-    return machine.lower() in ("x86_64", "amd64") and "vnni" not in flags
-
-
-def _processor_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(key: str) -> str:
-    """Value of the first such line of /proc/cpuinfo; empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        if line.startswith(key):
-            return line.partition(":")[2].strip()
-    return ""

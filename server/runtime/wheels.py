@@ -21,11 +21,11 @@ def check_wheels(version_of: Callable[[str], str] = metadata.version) -> str:
         return found[0]
     if not found:
         raise RuntimeMissing(
-            "onnxruntime is not installed; install `pairwire[cpu]`, or `pairwire[gpu]` for an NVIDIA GPU"
+            "onnxruntime is not installed", "install `pairwire[cpu]`, or `pairwire[gpu]` for an NVIDIA GPU"
         )
     raise RuntimeMissing(
-        "both onnxruntime and onnxruntime-gpu are installed and overwrite each other; "
-        "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then install one of `pairwire[cpu]` and `pairwire[gpu]`"
+        "both onnxruntime and onnxruntime-gpu are installed and overwrite each other",
+        "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then install one of `pairwire[cpu]` and `pairwire[gpu]`",
     )
 
 

@@ -20,13 +20,13 @@ COMMAND = [sys.executable, "-m", "pairwire.cli.main"]
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     done = run("--help")
     assert done.code == 0
-    for name in ("export", "serve", "score", "rerank", "embed", "models", "inspect", "tune", "profile"):
+    for name in ("export", "serve", "score", "rerank", "embed", "models", "inspect", "tune", "profile", "doctor"):
         assert f"\n    {name} " in done.out
     assert exits.EXIT_CODES.strip() in done.out
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
-@pytest.mark.parametrize("command", ["score", "rerank", "embed", "models", "inspect", "tune", "profile"])
+@pytest.mark.parametrize("command", ["score", "rerank", "embed", "models", "inspect", "tune", "profile", "doctor"])
 def test_help_of_a_command_has_the_exit_codes(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.code == 0

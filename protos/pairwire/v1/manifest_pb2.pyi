@@ -214,8 +214,9 @@ Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
 
 @_typing.final
 class Variant(_message.Message):
-    """One graph of the package. Inputs are int64 [rows, length]: input_ids, attention_mask and, where the model has them,
-    token_type_ids. The one output is float32 [rows, labels] ("logits") or [rows, dimensions] ("sentence_embedding").
+    """One graph of the package. For a CPU, inputs are int64 [rows, length]: input_ids, attention_mask and, where the model has
+    them, token_type_ids. For a GPU they are int32 and rows stand one after the other: input_ids, token_type_ids and
+    position_ids [tokens], cumulative_lengths [rows + 1] and token_offset [rows, length]. The one output is float32 [rows, labels] ("logits") or [rows, dimensions] ("sentence_embedding").
     """
 
     DESCRIPTOR: _descriptor.Descriptor

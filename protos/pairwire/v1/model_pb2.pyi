@@ -110,6 +110,7 @@ class ModelSummary(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     INTRA_OP_THREADS_FIELD_NUMBER: _builtins.int
     BUCKET_LENGTHS_FIELD_NUMBER: _builtins.int
+    CUDA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: _manifest_pb2.ModelKind.ValueType
     variant: _builtins.str
@@ -122,7 +123,11 @@ class ModelSummary(_message.Message):
     intra_op_threads: _builtins.int
     @_builtins.property
     def bucket_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sequence lengths of the bucket ladder, ascending."""
+        """Sequence lengths of the bucket ladder, ascending; on a GPU, where rows are not padded, the tokens of whole batches."""
+
+    @_builtins.property
+    def cuda(self) -> Global___CudaSummary:
+        """On an NVIDIA GPU only."""
 
     def __init__(
         self,
@@ -135,11 +140,68 @@ class ModelSummary(_message.Message):
         workers: _builtins.int = ...,
         intra_op_threads: _builtins.int = ...,
         bucket_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        cuda: Global___CudaSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cuda", b"cuda"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_lengths", b"bucket_lengths", "intra_op_threads", b"intra_op_threads", "kind", b"kind", "max_length", b"max_length", "name", b"name", "provider", b"provider", "variant", b"variant", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_lengths", b"bucket_lengths", "cuda", b"cuda", "intra_op_threads", b"intra_op_threads", "kind", b"kind", "max_length", b"max_length", "name", b"name", "provider", b"provider", "variant", b"variant", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelSummary: _TypeAlias = ModelSummary  # noqa: Y015
+
+@_typing.final
+class CudaSummary(_message.Message):
+    """What a model found and made on a GPU when it was loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    CUDA_FIELD_NUMBER: _builtins.int
+    CUDNN_FIELD_NUMBER: _builtins.int
+    ATTENTION_KERNELS_FIELD_NUMBER: _builtins.int
+    GRAPHS_FIELD_NUMBER: _builtins.int
+    EAGER_SHAPES_FIELD_NUMBER: _builtins.int
+    EAGER_REASON_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.int
+    device: _builtins.str
+    """E.g. "NVIDIA H200"; empty where the driver cannot be asked, as the next one."""
+    driver: _builtins.str
+    cuda: _builtins.str
+    """Version of CUDA that ONNX Runtime was built for."""
+    cudnn: _builtins.str
+    """Version of cuDNN; empty where there is none. Packed attention does without."""
+    graphs: _builtins.int
+    """Shapes of batches that are replayed as captured CUDA graphs, those that run operator by operator, and why they do."""
+    eager_shapes: _builtins.int
+    eager_reason: _builtins.str
+    memory_bytes: _builtins.int
+    """Memory of the device that loading and capturing took."""
+    @_builtins.property
+    def attention_kernels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kernel of each attention, in the order of the layers, as ONNX Runtime names them."""
+
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.int = ...,
+        device: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        cuda: _builtins.str = ...,
+        cudnn: _builtins.str = ...,
+        attention_kernels: _abc.Iterable[_builtins.str] | None = ...,
+        graphs: _builtins.int = ...,
+        eager_shapes: _builtins.int = ...,
+        eager_reason: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "cuda", b"cuda", "cudnn", b"cudnn", "device", b"device", "device_id", b"device_id", "driver", b"driver", "eager_reason", b"eager_reason", "eager_shapes", b"eager_shapes", "graphs", b"graphs", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CudaSummary: _TypeAlias = CudaSummary  # noqa: Y015

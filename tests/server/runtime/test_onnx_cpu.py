@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pairwire.server.runtime.base import TokenBatch
-from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, int8_saturates
+from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from tests.server import packages
 
 
@@ -110,17 +110,3 @@ def test_two_models_share_the_memory_of_their_batches(tmp_path: Path) -> None:
     grown_mib = (psutil.Process().memory_info().rss - before) / 2**20
     assert values[0, 0] == pytest.approx(batch.input_ids.sum(), rel=1e-3)
     assert grown_mib < WIDE_MIB / 2
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "saturates"),
-    [
-        ("x86_64", "sse4_1 avx2", True),
-        ("AMD64", "", True),
-        ("x86_64", "avx2 avx_vnni", False),
-        ("x86_64", "avx512f avx512_vnni", False),
-        ("aarch64", "", False),
-    ],
-)
-def test_only_x86_without_vnni_needs_the_slower_exact_kernels(machine: str, flags: str, saturates: bool) -> None:
-    assert int8_saturates(machine, flags) is saturates

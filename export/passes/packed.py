@@ -1,0 +1,288 @@
+"""Tokens of all rows one after the other, without any padding: the form that a GPU runs.
+
+    before   input_ids, token_type_ids, attention_mask: [rows, length]      hidden states [rows, length, hidden]
+    after    input_ids, token_type_ids, position_ids: int32 [tokens]        hidden states [tokens, hidden]
+             cumulative_lengths: int32 [rows + 1], token_offset: int32 [rows, length]
+
+Almost every operator of an encoder treats tokens alone and does not care in how many axes they are arranged. What does
+is rewritten:
+
+    attention     softmax(q k^T * scale + padding mask) v, split into heads and joined again, becomes
+                  PackedMultiHeadAttention(q, k, v, biases, token_offset, cumulative_lengths)
+    positions     whatever computes 0, 1, 2 ... (or n, n + 1 ...) along each row becomes the input position_ids
+    first token   Gather(hidden, 0) of axis 1 becomes Gather(hidden, cumulative_lengths[:-1])
+    mean pooling  the masked sum over axis 1 becomes a product with the [rows, tokens] matrix of who belongs to whom
+
+That a mask only masks padding, and that positions count up, is found out by running the graph on padded rows. What is
+not understood is refused with its name: a graph is packed as a whole or not at all.
+
+The shapes of a run are (tokens, rows, length): ``length`` is the most tokens of a row, of which only the number counts,
+so token_offset needs no care where the kernel does not read it. Tokens that only fill the shape are rows of their own;
+rows that only fill it are empty and come first, so that each row begins at a token that exists.
+
+Source: com.microsoft.PackedMultiHeadAttention; without its RemovePadding, which waits for the device at every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, POSITION_IDS, TOKEN_OFFSET
+from pairwire.v1 import manifest_pb2
+
+from .pooling import ATTENTION, BEGINS, is_ours, pack_first_token, pack_mean
+from .sequence_major import MICROSOFT, Attention, Heads, read_attention
+from .view import GraphView, add_constant, attribute, remove_dead, require_domain, sort_nodes
+
+NAME = "packed"
+MASK = "attention_mask"
+IDS = ("input_ids", "token_type_ids")
+_NEGLIGIBLE = -1e4
+"""What is added at padding is at most this: exp of it is 0 in any precision."""
+_WORDS = (7, 8, 9, 10, 11)
+"""Token ids that are no padding: position ids of some models count only the others."""
+_PADDED = (([3, 7, 5], 7), ([4], 4), ([2, 9], 12))
+"""(tokens of each row, padded length) of the batches that the graph is probed with."""
+
+Values = Mapping[str, npt.NDArray[Any]]
+
+
+class NotPackable(ValueError):
+    """What of the graph is not understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Tensors of one padded batch."""
+
+    inside: npt.NDArray[np.bool_]
+    """[rows, length] where there are tokens."""
+    values: Values
+
+
+def apply(model: ModelProto) -> manifest_pb2.PassReport:
+    """Rewrites the model in place. ``rewritten`` counts attentions.
+
+    Run `skip_layer_norm` and `bias_gelu` before it: they need dims, which are not inferred for a packed graph.
+
+    Raises:
+        NotPackable: something of the graph reads other tokens in a way that is not known. The model is as it was.
+    """
+    packed = ModelProto()
+    packed.CopyFrom(model)
+    rewritten = _pack(packed)
+    model.CopyFrom(packed)
+    return manifest_pb2.PassReport(name=NAME, rewritten=rewritten)
+
+
+def _pack(model: ModelProto) -> int:
+    view = GraphView(model)
+    attentions = _attentions(view)
+    lookups = _lookups(view)
+    names = [name for node, attention in attentions for name in (attention.scaled, node.input[0])]
+    probes = _run(model, [*names, *(node.input[1] for node in lookups)])
+    for node, attention in attentions:
+        if not all(_masks_only_padding(probe, attention.scaled, node.input[0]) for probe in probes):
+            raise NotPackable(f"attention {attention.result.name} adds more than a mask of padding")
+    for node in lookups:
+        _replace_index(model, view, node, probes)
+    for _, attention in attentions:
+        _replace_attention(model, view, attention)
+    if not pack_first_token(model) + pack_mean(model) or len(model.graph.output) != 1:
+        raise NotPackable("its result is not one vector a row, of the first token or the mean of all")
+    _replace_inputs(model)
+    require_domain(model, MICROSOFT)
+    sort_nodes(model)
+    remove_dead(model)
+    _check_alone(model)
+    return len(attentions)
+
+
+def _attentions(view: GraphView) -> list[tuple[NodeProto, Attention]]:
+    found = []
+    for node in view.graph.node:
+        if node.op_type == "Softmax":
+            attention = read_attention(view, node)
+            if attention is None:
+                raise NotPackable(f"attention around {node.name} has another form")
+            found.append((node, attention))
+    if not found:
+        raise NotPackable("the graph has no attention")
+    return found
+
+
+def _lookups(view: GraphView) -> list[NodeProto]:
+    """Look-ups in tables of embeddings by something else than the ids that are given."""
+    return [
+        node
+        for node in view.graph.node
+        if node.op_type == "Gather"
+        and not attribute(node, "axis", 0)
+        and len(view.dims(node.input[0]) or ()) == 2
+        and view.is_constant(node.input[0])
+        and node.input[1] not in IDS
+    ]
+
+
+def _run(model: ModelProto, names: Sequence[str]) -> list[_Probe]:
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    names = list(dict.fromkeys(names))
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # As many types as the table has, but two at most: the third would be nobody's.
+    tables = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == IDS[1]]
+    types = min([2, *(int(tensor.dims[0]) for tensor in model.graph.initializer if tensor.name in tables)])
+    results = []
+    for lengths, longest in _PADDED:
+        inside = np.arange(longest) < np.array(lengths)[:, None]
+        given = {
+            "input_ids": np.where(inside, np.resize(_WORDS, inside.shape), 0),
+            "token_type_ids": np.where(inside, np.resize(range(types), inside.shape), 0),
+            MASK: inside.astype(np.int64),
+        }
+        feeds = {node.name: given[node.name] for node in session.get_inputs()}
+        results.append(_Probe(inside, dict(zip(names, session.run(names, feeds), strict=True))))
+    return results
+
+
+def _masks_only_padding(probe: _Probe, scaled: str, masked: str) -> bool:
+    """Do the products and what Softmax reads differ at padding only, and there beyond hope?"""
+    before, after = probe.values[scaled], probe.values[masked]
+    keys = np.broadcast_to(probe.inside[:, None, None, :], before.shape)
+    return np.array_equal(before[keys], after[keys]) and bool(np.all(after[~keys] < _NEGLIGIBLE))
+
+
+def _replace_index(model: ModelProto, view: GraphView, node: NodeProto, probes: Sequence[_Probe]) -> None:
+    """Lets a look-up read position_ids, or makes it a constant where it always reads one row."""
+    table = view.constant(node.input[0])
+    assert table is not None  # _lookups looked
+    steps: set[int] = set()
+    rows: set[int] = set()
+    for probe in probes:
+        index = np.broadcast_to(probe.values[node.input[1]], probe.inside.shape).astype(np.int64)
+        rows |= set(index[probe.inside].tolist())
+        steps |= set((index - np.arange(index.shape[1]))[probe.inside].tolist())
+    result = node.output[0]
+    if len(rows) == 1:
+        row = add_constant(model, f"{result}/row", table[rows.pop()])
+        model.graph.node.remove(node)
+        model.graph.node.append(helper.make_node("Identity", [row], [result], name=f"{result}/Identity"))
+    elif len(steps) == 1 and min(steps) >= 0:
+        node.input[0] = add_constant(model, f"{result}/table", table[steps.pop() :])
+        node.input[1] = POSITION_IDS
+    else:
+        raise NotPackable(f"{node.name} looks up neither ids nor positions")
+
+
+def _replace_attention(model: ModelProto, view: GraphView, attention: Attention) -> None:
+    heads = (attention.query, attention.key, attention.value)
+    shape = view.constant(attention.key.shape)
+    assert shape is not None  # read_attention looked
+    result = attention.result.output[0]
+    parts = [_product_and_bias(view, head) for head in heads]
+    biases = [bias for _, bias in parts if bias is not None]
+    inputs = [product for product, _ in parts]
+    if len(biases) == len(parts):
+        inputs.append(add_constant(model, f"{result}/biases", np.concatenate(biases)))
+    else:
+        inputs = [*(head.source for head in heads), ""]
+    node = helper.make_node(
+        ATTENTION,
+        [*inputs, TOKEN_OFFSET, CUMULATIVE_LENGTHS],
+        [result],
+        name=f"{result}/{ATTENTION}",
+        domain=MICROSOFT,
+        num_heads=int(shape[2]),
+        scale=attention.scale,
+    )
+    model.graph.node.remove(attention.result)
+    model.graph.node.append(node)
+
+
+def _product_and_bias(view: GraphView, head: Heads) -> tuple[str, npt.NDArray[np.generic] | None]:
+    """The product that made queries, keys or values, and the bias that was added to it."""
+    add = view.producers.get(head.source)
+    if add is not None and add.op_type == "Add":
+        for name, other in (tuple(add.input), tuple(add.input)[::-1]):
+            product, bias = view.producers.get(name), view.constant(other)
+            if product is not None and product.op_type == "MatMul" and bias is not None and bias.ndim == 1:
+                return product.output[0], bias
+    return head.source, None
+
+
+def _replace_inputs(model: ModelProto) -> None:
+    remove_dead(model)
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    shapes = {name: ["tokens"] for name in (*IDS, POSITION_IDS)}
+    shapes[CUMULATIVE_LENGTHS] = ["rows_and_end"]
+    shapes[TOKEN_OFFSET] = ["rows", "length"]
+    if MASK in read:
+        reader = next(node for node in graph.node if MASK in node.input)
+        raise NotPackable(f"{reader.op_type} {reader.name} reads the mask")
+    del graph.input[:]
+    for name, dims in shapes.items():
+        if name in read:
+            graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT32, dims))
+    for value in graph.output:
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+
+
+def _check_alone(model: ModelProto) -> None:
+    """Raises where an operator is left that may look at more than one token, or at a third axis."""
+    view = GraphView(model)
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization":
+            if attribute(node, "axis", -1) not in (-1, 2):
+                raise NotPackable(f"{node.name} normalises another axis than the last")
+            for item in node.attribute:
+                if item.name == "axis":
+                    item.i = -1
+        elif node.op_type not in _ALONE or not _IN_WHICH_WAY.get(node.op_type, _always)(view, node):
+            raise NotPackable(f"{node.op_type} {node.name} may read other tokens")
+        if any(view.is_constant(name) and len(view.dims(name) or ()) > 2 for name in node.input):
+            raise NotPackable(f"{node.op_type} {node.name} has a constant of three axes")
+
+
+def _always(view: GraphView, node: NodeProto) -> bool:
+    return True
+
+
+def _looks_up(view: GraphView, node: NodeProto) -> bool:
+    """Rows of a table, or of tensors at the first tokens."""
+    of_axis_0 = not attribute(node, "axis", 0)
+    return of_axis_0 and (view.is_constant(node.input[0]) or node.input[1] == BEGINS)
+
+
+def _is_ours(view: GraphView, node: NodeProto) -> bool:
+    return is_ours(node)
+
+
+def _last_axis(view: GraphView, node: NodeProto) -> bool:
+    return attribute(node, "axis", 0) in (-1, 1)
+
+
+_IN_WHICH_WAY: Mapping[str, Callable[[GraphView, NodeProto], bool]] = {
+    "Concat": _last_axis,
+    "Gather": _looks_up,
+    "Slice": _is_ours,
+    "Unsqueeze": _is_ours,
+}
+_ALONE = frozenset(
+    [
+        *("Add", "And", "BiasGelu", "Cast", "Clip", "Concat", "Div", "Erf", "Gather", "Gemm", "Identity", "Less"),
+        *("LessOrEqual", "MatMul", "Mul", ATTENTION, "Pow", "ReduceL2", "Relu", "Shape", "SkipLayerNormalization"),
+        *("Slice", "Sqrt", "Sub", "Tanh", "Unsqueeze"),
+    ]
+)
+"""Operators that treat tokens (or, behind pooling, rows) alone, in the way in which encoders use them."""
