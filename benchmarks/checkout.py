@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_importable() -> None:
-    """Nothing where `pairwire` is installed. Else links the folders as pyproject.toml maps them, for children too."""
+    """Nothing where `pairwire` is installed. Else links the folders as pyproject.toml maps them, for children too.
+
+    The links stay, in a temporary folder: a child may outlive its parent.
+    """
     if importlib.util.find_spec("pairwire") is not None:
         return
     mapping = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]

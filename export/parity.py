@@ -29,8 +29,8 @@ from .texts import Input, Texts
 
 FP32_LIMIT = 1e-4
 """Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
-FP16_LIMIT = 5e-3
-"""The same of a float16 variant. Rounding of an encoder of 6 to 12 layers gives a fifth of it."""
+FP16_LIMIT = 2e-2
+"""The same of a float16 variant. Trained models are off by a tenth of it; a random one whose head is steep, by half."""
 MAX_DIFF_LIMITS = {Precision.FP32: FP32_LIMIT, Precision.FP16: FP16_LIMIT}
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
@@ -199,8 +199,10 @@ def _runtime(graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint)
             yield packed
         return
     runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
-    yield runtime
-    runtime.close()
+    try:
+        yield runtime
+    finally:
+        runtime.close()
 
 
 class _Runner:

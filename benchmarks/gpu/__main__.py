@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import gc
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ import numpy as np  # noqa: E402
 
 from pairwire.server.engine import EngineConfig  # noqa: E402
 from pairwire.server.engine.config import CUDA_BATCH_TOKENS  # noqa: E402
+from pairwire.server.errors import PairwireError  # noqa: E402
 
 from ..datasets import Pair, load_pairs  # noqa: E402
 from ..report import histogram, print_machine, print_table, write_json  # noqa: E402
@@ -41,21 +43,19 @@ from .systems import DynamicShapes, Ours, Scores, Torch  # noqa: E402
 
 LIMIT = 0.01
 """Largest difference of a probability from float32 that float16 explains."""
-HIDDEN, LAYERS = 384, 6
 WARM_PAIRS = 64
 COLUMNS = (
     "dataset",
     "system",
     "pairs",
     "pairs_per_s",
-    "ratio_to_torch_fp16",
+    "ratio_to_torch",
     "tokens_per_s",
     "padding",
     "of_peak",
     "device_busy",
 )
 OURS = "pairwire fp16"
-RIVAL = "torch fp16, batch 32"
 
 
 class System(Protocol):
@@ -70,6 +70,13 @@ def main() -> int:
     """Runs the parts; returns the exit code."""
     args = _arguments()
     print_machine()
+    try:
+        return _run(args)
+    except PairwireError as error:
+        raise SystemExit(f"benchmarks.gpu: {error}") from None
+
+
+def _run(args: argparse.Namespace) -> int:
     rows: list[dict[str, object]] = []
     # The caches are off: every system tokenises every text in every repeat.
     config = EngineConfig(provider="cuda", cache_dir="none", token_cache_bytes=0, text_threads=args.text_threads)
@@ -148,7 +155,8 @@ def _throughput(
             gc.collect()
             system.predict(pairs[:WARM_PAIRS])
             seconds[name].append(_timed(lambda system=system: system.predict(pairs)))  # type: ignore[misc]
-    work = tokens_per_pair * LAYERS * (24 * HIDDEN**2 + 4 * tokens_per_pair * HIDDEN)
+    rival = f"torch fp16, batch {args.batch_size[0]}"
+    work = _operations(args.checkpoint, tokens_per_pair)
     rows: list[dict[str, object]] = []
     for name, times in seconds.items():
         rate = len(pairs) / float(np.median(times))
@@ -159,18 +167,29 @@ def _throughput(
             "pairs": len(pairs),
             "pairs_per_s": rate,
             "tokens_per_s": rate * tokens_per_pair,
-            "of_peak": rate * work / peak if peak else None,
+            "of_peak": rate * work / peak if peak and work else None,
             "seconds": times,
         }
-        if RIVAL in seconds:
-            row["ratio_to_torch_fp16"] = float(np.median(np.array(seconds[RIVAL]) / np.array(times)))
+        if rival in seconds:
+            row["ratio_to_torch"] = float(np.median(np.array(seconds[rival]) / np.array(times)))
         system = systems[name]
         if isinstance(system, Ours):
             ran = system.batches.since(before[name])
             row["padding"] = ran.padding
-            row["device_busy"] = system.kernel_seconds(ran.counts) / (sum(times) * (1 + WARM_PAIRS / len(pairs)))
+            row["device_busy"] = system.kernel_seconds(ran.counts) / (
+                sum(times) * (1 + min(WARM_PAIRS, len(pairs)) / len(pairs))
+            )
         rows.append(row)
     return rows
+
+
+def _operations(checkpoint: Path | None, tokens: float) -> float:
+    """Operations of a pair of so many tokens, counted as docs/performance.md does; 0 without a checkpoint."""
+    if checkpoint is None:
+        return 0.0
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    return float(tokens * layers * (24 * hidden**2 + 4 * tokens * hidden))
 
 
 def _timed(action: Callable[[], object]) -> float:

@@ -5,6 +5,12 @@
     fold_bias.py           biases of keys and values leave attention
     sequence_major.py      hidden states are [length, rows, hidden], so that attention transposes less
     unpadded_attention.py  long rows without padding go to the fused attention kernel
+    skip_layer_norm.py     a residual sum and its normalisation are one operator (GPU)
+    bias_gelu.py           a bias and the Gelu after it are one operator (GPU)
+    packed.py, pooling.py  rows stand one after the other, without padding (GPU)
+    embed_layer_norm.py    the sum of embeddings and its normalisation are one operator (GPU)
+    half.py                float16 up to the last normalisation (GPU)
+    unpacked.py            packed attention in operators that a CPU has, to check it
     view.py                what a pass needs to know about a graph
 
 A pass that finds nothing it understands changes nothing and says why in its report.

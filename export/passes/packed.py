@@ -229,7 +229,7 @@ def _replace_inputs(model: ModelProto) -> None:
     shapes[TOKEN_OFFSET] = ["rows", "length"]
     if MASK in read:
         reader = next(node for node in graph.node if MASK in node.input)
-        raise NotPackable(f"{reader.op_type} {reader.name} reads the mask")
+        raise NotPackable(f"{reader.op_type} {reader.name} reads the mask, as other poolings than the mean do")
     del graph.input[:]
     for name, dims in shapes.items():
         if name in read:

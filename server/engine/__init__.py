@@ -9,6 +9,8 @@
     loading.py     package -> Model                   model.py     what serves requests under one name
     buckets.py     the ladder of padded lengths       cost.py      what a batch costs
     cost_cache.py  the same, kept on disk
+    packing.py     both of them for rows that are not padded
+    cuda.py        package -> Model on a GPU
     pool.py        waiting rows, sorted by length     planner.py   which of them make the next batch
     scheduler.py   admission, order, deadlines        worker.py    threads that run batches
     priority.py    who may overtake whom              agenda.py    things in the order of their times

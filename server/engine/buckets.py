@@ -62,9 +62,13 @@ class Ladder:
         return cls(tuple(lengths), unpadded_from=unpadded_from)
 
     @classmethod
-    def every_length(cls, max_length: int) -> Ladder:
-        """The ladder of rows that are not padded: each length is its own."""
-        return cls(tuple(range(1, max_length + 1)))
+    def unpadded(cls, max_length: int) -> Ladder:
+        """The ladder of rows that are not padded, which it only sorts: steps of 8 up to 128, then of a sixteenth."""
+        lengths: list[int] = []
+        while not lengths or lengths[-1] < max_length:
+            at = lengths[-1] if lengths else 0
+            lengths.append(min(max_length, at + max(8, at // 16)))
+        return cls(tuple(lengths))
 
     def __len__(self) -> int:
         return len(self.lengths)

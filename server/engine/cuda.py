@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def model_on(
     """A model of a packed runtime that is warm."""
     from .loading import build_model
 
-    ladder = Ladder.every_length(encoder.rules.max_length)
+    ladder = Ladder.unpadded(encoder.rules.max_length)
     return build_model(
         manifest,
         encoder,
@@ -81,19 +82,23 @@ def model_on(
 
 def device_facts(options: CudaOptions, kernels: tuple[str, ...]) -> DeviceFacts:
     """What the driver says of the device; as little as is known where it cannot be asked."""
-    from ..runtime.nvidia import cudnn_version, find_gpus, visible
+    from ..runtime.nvidia import cudnn_version, find_gpus, used_by_process, visible
     from ..runtime.onnx_cuda import DeviceFacts
 
     def used_bytes() -> int:
+        """Of this process, so that others that load at the same time are not counted; of all where that is not told."""
         try:
-            return visible(find_gpus())[options.device_id].used_bytes
+            gpu = visible(find_gpus())[options.device_id]
         except (RuntimeMissing, IndexError):
             return 0
+        own = used_by_process(gpu.index, os.getpid())
+        return gpu.used_bytes if own is None else own
 
     try:
         gpu = visible(find_gpus())[options.device_id]
     except (RuntimeMissing, IndexError) as error:
-        logger.warning("the driver cannot be asked about device %d: %s", options.device_id, error)
+        why = "it lists no such device" if isinstance(error, IndexError) else error
+        logger.warning("the driver cannot be asked about device %d: %s", options.device_id, why)
         return DeviceFacts(attention_kernels=kernels, cudnn=cudnn_version())
     return DeviceFacts(
         name=gpu.name,

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady
-from ..runtime.base import Float32Array, PackedRuntime
+from ..runtime.base import Float32Array, is_packed
 from .cache import ByteCache
 from .call import Call
 from .catalog import Catalog
@@ -349,4 +349,4 @@ def worker_count(config: EngineConfig, models: Iterable[Model]) -> int:
 
 def on_gpu(models: Iterable[Model]) -> bool:
     """Whether all of them run on a GPU."""
-    return all(isinstance(model.runtime, PackedRuntime) for model in models)
+    return all(is_packed(model.runtime) for model in models)

@@ -18,7 +18,7 @@ from .cost import Costs, CostTable, confirm, measure, plausible, possible_measur
 from .cost_cache import CostCache, CostKey
 from .heads import Activation
 from .model import Model
-from .planner import Planner
+from .planner import PackingPlanner
 from .results import ModelKind
 from .text import TextEncoder, TextRules
 
@@ -121,7 +121,7 @@ def build_model(
     clock: Clock | None = None,
     costs: Costs | None = None,
     ladder: Ladder | None = None,
-    planner: Planner | None = None,
+    planner: PackingPlanner | None = None,
 ) -> Model:
     """A model of given parts: the seam for other runtimes and tests.
 

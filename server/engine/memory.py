@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import PackageInvalid
-from ..runtime.base import PackedRuntime
+from ..runtime.base import is_packed
 from .buckets import Bucket
 from .model import Model
 
@@ -35,7 +35,7 @@ def bring_to_height(models: Sequence[Model], workers: int) -> None:
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="pairwire-warm") as pool:
         for model in models:
-            if isinstance(model.runtime, PackedRuntime):
+            if is_packed(model.runtime):
                 continue  # it has run all its shapes, and runs one at a time
             for bucket in largest_batches(model):
                 batch = model.encoder.blank(bucket.rows, bucket.length)

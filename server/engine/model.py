@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
-from ..runtime.base import Float32Array, PackedRuntime, Runtime
+from ..runtime.base import Float32Array, PackedRuntime, Runtime, is_packed
 from .buckets import Ladder
 from .cost import Costs
 from .heads import Activation
-from .planner import Planner
+from .planner import PackingPlanner
 from .results import ModelInfo, ModelKind
 from .text import EncodedRows, TextEncoder
 
@@ -31,8 +31,8 @@ class Model:
     runtime: Runtime | PackedRuntime
     ladder: Ladder
     costs: Costs
-    planner: Planner | None = None
-    """What makes its batches, where that is not the engine's planner."""
+    planner: PackingPlanner | None = None
+    """What makes its batches, where its rows are not padded."""
     labels: tuple[str, ...] = ()
     """Cross-encoders: in the order of the logits."""
     activation: Activation = Activation.IDENTITY
@@ -73,7 +73,7 @@ class Model:
             ValueError: the graph gave another shape than the manifest says.
             Whatever the runtime raises.
         """
-        if isinstance(self.runtime, PackedRuntime):
+        if is_packed(self.runtime):
             return self._checked(self.runtime.run_packed(self.encoder.pack(rows)), len(rows))
         return self._checked(self.runtime.run(self.encoder.assemble(rows, length)), len(rows))
 
@@ -96,7 +96,7 @@ class Model:
 
     def _buckets(self) -> tuple[int, ...]:
         """What batches are padded to: lengths of rows, or tokens of whole batches where rows are not padded."""
-        return self.runtime.shapes.tokens if isinstance(self.runtime, PackedRuntime) else self.ladder.lengths
+        return self.runtime.shapes.tokens if is_packed(self.runtime) else self.ladder.lengths
 
     def _checked(self, values: Float32Array, rows: int) -> Float32Array:
         expected = (rows, self.outputs)

@@ -76,7 +76,10 @@ class PackedCosts:
 
 @dataclass(frozen=True, slots=True)
 class FullestBatch:
-    """As much of what waits as a batch holds: first of the anchor's length, then of the others as they are due."""
+    """As much of what waits as a batch holds: first of the anchor's length, then of the others as they came.
+
+    The anchor is what is due first, so priorities and deadlines count once a batch.
+    """
 
     shapes: PackedShapes
 
@@ -94,7 +97,11 @@ class FullestBatch:
             if count > 0:
                 takes.append((level, count))
                 tokens, rows, longest = tokens + count * length, rows + count, max(longest, length)
-        return Plan(Bucket(1, self.shapes.fit(tokens, rows, longest).tokens), tuple(takes))
+        return Plan(self.bucket(tokens, rows, longest), tuple(takes))
+
+    def bucket(self, tokens: int, rows: int, longest: int) -> Bucket:
+        """(1, tokens of the smallest shape that holds them). A plan's own is of rows as long as their levels."""
+        return Bucket(1, self.shapes.fit(tokens, rows, longest).tokens)
 
 
 _LEAST_SECONDS = 1e-9

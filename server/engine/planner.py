@@ -67,6 +67,14 @@ class Planner(Protocol):
         ...
 
 
+class PackingPlanner(Planner, Protocol):
+    """The planner of a model whose rows are not padded: only the tokens of all of them tell the shape of a batch."""
+
+    def bucket(self, tokens: int, rows: int, longest: int) -> Bucket:
+        """(1, tokens computed) of a batch of so many tokens and rows, the longest of them so long."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class OptimalCover:
     """The batch of a cheapest cover of the pool that holds the anchor."""

@@ -30,7 +30,7 @@ from ..errors import DeadlineExceeded, InvalidInput, Overloaded
 from .agenda import Agenda
 from .buckets import Bucket, Ladder
 from .cost import Costs
-from .planner import Plan, Planner
+from .planner import PackingPlanner, Plan, Planner
 from .pool import P, Piece, Pool, Request
 
 STRETCH = 4.0
@@ -47,8 +47,8 @@ class Lane:
 
     ladder: Ladder
     costs: Costs
-    planner: Planner | None = None
-    """What makes its batches, where that is not the planner of all."""
+    planner: PackingPlanner | None = None
+    """What makes its batches, where its rows are not padded."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -284,8 +284,13 @@ class Scheduler(Generic[P]):
                 request.started = now
             if not request.waiting:
                 self._waiting.remove(request.sequence)
-        expected_s = self._lanes[model].costs.seconds(plan.bucket.rows, plan.bucket.length)
-        batch = Batch(self._batches, model, plan.bucket, pieces, now, expected_s)
+        lane, bucket = self._lanes[model], plan.bucket
+        if lane.planner is not None:
+            longest = max(int(piece.request.lengths[piece.rows].max()) for piece in pieces)
+            tokens, rows = sum(piece.tokens for piece in pieces), sum(len(piece.rows) for piece in pieces)
+            bucket = lane.planner.bucket(tokens, rows, longest)
+        expected_s = lane.costs.seconds(bucket.rows, bucket.length)
+        batch = Batch(self._batches, model, bucket, pieces, now, expected_s)
         self._batches += 1
         self._running[batch.number] = batch
         return batch

@@ -21,11 +21,15 @@ _CHARACTERS_PER_TOKEN = 8
 
 _SPLIT_CHARACTERS = 8192
 """What a thread should have to tokenise at least: some 3 ms, fifty times the hop there and back."""
+_SPLIT_IDLE_CHARACTERS = 1024
+"""The same where nothing else waits to be tokenised: some 0.4 ms, six times the hop."""
+_FEW_THREADS = 2
 _STREAM_ROWS = 64
 _LEAST_ROWS, _FIRST_ROWS, _FIRST_CHARACTERS = 2, 32, 4096
 """The first slice: enough for the workers to begin with; few enough to be tokenised in a millisecond or two."""
 _GROWTH = 4
-"""Of each slice over the one before: a row takes some twenty times longer to compute than to tokenise."""
+"""Of each slice over the one before, with few threads: a row takes some twenty times longer to compute than to
+tokenise."""
 
 
 class TextStage:
@@ -46,7 +50,9 @@ class TextStage:
         return large and texts.may_be_split
 
     async def encode(self, call: Call, take: Callable[[EncodedRows], None], *, stream: bool = False) -> None:
-        """Gives all rows of a call to ``take`` in order: at once, or ``stream``ed, a few first, then more and more.
+        """Gives all rows of a call to ``take`` in order: at once, or ``stream``ed.
+
+        Streamed, a few come first, then more and more; or, where threads share them, all parts are about equal.
 
         Raises:
             InvalidInput: as the encoder; where rows are streamed, before the first of them.
@@ -64,7 +70,8 @@ class TextStage:
             give(texts.encode(0, texts.rows))
             return
         self._check_backlog(characters)
-        slices = self._slices(texts, characters, stream)
+        least = _SPLIT_CHARACTERS if self._characters else _SPLIT_IDLE_CHARACTERS
+        slices = self._slices(texts, characters, stream, least)
         if len(slices) > 1:
             texts.check()
         self._characters += characters
@@ -85,17 +92,17 @@ class TextStage:
         """Takes no more; does not wait."""
         self._pool.shutdown(wait=False)
 
-    def _slices(self, texts: Texts, characters: int, stream: bool) -> list[tuple[int, int]]:
-        """Rows from where to where are tokenised by one thread at a time."""
+    def _slices(self, texts: Texts, characters: int, stream: bool, least: int) -> list[tuple[int, int]]:
+        """Rows from where to where are tokenised by one thread at a time, at ``least`` so many characters each."""
         rows = texts.rows
         sizes: list[int] = []
-        if stream:
+        if stream and self._threads <= _FEW_THREADS:
             size = max(_LEAST_ROWS, min(_FIRST_ROWS, rows * _FIRST_CHARACTERS // characters))
             while sum(sizes) < rows:
                 sizes.append(size)
                 size *= _GROWTH
         else:
-            count = min(self._threads, rows, characters // _SPLIT_CHARACTERS) if texts.may_be_split else 1
+            count = min(self._threads, rows, characters // least) if texts.may_be_split else 1
             sizes = [-(-rows // max(1, count))] * max(1, count)
         ends = [min(rows, end) for end in itertools.accumulate(sizes)]
         return [(begin, end) for begin, end in itertools.pairwise([0, *ends]) if begin < end]

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from .onnx_cuda import CudaOptions, OnnxCudaRuntime
 
 _ASK = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
+_FEW_TOKENS = 64
 _LINE = re.compile(r"Node=(\S+).*?SdpaKernel=(\w+)")
 
 
@@ -25,10 +26,15 @@ def asking() -> Iterator[list[str]]:
     The standard output of the whole process goes elsewhere meanwhile: use it while nothing is served.
     """
     found: list[str] = []
-    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # the process has no standard output, so nothing can be told
+        yield found
+        return
+    if sys.stdout is not None:
+        sys.stdout.flush()
     before = os.environ.get(_ASK)
     os.environ[_ASK] = "1"
-    kept = os.dup(1)
     try:
         with tempfile.TemporaryFile() as file:
             os.dup2(file.fileno(), 1)
@@ -65,7 +71,7 @@ def _content(file: BinaryIO) -> str:
 
 def attention_kernels(graph: Path, options: CudaOptions) -> tuple[str, ...]:
     """The kernel of each attention for small batches, by a session of its own: half a second."""
-    small = dataclasses.replace(options, most_tokens=1, capture=False)
+    small = dataclasses.replace(options, most_tokens=_FEW_TOKENS, capture=False)
     with asking() as found:
         OnnxCudaRuntime(graph, small).close()
     return tuple(found)

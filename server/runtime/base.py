@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +124,6 @@ class Runtime(Protocol):
         ...
 
 
-@runtime_checkable
 class PackedRuntime(Runtime, Protocol):
     """A runtime that computes no padding: rows stand one after the other."""
 
@@ -136,3 +135,8 @@ class PackedRuntime(Runtime, Protocol):
     def run_packed(self, batch: PackedBatch) -> Float32Array:
         """[rows, outputs] float32, as ``run``."""
         ...
+
+
+def is_packed(runtime: Runtime | PackedRuntime) -> TypeGuard[PackedRuntime]:
+    """Whether a runtime computes no padding between rows. Cheap: it is asked for every batch."""
+    return hasattr(runtime, "run_packed")

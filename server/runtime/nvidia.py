@@ -107,6 +107,22 @@ def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
     return int(memory.total), int(memory.used)
 
 
+def used_by_process(
+    index: int, pid: int, import_nvml: Callable[[], Any] = lambda: importlib.import_module("pynvml")
+) -> int | None:
+    """Bytes that a process has on a GPU, by the driver's number of it; None where the driver does not tell."""
+    try:
+        nvml = import_nvml()
+    except ImportError:
+        return None
+    try:
+        with _driver(nvml):
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(index))
+    except nvml.NVMLError:
+        return None
+    return next((process.usedGpuMemory for process in processes if process.pid == pid), None)
+
+
 def count_cards(pci: Path = Path("/sys/bus/pci/devices"), dev: Path = Path("/dev")) -> int:
     """NVIDIA cards on the PCI bus, with or without a driver; or those of ``dev``, where the bus is hidden.
 
@@ -221,8 +237,11 @@ def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) ->
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return tuple(gpus)
-    parts = [part.strip() for part in chosen.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        return tuple(gpus)  # names of GPUs or of their parts: whoever uses those knows the order
-    numbers = [int(part) for part in parts]
-    return tuple(gpus[number] for number in numbers if number < len(gpus))
+    found: list[Gpu] = []
+    for part in filter(None, (part.strip() for part in chosen.split(","))):
+        if not part.lstrip("-").isdecimal():
+            return tuple(gpus)  # names of GPUs or of their parts: whoever uses those knows the order
+        if not 0 <= int(part) < len(gpus):
+            break  # as CUDA does: -1 hides all that follow
+        found.append(gpus[int(part)])
+    return tuple(found)

@@ -8,8 +8,8 @@ capture.
 
 Every shape is run and captured before the constructor returns. A graph is replayed for exactly the binding that it was
 captured with: binding, shape and the number that ONNX Runtime knows the graph by are one object, so that no number can
-meet another shape (ONNX Runtime would not notice, and answer with stale memory). A shape that cannot be captured is run
-operator by operator, with a line in the log and its reason in ``info``.
+meet another shape (ONNX Runtime would not notice, and answer with stale memory). From the first shape that cannot be
+captured on, shapes are run operator by operator, with a line in the log and the reason in ``info``.
 
 With ``provider="cpu"`` the same code runs without a GPU, on a graph whose attention a CPU has
 (`pairwire.export.passes.unpacked`), and nothing is captured.
@@ -18,6 +18,7 @@ With ``provider="cpu"`` the same code runs without a GPU, on a graph whose atten
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import weakref
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -55,6 +56,7 @@ _UNCAPTURED = -1
 _ITEM_BYTES = 4
 
 Result = TypeVar("Result")
+_Jobs: TypeAlias = "queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,14 +112,19 @@ class OnnxCudaRuntime:
         """
         self.shapes = PackedShapes(longest=options.longest, most_tokens=options.most_tokens)
         self._options = options
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name=f"pairwire-cuda-{options.device_id}", daemon=True)
+        self._jobs: _Jobs = queue.SimpleQueue()
+        self._owned: list[_Device] = []
+        self._thread = threading.Thread(
+            target=_serve, args=(self._jobs, self._owned), name=f"pairwire-cuda-{options.device_id}", daemon=True
+        )
         self._thread.start()
         # A process that ends with the thread waiting in ONNX Runtime's or the driver's hands is aborted.
         self._end = weakref.finalize(self, _end, self._jobs, self._thread)
         facts = facts or DeviceFacts()
+        shapes = self.shapes
         try:
-            self._device = self._call(lambda: _Device(graph, options, self.shapes, facts, now))
+            self._device = self._call(lambda: _Device(graph, options, shapes, facts, now))
+            self._owned.append(self._device)
         except BaseException:
             self.close()
             raise
@@ -154,24 +161,30 @@ class OnnxCudaRuntime:
         self._end()
 
     def _call(self, job: Callable[[], Result]) -> Result:
+        if not self._end.alive:
+            raise RuntimeError("the runtime has been closed")
         future: Future[Result] = Future()
         self._jobs.put((job, future))  # type: ignore[arg-type]  # one queue for jobs of all results
         return future.result()
 
-    def _serve(self) -> None:
-        """The owner's loop. It ends with the runtime; a job that fails tells its caller."""
-        while (item := self._jobs.get()) is not None:
-            job, future = item
-            try:
-                future.set_result(job())
-            except BaseException as error:
-                future.set_exception(error)
-            del item, job, future  # the last reference to a buffer must not wait for the next batch
-        if hasattr(self, "_device"):
-            self._device.close()
+
+def _serve(jobs: _Jobs, owned: list[_Device]) -> None:
+    """The owner's loop. It knows no runtime, so that one that is dropped can end it. A job that fails tells its caller.
+
+    ``owned`` is the device, once there is one.
+    """
+    while (item := jobs.get()) is not None:
+        job, future = item
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+        del item, job, future  # the last reference to a buffer must not wait for the next batch
+    while owned:
+        owned.pop().close()
 
 
-def _end(jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None], thread: threading.Thread) -> None:
+def _end(jobs: _Jobs, thread: threading.Thread) -> None:
     jobs.put(None)
     thread.join()
 
@@ -211,8 +224,7 @@ class _Device:
         every = list(shapes)
         self._offsets = self._empty(max(shape.rows * shape.length for shape in every))
         self.reads_offsets = True
-        smallest = self._bind(every[-1], _UNCAPTURED)
-        self.reads_offsets = self._look_whether_offsets_are_read(smallest)
+        self.reads_offsets = self._look_whether_offsets_are_read(shapes)
         self._bound: dict[PackedShape, _Bound] = {}
         if options.warm:
             self._bound = {shape: self._capture(shape, number) for number, shape in enumerate(every, start=1)}
@@ -294,12 +306,15 @@ class _Device:
                 best = min(best, self._now() - started)
         self.seconds[shape] = best
 
-    def _look_whether_offsets_are_read(self, bound: _Bound) -> bool:
+    def _look_whether_offsets_are_read(self, shapes: PackedShapes) -> bool:
         """Flash attention reads cumulative_lengths only; then token_offset, the largest input, need not be uploaded."""
         if TOKEN_OFFSET not in self._inputs:
             return False
-        shape = bound.shape
-        lengths = np.array([5, 3, 9], dtype=np.int32)
+        lengths = np.minimum([5, 3, 9], min(shapes.lengths[-1], shapes.tokens[-1] // 3)).astype(np.int32)
+        if lengths.min() < 2 or shapes.most_rows < len(lengths):
+            return True  # too few tokens to tell
+        shape = shapes.fit(int(lengths.sum()), len(lengths), int(lengths.max()))
+        bound = self._bind(shape, _UNCAPTURED)
         ids = np.arange(2, 2 + int(lengths.sum()), dtype=np.int32)
         batch = PackedBatch(ids, np.zeros_like(ids), lengths)
         buffer, right = shape.stage(batch), shape.token_offset(shape.row_lengths(lengths))
@@ -361,14 +376,24 @@ def open_session(graph: Path, options: CudaOptions) -> ort.InferenceSession:
             f"this onnxruntime has no {PROVIDER}; install `pairwire[gpu]` in the place of `pairwire[cpu]`, "
             "`pairwire doctor` tells more"
         )
+    # As the driver's own tools count; CUDA would put the fastest first.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     ort.preload_dlls()
     ort.set_default_logger_severity(3)  # it warns about a plug-in that this wheel does not have
     # An operator that fell to the CPU would copy to and fro at every run, and could not be captured: refuse it.
     built.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session = ort.InferenceSession(str(graph), built, providers=[(PROVIDER, _provider_options(options))])
-    if session.get_providers()[0] != PROVIDER:
+    reason = ""
+    try:
+        # Its own fallback would print to stdout and go on without the GPU.
+        session = ort.InferenceSession(
+            str(graph), built, providers=[(PROVIDER, _provider_options(options))], enable_fallback=0
+        )
+    except Exception as error:  # onnxruntime has exception types of its own, without a common base
+        session, reason = None, f" ({str(error).strip().splitlines()[0][:300]})"
+    if session is None or session.get_providers()[0] != PROVIDER:
         raise RuntimeMissing(
-            f"ONNX Runtime could not start {PROVIDER} on device {options.device_id}; `pairwire doctor` tells why"
+            f"ONNX Runtime could not start {PROVIDER} on device {options.device_id}{reason}; "
+            "`pairwire doctor` tells why"
         )
     return session
 

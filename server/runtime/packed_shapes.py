@@ -107,7 +107,7 @@ class PackedShapes:
         """Ascending numbers of tokens."""
         self.lengths = (SHORT, longest) if longest > SHORT else (longest,)
         """Ascending lengths of the longest row."""
-        self.most_rows = top // _TOKENS_OF_A_ROW
+        self.most_rows = max(1, top // _TOKENS_OF_A_ROW)
         """Most rows with text of a batch."""
 
     def __iter__(self) -> Iterator[PackedShape]:

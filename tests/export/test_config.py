@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from pairwire.export import ExportConfig
+from pairwire.export.config import Precision
 from pairwire.server.errors import ConfigInvalid
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precisions": ()}, "at least one of fp32, int8, int8-dynamic"),
+        ({"precisions": ()}, "at least one of fp32, int8, int8-dynamic, fp16"),
         ({"precisions": ("int4",)}, "'int4' is not one of"),
         ({"precisions": ("int8", "int8")}, "twice"),
         ({"kind": "decoder"}, "neither cross-encoder nor bi-encoder"),
@@ -31,3 +32,10 @@ def test_default_is_one_int8_variant_with_parity() -> None:
     config = ExportConfig(checkpoint="model", output=Path("out"))
     assert config.precisions == ("int8",)
     assert config.parity
+
+
+@pytest.mark.parametrize(
+    ("precision", "provider"), [("fp32", "cpu"), ("int8", "cpu"), ("int8-dynamic", "cpu"), ("fp16", "cuda")]
+)
+def test_a_precision_says_where_it_runs(precision: str, provider: str) -> None:
+    assert Precision(precision).provider == provider

@@ -10,9 +10,18 @@ from onnx import ModelProto, numpy_helper
 
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.config import Kind, Precision
+from pairwire.export.cuda import make_packed
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.graph import export_graph
-from pairwire.export.parity import ParityReport, Reference, VariantParity, compare
+from pairwire.export.parity import (
+    FP16_LIMIT,
+    FP32_LIMIT,
+    MAX_DIFF_LIMITS,
+    ParityReport,
+    Reference,
+    VariantParity,
+    compare,
+)
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.source import find_source
@@ -175,3 +184,52 @@ def test_warning_about_batch_mates_is_only_for_dynamic_ranges(
 ) -> None:
     good = compared(reference, graph, tmp_path, Precision.INT8.value)
     assert "depends on what" not in as_markdown(ParityReport(Kind.CROSS_ENCODER, 0.98, [good]))
+
+
+@pytest.fixture(scope="module")
+def packed(reference: Reference, graph: ModelProto, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
+    """The float16 graph of ``graph``."""
+    file = tmp_path_factory.mktemp("packed") / "cuda-fp16.onnx"
+    make_packed(graph, reference.checkpoint, file)
+    return onnx.load(file)
+
+
+def test_largest_differences_are_limited_where_a_score_should_be_the_same() -> None:
+    assert MAX_DIFF_LIMITS == {Precision.FP32: FP32_LIMIT, Precision.FP16: FP16_LIMIT}
+    assert FP32_LIMIT < FP16_LIMIT < 0.05
+
+
+def test_float16_graph_keeps_to_its_limit_and_to_the_order(
+    reference: Reference, packed: ModelProto, tmp_path: Path
+) -> None:
+    result = compared(reference, packed, tmp_path, "fp16", threshold=0.9)
+    summary = result.summary
+    assert (result.precision, summary.passed, summary.samples) == (Precision.FP16, True, 9)
+    assert (summary.max_abs_diff_limit, summary.spearman_limit) == (FP16_LIMIT, 0.9)
+    assert 1e-6 < summary.max_abs_diff < FP16_LIMIT
+    assert summary.batch_variance < 1e-3
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.2, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
+def test_float16_graph_that_is_off_by_more_than_rounding_fails(
+    shift: float, scale: float, reference: Reference, packed: ModelProto, tmp_path: Path
+) -> None:
+    result = compared(reference, damaged(packed, shift=shift, scale=scale), tmp_path, "fp16")
+    assert not result.summary.passed
+    report = ParityReport(Kind.CROSS_ENCODER, 0.98, [result])
+    assert "differs from the checkpoint by" in report.failures[0]
+    assert report.failures[0].endswith("allowed 2e-02")
+
+
+def test_float16_vectors_are_compared_in_units_of_the_largest(tmp_path: Path) -> None:
+    directory = checkpoints.save_bi_encoder(tmp_path / "bi", normalize=False)
+    checkpoint = opened(directory)
+    with quiet_libraries():
+        reference = Reference(checkpoint, [Texts(TEXTS, "built-in")])
+    (tmp_path / "workspace").mkdir()
+    make_packed(graph_of(checkpoint, tmp_path / "workspace"), checkpoint, tmp_path / "graph.onnx")
+    result = compared(reference, onnx.load(tmp_path / "graph.onnx"), tmp_path, "fp16")
+    largest = float(np.abs(reference.results).max())
+    assert largest > 1
+    assert result.summary.max_abs_diff_limit == pytest.approx(FP16_LIMIT * largest, rel=1e-5)
+    assert result.summary.passed

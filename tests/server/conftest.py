@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import serving, toy_packages
+from tests.server import packed_toys, serving, toy_packages
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +40,9 @@ async def scorer(scorer_package: Path) -> AsyncIterator[serving.Served]:
     """A server of the scorer alone."""
     async with serving.serve(scorer_package) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def packed_toy(cross_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> packed_toys.PackedToy:
+    """A cross-encoder as packed runtimes run it."""
+    return packed_toys.save(cross_encoder_checkpoint, tmp_path_factory.mktemp("packed"))

@@ -48,3 +48,18 @@ def test_lengths_that_do_not_ascend_are_refused(lengths: tuple[int, ...]) -> Non
 
 def test_bucket_counts_padding_too() -> None:
     assert Bucket(rows=3, length=16).tokens == 48
+
+
+def test_rows_that_are_not_padded_are_sorted_in_steps_of_eight_and_then_of_a_sixteenth() -> None:
+    assert Ladder.unpadded(200).lengths == (*range(8, 129, 8), 136, 144, 153, 162, 172, 182, 193, 200)
+    assert Ladder.unpadded(20).lengths == (8, 16, 20)
+    assert Ladder.unpadded(5).lengths == (5,)
+    assert Ladder.unpadded(1).lengths == (1,)
+
+
+@given(st.integers(1, 9000))
+def test_a_ladder_of_unpadded_rows_ends_at_the_limit_and_is_short(limit: int) -> None:
+    ladder = Ladder.unpadded(limit)
+    assert ladder.lengths[-1] == limit
+    assert len(ladder) < 100
+    assert ladder.unpadded_level == len(ladder)  # its rows share batches

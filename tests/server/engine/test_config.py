@@ -1,5 +1,6 @@
 import pwd
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,6 +20,35 @@ def test_given_numbers_are_kept() -> None:
     assert (config.worker_count(), config.text_thread_count()) == (3, 5)
 
 
+def test_models_on_a_gpu_leave_the_cpus_to_text() -> None:
+    config = EngineConfig(intra_op_threads=3)
+    assert config.worker_count(cuda=True) == 2  # one batch runs while the next is made ready
+    assert config.text_thread_count(cuda=True) == min(8, max(1, usable_cpus() // 2))
+    assert config.text_thread_count() == min(8, max(1, usable_cpus() // 4))
+
+
+def test_given_numbers_are_kept_on_a_gpu_too() -> None:
+    config = EngineConfig(workers=3, text_threads=5, batch_tokens=100)
+    assert (config.worker_count(cuda=True), config.text_thread_count(cuda=True)) == (3, 5)
+    assert config.cuda_batch_token_limit(200) == config.batch_token_limit(200) == 100
+
+
+def test_batches_on_a_gpu_are_larger_unless_the_package_says_otherwise() -> None:
+    config = EngineConfig()
+    assert (config.batch_token_limit(), config.cuda_batch_token_limit()) == (512, 16_384)
+    assert (config.batch_token_limit(200), config.cuda_batch_token_limit(200)) == (200, 200)
+
+
+@pytest.mark.parametrize("provider", ["auto", "cpu", "cuda"])
+def test_every_provider_can_be_asked_for(provider: Literal["auto", "cpu", "cuda"]) -> None:
+    assert EngineConfig(provider=provider).provider == provider
+
+
+def test_a_provider_that_is_none_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigInvalid, match=r"^provider: 'tensorrt' is none of auto, cpu, cuda$"):
+        EngineConfig(provider="tensorrt")  # type: ignore[arg-type]  # what a file may say
+
+
 def test_wide_runs_leave_fewer_workers() -> None:
     assert EngineConfig(intra_op_threads=10**6).worker_count() == 1
 
@@ -26,6 +56,8 @@ def test_wide_runs_leave_fewer_workers() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("cuda_device", -2),
+        ("cuda_memory_bytes", -1),
         ("workers", -1),
         ("intra_op_threads", 0),
         ("batch_tokens", -1),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pairwire.server.engine import Engine, EngineConfig, Model, ModelKind, SimClock, build_model
+from pairwire.server.engine.loading import choose_variant
 from pairwire.server.engine.text import TextEncoder, TextRules
 from pairwire.server.errors import ConfigInvalid, PackageInvalid
-from pairwire.server.package import sha256_of
+from pairwire.server.package import Package, sha256_of
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import manifest_pb2
@@ -247,3 +248,52 @@ async def test_a_cache_that_cannot_be_written_stops_nobody(
             assert len((await engine.score(PAIRS)).scores) == len(PAIRS)
     lines = [record for record in caplog.records if "costs" in record.message]
     assert ["not kept for the next start" in record.message for record in lines] == [True]
+
+
+CPU_WHEEL, GPU_WHEEL = "onnxruntime", "onnxruntime-gpu"
+
+
+def _package(*variants: str) -> Package:
+    """Of variants that are named after provider and precision."""
+    manifest = toys.cross_encoder_manifest()
+    for name in variants:
+        manifest.variants.add(name=name, provider=name.partition("-")[0])
+    return Package(Path("models/toy"), manifest)
+
+
+@pytest.mark.parametrize(
+    ("variants", "config", "wheel", "chosen"),
+    [
+        (("cpu-int8", "cuda-fp16"), EngineConfig(), CPU_WHEEL, "cpu-int8"),
+        (("cpu-int8", "cuda-fp16"), EngineConfig(), GPU_WHEEL, "cuda-fp16"),
+        (("cuda-fp16", "cpu-fp32"), EngineConfig(), CPU_WHEEL, "cpu-fp32"),
+        (("cuda-fp16", "cpu-fp32"), EngineConfig(provider="cpu"), GPU_WHEEL, "cpu-fp32"),
+        (("cpu-int8", "cuda-fp16"), EngineConfig(provider="cuda"), CPU_WHEEL, "cuda-fp16"),
+        (("cpu-int8", "cpu-fp32", "cuda-fp16"), EngineConfig(variant="cpu-fp32"), GPU_WHEEL, "cpu-fp32"),
+        (("cpu-int8", "cuda-fp16"), EngineConfig(variant="cuda-fp16"), CPU_WHEEL, "cuda-fp16"),
+        (("cpu-int8", "cpu-fp32"), EngineConfig(variant="cpu-fp32", provider="cpu"), CPU_WHEEL, "cpu-fp32"),
+    ],
+)
+def test_the_variant_is_the_best_for_the_provider_or_the_one_that_is_named(
+    variants: tuple[str, ...], config: EngineConfig, wheel: str, chosen: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert choose_variant(_package(*variants), config, wheel).name == chosen
+    assert caplog.text == ""
+
+
+def test_a_package_without_a_variant_for_the_gpu_runs_on_the_cpu_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert choose_variant(_package("cpu-fp32"), EngineConfig(), GPU_WHEEL).name == "cpu-fp32"
+    assert "models/toy has no variant for a GPU and runs on the CPU; export it with --precision fp16" in caplog.text
+
+
+def test_a_gpu_that_is_asked_for_is_not_replaced_by_the_cpu() -> None:
+    with pytest.raises(PackageInvalid, match="no variant for the provider 'cuda' in this package; it has cpu-fp32"):
+        choose_variant(_package("cpu-fp32"), EngineConfig(provider="cuda"), GPU_WHEEL)
+
+
+def test_a_variant_of_another_provider_than_the_one_asked_for_is_refused() -> None:
+    config = EngineConfig(variant="cuda-fp16", provider="cpu")
+    with pytest.raises(ConfigInvalid, match="variant: cuda-fp16 runs on cuda, provider says cpu"):
+        choose_variant(_package("cpu-fp32", "cuda-fp16"), config, GPU_WHEEL)

@@ -186,6 +186,29 @@ def test_a_batch_mixes_requests_and_pads_to_the_right() -> None:
         assert (batch.token_type_ids[row, length:] == 0).all()
 
 
+@pytest.mark.parametrize("kind", toys.TOKENIZERS)
+@given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=4), singles=st.lists(texts, max_size=3))
+def test_packed_rows_are_the_padded_ones_without_their_padding(
+    kind: str, pairs: list[tuple[str, str]], singles: list[str]
+) -> None:
+    encoder = _encoder(kind)
+    encoded = encoder.encode_pairs([first for first, _ in pairs], [second for _, second in pairs])
+    rows = [(encoded, index) for index in reversed(range(len(pairs)))]
+    if singles:
+        alone = encoder.encode_texts(singles)
+        rows = [(alone, index) for index in range(len(singles))] + rows
+    packed, padded = encoder.pack(rows), encoder.assemble(rows, 32)
+    inside = np.arange(32) < padded.lengths[:, None]
+    for got, expected in (
+        (packed.input_ids, padded.input_ids[inside]),
+        (packed.token_type_ids, padded.token_type_ids[inside]),
+        (packed.lengths, padded.lengths),
+    ):
+        assert got.dtype == np.int32
+        assert got.tolist() == expected.tolist()
+    assert packed.rows == len(rows)
+
+
 def test_a_blank_batch_is_full() -> None:
     batch = _encoder("wordpiece").blank(2, 8)
     assert (batch.rows, batch.length, batch.lengths.tolist()) == (2, 8, [8, 8])

@@ -88,6 +88,17 @@ def test_what_a_process_counted_outlives_it_and_its_gauges_do_not() -> None:
     assert "pairwire_queue_tokens" not in sums.families
 
 
+def test_graphs_and_memory_of_all_gpus_are_added() -> None:
+    texts = [
+        process(pairwire_cuda_graphs=58, pairwire_cuda_eager_shapes=eager, pairwire_cuda_memory_bytes=2**30)
+        for eager in (0, 3)
+    ]
+    sums = Shown(add_up([parse(text) for text in texts]))
+    assert sums.value("pairwire_cuda_graphs") == 116
+    assert sums.value("pairwire_cuda_eager_shapes") == 3
+    assert sums.value("pairwire_cuda_memory_bytes") == 2**31
+
+
 def test_a_series_began_when_its_first_process_did() -> None:
     first, second = parse(process(requests=1)), parse(process(requests=1))
     began = Shown(first).value("pairwire_requests_created", code="OK")

@@ -17,6 +17,8 @@ from pairwire.server.runtime.nvidia import (
     find_gpus,
     find_libraries,
     preload_libraries,
+    used_by_process,
+    visible,
 )
 
 GIB = 1 << 30
@@ -67,6 +69,10 @@ class FakeNvml:
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
         return ((9, 0), (12, 1))[handle]
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        self._may_fail("nvmlDeviceGetComputeRunningProcesses")
+        return [SimpleNamespace(pid=7 + handle, usedGpuMemory=GIB), SimpleNamespace(pid=9, usedGpuMemory=2 * GIB)]
 
 
 def test_gpus_are_told_in_the_order_of_the_driver() -> None:
@@ -242,3 +248,43 @@ def test_a_broken_onnxruntime_preloads_nothing() -> None:
 def test_the_version_of_cudnn_is_empty_without_it() -> None:
     assert cudnn_version(loader()) == "9.28.1"
     assert cudnn_version(loader("libcudnn.so.9")) == ""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seen"),
+    [
+        (None, "abcd"),
+        ("0,1,2,3", "abcd"),
+        ("2", "c"),
+        ("3,1", "db"),
+        (" 1 , 0 ", "ba"),
+        ("", ""),
+        ("1,9", "b"),
+        ("GPU-8932f937,GPU-1", "abcd"),
+    ],
+)
+def test_gpus_are_counted_as_cuda_counts_them(chosen: str | None, seen: str) -> None:
+    gpus = [Gpu(index, name, GIB, 0, (9, 0), "580", "13.0") for index, name in enumerate("abcd")]
+    environment = {} if chosen is None else {"CUDA_VISIBLE_DEVICES": chosen}
+    assert "".join(gpu.name for gpu in visible(gpus, environment)) == seen
+
+
+def test_the_memory_of_a_process_is_told_by_the_driver() -> None:
+    nvml = FakeNvml()
+    assert [used_by_process(0, pid, lambda: nvml) for pid in (7, 9, 8)] == [GIB, 2 * GIB, None]
+    assert used_by_process(1, 8, lambda: nvml) == GIB
+    assert nvml.open == 0
+
+
+@pytest.mark.parametrize("at", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetComputeRunningProcesses"])
+def test_the_memory_of_a_process_is_not_known_where_the_driver_does_not_tell(at: str) -> None:
+    nvml = FakeNvml(fault=pynvml.NVML_ERROR_NOT_SUPPORTED, at=at)
+    assert used_by_process(0, 7, lambda: nvml) is None
+    assert nvml.open == 0
+
+
+def test_the_memory_of_a_process_is_not_known_without_nvidia_ml_py() -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'pynvml'")
+
+    assert used_by_process(0, 7, missing) is None
