@@ -52,9 +52,12 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
 
 def _check_counts(reports: list[manifest_pb2.PassReport], checkpoint: Checkpoint) -> None:
     """Fused operators are counted, not hoped for: one left out would cost a GPU more than it computes."""
-    layers = int(checkpoint.reference[0].config.num_hidden_layers)
+    config = checkpoint.reference[0].config
+    layers = int(config.num_hidden_layers)
     counts = {report.name: report.rewritten for report in reports}
     wanted = {packed.NAME: layers, skip_layer_norm.NAME: 2 * layers}
+    if "gelu" in (getattr(config, "hidden_act", ""), getattr(config, "activation", "")):
+        wanted[bias_gelu.NAME] = layers
     for name, least in wanted.items():
         if counts[name] < least:
             reason = next(report.reason for report in reports if report.name == name)
