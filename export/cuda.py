@@ -15,7 +15,8 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from pairwire.server.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
+from pairwire.server.runtime.cuda_session import CudaOptions
+from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 from pairwire.v1 import manifest_pb2
 
 from .checkpoint import Checkpoint

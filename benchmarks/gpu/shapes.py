@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pairwire.server.engine.loading import rules_of
 from pairwire.server.package import read_package
-from pairwire.server.runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
+from pairwire.server.runtime.cuda_session import CudaOptions
+from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 
 COLUMNS = ("tokens", "longest_row", "rows", "graph_us", "eager_us", "eager_to_graph", "mtokens_per_s")
 

@@ -21,7 +21,7 @@ from pairwire.server.engine.observer import BatchEvent, RequestEvent
 from pairwire.server.engine.results import ModelInfo
 from pairwire.server.engine.text import TextEncoder
 from pairwire.server.package import read_package
-from pairwire.server.runtime.onnx_cuda import CudaOptions, open_session
+from pairwire.server.runtime.cuda_session import CudaOptions, open_session
 from pairwire.server.runtime.packed_shapes import PackedShape
 
 from ..datasets import Pair

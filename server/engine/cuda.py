@@ -18,7 +18,8 @@ from .text import TextEncoder
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest, Variant
 
-    from ..runtime.onnx_cuda import CudaOptions, DeviceFacts, OnnxCudaRuntime
+    from ..runtime.cuda_session import CudaOptions
+    from ..runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ def open_on_gpu(
         Whatever the runtime raises.
     """
     from ..runtime.attention_kernels import attention_kernels
-    from ..runtime.onnx_cuda import CudaOptions, OnnxCudaRuntime
+    from ..runtime.cuda_session import CudaOptions
+    from ..runtime.onnx_cuda import OnnxCudaRuntime
 
     options = CudaOptions(
         device_id=max(0, config.cuda_device),

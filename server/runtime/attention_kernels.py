@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .onnx_cuda import CudaOptions, OnnxCudaRuntime
+from .cuda_session import CudaOptions
+from .onnx_cuda import OnnxCudaRuntime
 
 _ASK = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
 _FEW_TOKENS = 64

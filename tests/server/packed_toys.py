@@ -11,9 +11,10 @@ import onnx
 import onnxruntime as ort
 
 from pairwire.server.runtime.base import Float32Array, Int32Array, PackedBatch, TokenBatch
+from pairwire.server.runtime.cuda_probe import PROVIDER
+from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.nvidia import count_cards
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
-from pairwire.server.runtime.onnx_cuda import PROVIDER, CudaOptions
 from pairwire.server.runtime.packed_shapes import PackedShapes
 from tests import packing
 

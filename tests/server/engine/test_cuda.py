@@ -17,9 +17,10 @@ from pairwire.server.errors import RuntimeMissing
 from pairwire.server.metrics import Metrics
 from pairwire.server.rpc.codec import encode_cuda, encode_summary
 from pairwire.server.runtime.base import Float32Array
+from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.nvidia import count_cards, find_gpus
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
-from pairwire.server.runtime.onnx_cuda import CudaOptions, DeviceFacts, OnnxCudaRuntime
+from pairwire.server.runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
 from pairwire.v1 import manifest_pb2, model_pb2
 from tests import checkpoints
 from tests.server import packed_toys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pairwire.server.runtime.attention_kernels import asking, attention_kernels, kernels_in
-from pairwire.server.runtime.onnx_cuda import CudaOptions
+from pairwire.server.runtime.cuda_session import CudaOptions
 from tests.server.packed_toys import LONGEST, PackedToy
 
 ASK = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
