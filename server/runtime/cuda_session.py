@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from ..errors import RuntimeMissing
 from .cuda_probe import PROVIDER
+from .nvidia import preload_libraries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ def open_session(graph: Path, options: CudaOptions) -> ort.InferenceSession:
         )
     # As the driver's own tools count; CUDA would put the fastest first.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    ort.preload_dlls()
+    preload_libraries()
     ort.set_default_logger_severity(3)  # it warns about a plug-in that this wheel does not have
     # An operator that fell to the CPU would copy to and fro at every run, and could not be captured: refuse it.
     built.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
