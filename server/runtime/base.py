@@ -124,6 +124,10 @@ class Runtime(Protocol):
         ...
 
 
+class DeviceLost(BaseException):
+    """The device answers nothing any more, and will not within this process. No Exception: nobody may go on from it."""
+
+
 class PackedRuntime(Runtime, Protocol):
     """A runtime that computes no padding: rows stand one after the other."""
 

@@ -35,6 +35,7 @@ from .base import (
     POSITION_IDS,
     TOKEN_OFFSET,
     CudaInfo,
+    DeviceLost,
     Float32Array,
     Int32Array,
     PackedBatch,
@@ -121,6 +122,7 @@ class OnnxCudaRuntime:
 
         Raises:
             ValueError: the batch is larger than the largest shape.
+            DeviceLost: the device cannot be used again by this process.
             Whatever ONNX Runtime raises.
         """
         shape = self.shapes.fit(len(packed.input_ids), packed.rows, int(packed.lengths.max()))
@@ -212,7 +214,20 @@ class _Device:
         """[shape.rows, outputs] float32, the host's own."""
         if shape not in self._bound:
             self._bound[shape] = self._bind(shape, _UNCAPTURED)
-        return self._run(self._bound[shape], buffer, offsets)
+        try:
+            return self._run(self._bound[shape], buffer, offsets)
+        except Exception as error:  # onnxruntime has exception types of its own, without a common base
+            if self._lost():
+                raise DeviceLost(f"device {self._options.device_id}: {str(error).splitlines()[0][:300]}") from error
+            raise
+
+    def _lost(self) -> bool:
+        """After some errors CUDA refuses everything until the process ends: even to copy what is there."""
+        try:
+            self._bound[next(iter(self._bound))].output.numpy()
+        except Exception:
+            return True
+        return False
 
     def close(self) -> None:
         """Drops bindings before the session that they belong to."""

@@ -38,7 +38,7 @@ from pairwire.server.errors import (
     Overloaded,
     WrongModelKind,
 )
-from pairwire.server.runtime.base import Float32Array, TokenBatch
+from pairwire.server.runtime.base import DeviceLost, Float32Array, TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import scoring_pb2
 from tests.server.engine import toys
@@ -636,6 +636,25 @@ async def test_a_score_that_is_not_finite_fails_its_own_request_only() -> None:
     assert isinstance(results[1], EngineFault)
     assert "not a finite number" in str(results[1])
     assert [index for index, result in enumerate(results) if isinstance(result, BaseException)] == [1]
+
+
+async def test_a_lost_device_ends_the_engine_and_answers_all_that_waits() -> None:
+    def lost(batch: TokenBatch) -> Float32Array:
+        raise DeviceLost("device 0: an illegal memory access was encountered")
+
+    fatal: asyncio.Queue[BaseException] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(error: BaseException) -> None:
+        loop.call_soon_threadsafe(fatal.put_nowait, error)
+
+    engine = Engine([toys.toy_model(FakeRuntime(lost))], on_fatal=tell)
+    calls = [engine.score([pair]) for pair in PAIRS]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, EngineFault) for result in results), results
+    assert isinstance(await fatal.get(), DeviceLost)
+    assert engine.statistics().failed
+    await engine.close()
 
 
 async def test_a_dying_worker_takes_nobody_with_it_into_silence() -> None:
