@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 from pairwire.server.engine import Engine, EngineConfig
 
 from . import rivals
+from .agreement import agreement
 from .checkpoints import export_package, merged_checkpoint
 from .datasets import Pair, load_pairs
 from .report import histogram, print_machine, print_table, write_json
@@ -134,11 +134,8 @@ def _measure(
             "seconds": times,
         }
         if reference is not None:
-            difference = np.abs(scores[name] - reference)
             row["ratio_to_torch"] = float(np.median(np.array(seconds[REFERENCE]) / np.array(times)))
-            row["max_abs_diff"] = float(difference.max())
-            row["mean_abs_diff"] = float(difference.mean())
-            row["spearman"] = float(spearmanr(scores[name], reference).statistic)
+            row |= agreement(scores[name], reference)
         rows.append(row)
     return rows
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pairwire.server.runtime.cuda_probe import PROVIDER
-from pairwire.server.runtime.nvidia import INSTALL_DRIVER, OLDEST_DRIVER, SHARE_GPUS, Gpu, Library
+from pairwire.server.runtime.nvidia import INSTALL_DRIVER, OLDEST_DRIVER, SHARE_GPUS, Gpu, Library, visible
 
 from .machine import Facts
 
@@ -164,12 +164,10 @@ def _package(library: Library) -> str:
 
 
 def _visible(facts: Facts) -> Iterator[Finding]:
-    """CUDA stops reading the variable at the first device that does not exist; the driver does not read it at all."""
+    """The driver does not read the variable, so it shows GPUs that CUDA has not."""
     if facts.visible_devices is None or not facts.gpus or facts.cuda_works is not False:
         return
-    first = facts.visible_devices.partition(",")[0].strip()
-    exists = int(first) < len(facts.gpus) if first.isdigit() else first.startswith(("GPU-", "MIG-"))
-    if not exists:
+    if not visible(facts.gpus, {"CUDA_VISIBLE_DEVICES": facts.visible_devices}):
         yield Finding(
             f"CUDA_VISIBLE_DEVICES is {facts.visible_devices!r}, which hides every GPU",
             "run `unset CUDA_VISIBLE_DEVICES`",

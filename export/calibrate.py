@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
 from pairwire.server.engine.text import EncodedRows, TextEncoder
 from pairwire.server.runtime.base import Float32Array
+
+from .passes.probe import probing_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def channel_ranges(
 
     Every row runs alone and unpadded, so that padding, which no score depends on, widens no range.
     """
-    session = _session(model, tensors)
+    session = probing_session(model, tensors)
     inputs = [node.name for node in session.get_inputs()]
     low: dict[str, Float32Array] = {}
     high: dict[str, Float32Array] = {}
@@ -45,15 +46,6 @@ def channel_ranges(
             low[name] = np.minimum(low[name], flat.min(axis=0)) if name in low else flat.min(axis=0)
             high[name] = np.maximum(high[name], flat.max(axis=0)) if name in high else flat.max(axis=0)
     return {name: ChannelRange(low[name], high[name]) for name in tensors}
-
-
-def _session(model: ModelProto, tensors: Sequence[str]) -> ort.InferenceSession:
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _feed(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
+from pairwire.server.engine.config import CUDA_BATCH_TOKENS
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 from pairwire.v1 import manifest_pb2
@@ -77,17 +78,12 @@ def checking_runtime(graph: Path, checkpoint: Checkpoint) -> Iterator[OnnxCudaRu
         file = Path(folder) / graph.name
         onnx.save(model, file)
         rules = checkpoint.rules
-        runtime = OnnxCudaRuntime(
-            file,
-            CudaOptions(
-                provider="cpu",
-                warm=False,
-                longest=rules.max_length,
-                most_tokens=1 << 14,
-                pad_token_id=rules.pad_token_id,
-            ),
+        options = CudaOptions(
+            provider="cpu",
+            warm=False,
+            longest=rules.max_length,
+            most_tokens=CUDA_BATCH_TOKENS,
+            pad_token_id=rules.pad_token_id,
         )
-        try:
+        with closing(OnnxCudaRuntime(file, options)) as runtime:
             yield runtime
-        finally:
-            runtime.close()

@@ -101,11 +101,10 @@ class _Export:
                 name = f"{precision.provider}-{precision.value}"
                 file = stage / f"{name}.onnx"
                 if precision is Precision.FP16:
-                    with self._progress.step(f"make {name}") as step:
-                        variants.append(self._named(name, precision, file, make_packed(plain, checkpoint, file), step))
-                    continue
-                maker = Maker(graph, reports, precision, checkpoint, calibration)
-                variants.append(self._variant(name, maker, calibration, reference, file))
+                    variants.append(self._packed(name, plain, checkpoint, file))
+                else:
+                    maker = Maker(graph, reports, precision, checkpoint, calibration)
+                    variants.append(self._variant(name, maker, calibration, reference, file))
             report = None if reference is None else self._parity(reference, variants, stage)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
@@ -152,20 +151,26 @@ class _Export:
         return calibration, parity
 
     def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
-        """The graph as exported, and after the passes that every CPU variant takes."""
+        """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
         with self._progress.step("export the graph") as step:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder)
             step.detail = f"{len(graph.graph.node)} operators"
-        plain = ModelProto()
-        plain.CopyFrom(graph)
+        plain = graph
+        if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes
+            plain = ModelProto()
+            plain.CopyFrom(graph)
         reports = []
         for rewrite in passes.ALWAYS:
             with self._progress.step("rewrite it") as step:
                 reports.append(rewrite(graph))
                 step.detail = _describe_pass(reports[-1])
         return plain, graph, reports
+
+    def _packed(self, name: str, plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manifest_pb2.Variant:
+        with self._progress.step(f"make {name}") as step:
+            return self._named(name, Precision.FP16, file, make_packed(plain, checkpoint, file), step)
 
     def _variant(
         self,

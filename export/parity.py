@@ -7,8 +7,8 @@ activation, or vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pairwire.v1 import manifest_pb2
 
 from .checkpoint import Checkpoint
 from .config import SPEARMAN_LIMIT, Kind, Precision
+from .cuda import checking_runtime
 from .errors import CheckpointUnsupported
 from .texts import Input, Texts
 
@@ -189,20 +190,14 @@ def compare(
     )
 
 
-@contextmanager
-def _runtime(graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint) -> Iterator[Runtime]:
+def _runtime(
+    graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint
+) -> contextlib.AbstractContextManager[Runtime]:
     """What runs the variant here; that of a GPU runs on the CPU."""
     if variant.precision == Precision.FP16.value:
-        from .cuda import checking_runtime
-
-        with checking_runtime(graph, checkpoint) as packed:
-            yield packed
-        return
-    runtime = OnnxCpuRuntime(graph, CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers)))
-    try:
-        yield runtime
-    finally:
-        runtime.close()
+        return checking_runtime(graph, checkpoint)
+    options = CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers))
+    return contextlib.closing(OnnxCpuRuntime(graph, options))
 
 
 class _Runner:

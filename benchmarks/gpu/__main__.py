@@ -22,9 +22,8 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks.checkout import make_importable
 
@@ -38,8 +37,9 @@ from pairwire.server.errors import PairwireError  # noqa: E402
 
 from ..datasets import Pair, load_pairs  # noqa: E402
 from ..report import histogram, print_machine, print_table, write_json  # noqa: E402
+from ..rivals import System  # noqa: E402
 from . import device, parity, shapes  # noqa: E402
-from .systems import DynamicShapes, Ours, Scores, Torch  # noqa: E402
+from .systems import DynamicShapes, Ours, Torch  # noqa: E402
 
 LIMIT = 0.01
 """Largest difference of a probability from float32 that float16 explains."""
@@ -56,14 +56,6 @@ COLUMNS = (
     "device_busy",
 )
 OURS = "pairwire fp16"
-
-
-class System(Protocol):
-    """Something that scores pairs."""
-
-    def predict(self, pairs: Sequence[Pair]) -> Scores:
-        """Scores float32 [pairs]."""
-        ...
 
 
 def main() -> int:

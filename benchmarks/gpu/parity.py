@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from scipy.stats import spearmanr
-
+from ..agreement import agreement
 from ..datasets import Pair
 from .systems import Scores
 
@@ -23,9 +21,7 @@ def differences(
             "dataset": dataset,
             "system": name,
             "pairs": len(pairs),
-            "max_abs_diff": float(np.abs(found - reference).max()),
-            "mean_abs_diff": float(np.abs(found - reference).mean()),
-            "spearman": float(spearmanr(found, reference).statistic),
+            **agreement(found, reference),
         }
         for name, found in scores.items()
     ]

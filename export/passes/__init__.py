@@ -11,6 +11,7 @@
     embed_layer_norm.py    the sum of embeddings and its normalisation are one operator (GPU)
     half.py                float16 up to the last normalisation (GPU)
     unpacked.py            packed attention in operators that a CPU has, to check it
+    probe.py               tensors from inside a graph, by running it
     view.py                what a pass needs to know about a graph
 
 A pass that finds nothing it understands changes nothing and says why in its report.

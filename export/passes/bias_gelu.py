@@ -80,13 +80,9 @@ def _argument(view: GraphView, erf: NodeProto) -> str:
 
 
 def _product_and_bias(view: GraphView, add: NodeProto) -> tuple[str, str] | None:
-    if add.op_type != "Add":
-        return None
+    parts = view.bias_of(add)
     width = (view.dims(add.output[0]) or ("unknown",))[-1]
-    for product, bias in (tuple(add.input), tuple(add.input)[::-1]):
-        if view.is_constant(bias) and view.dims(bias) == (width,) and not view.is_constant(product):
-            return product, bias
-    return None
+    return parts if parts is not None and view.dims(parts[1]) == (width,) else None
 
 
 def _other(node: NodeProto, name: str) -> str:

@@ -69,15 +69,12 @@ def _only_shifted(view: GraphView, attention: Attention) -> bool:
 
 def _bias(view: GraphView, add: NodeProto | None) -> tuple[str, npt.NDArray[np.generic]] | None:
     """(product, bias) of an Add of a constant [outputs] to a product with constant weights that nobody else reads."""
-    if add is None or add.op_type != "Add":
+    found = view.bias_of(add)
+    product = view.producers.get(found[0]) if found is not None else None
+    if found is None or product is None or product.op_type != "MatMul" or not view.is_constant(product.input[1]):
         return None
-    for product, other in (tuple(add.input), tuple(reversed(add.input))):
-        value, node = view.constant(other), view.producers.get(product)
-        if value is None or value.ndim != 1 or node is None or node.op_type != "MatMul":
-            continue
-        if view.is_constant(node.input[1]) and view.only_reader(product, "Add") is not None:
-            return product, value
-    return None
+    bias = view.constant(found[1])
+    return None if bias is None or view.only_reader(found[0], "Add") is None else (found[0], bias)
 
 
 def _drop(view: GraphView, name: str) -> int:

@@ -31,18 +31,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, POSITION_IDS, TOKEN_OFFSET
 from pairwire.v1 import manifest_pb2
 
 from .pooling import ATTENTION, BEGINS, is_ours, pack_first_token, pack_mean
+from .probe import probing_session
 from .sequence_major import MICROSOFT, Attention, Heads, read_attention
+from .unpadded_attention import MASK
 from .view import GraphView, add_constant, attribute, remove_dead, require_domain, sort_nodes
 
 NAME = "packed"
-MASK = "attention_mask"
 IDS = ("input_ids", "token_type_ids")
 _NEGLIGIBLE = -1e4
 """What is added at padding is at most this: exp of it is 0 in any precision."""
@@ -132,13 +132,8 @@ def _lookups(view: GraphView) -> list[NodeProto]:
 
 
 def _run(model: ModelProto, names: Sequence[str]) -> list[_Probe]:
-    probe = ModelProto()
-    probe.CopyFrom(model)
     names = list(dict.fromkeys(names))
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = probing_session(model, names)
     # As many types as the table has, but two at most: the third would be nobody's.
     tables = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == IDS[1]]
     types = min([2, *(int(tensor.dims[0]) for tensor in model.graph.initializer if tensor.name in tables)])
@@ -211,13 +206,11 @@ def _replace_attention(model: ModelProto, view: GraphView, attention: Attention)
 
 def _product_and_bias(view: GraphView, head: Heads) -> tuple[str, npt.NDArray[np.generic] | None]:
     """The product that made queries, keys or values, and the bias that was added to it."""
-    add = view.producers.get(head.source)
-    if add is not None and add.op_type == "Add":
-        for name, other in (tuple(add.input), tuple(add.input)[::-1]):
-            product, bias = view.producers.get(name), view.constant(other)
-            if product is not None and product.op_type == "MatMul" and bias is not None and bias.ndim == 1:
-                return product.output[0], bias
-    return head.source, None
+    parts = view.bias_of(view.producers.get(head.source))
+    product = view.producers.get(parts[0]) if parts is not None else None
+    if parts is None or product is None or product.op_type != "MatMul":
+        return head.source, None
+    return parts[0], view.constant(parts[1])
 
 
 def _replace_inputs(model: ModelProto) -> None:

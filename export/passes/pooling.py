@@ -7,10 +7,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, MOST_TOKENS
 
-from .view import GraphView, add_constant, attribute
+from .unpadded_attention import MASK
+from .view import GraphView, add_constant
 
 ATTENTION = "PackedMultiHeadAttention"
-MASK = "attention_mask"
 BEGINS = "packed/begins"
 """Where each row begins."""
 _ENDS = "packed/ends"
@@ -30,7 +30,7 @@ def pack_first_token(model: ModelProto) -> int:
     the tokens that are read only. Returns how many there are.
     """
     view = GraphView(model)
-    selects = [node for node in model.graph.node if _reads_first_token(view, node)]
+    selects = [node for node in model.graph.node if view.reads_first_token(node)]
     if not selects:
         return 0
     _add_ends(model)
@@ -84,13 +84,6 @@ def pack_mean(model: ModelProto) -> int:
         model.graph.node.extend(nodes)
     _drop_expands(model)
     return found
-
-
-def _reads_first_token(view: GraphView, node: NodeProto) -> bool:
-    if node.op_type != "Gather" or attribute(node, "axis", 0) != 1 or view.is_constant(node.input[0]):
-        return False
-    index = view.constant(node.input[1])
-    return index is not None and index.size == 1 and not index.any()
 
 
 def _add_ends(model: ModelProto) -> None:

@@ -57,10 +57,7 @@ def _report(rewritten: int, reason: str) -> manifest_pb2.PassReport:
 
 
 def _reads_first_token(view: GraphView, node: NodeProto) -> bool:
-    if node.op_type != "Gather" or attribute(node, "axis", 0) != 1:
-        return False
-    index, dims = view.constant(node.input[1]), view.dims(node.input[0])
-    return index is not None and index.size == 1 and not index.any() and dims is not None and len(dims) == 3
+    return view.reads_first_token(node) and len(view.dims(node.input[0]) or ()) == 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,6 @@ def _fused(view: GraphView, norm: NodeProto) -> NodeProto | None:
 
 def _biased(view: GraphView, name: str, width: int | str) -> tuple[str, str]:
     """(tensor, bias) where ``name`` is their sum and read by nobody else; ("", "") otherwise."""
-    add = view.producers.get(name)
-    if add is None or add.op_type != "Add" or view.only_reader(name, "Add") is None:
-        return "", ""
-    for inner, bias in (tuple(add.input), tuple(add.input)[::-1]):
-        if view.is_constant(bias) and view.dims(bias) == (width,) and not view.is_constant(inner):
-            return inner, bias
-    return "", ""
+    parts = view.bias_of(view.producers.get(name))
+    fits = parts is not None and view.dims(parts[1]) == (width,) and view.only_reader(name, "Add") is not None
+    return parts if parts is not None and fits else ("", "")

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, TOKEN_OFFSET
 
+from .pooling import ATTENTION
 from .sequence_major import MICROSOFT
 from .view import GraphView, add_constant, attribute, remove_dead, sort_nodes
 
@@ -24,10 +25,10 @@ def apply(model: ModelProto) -> None:
         ValueError: an attention has no biases.
     """
     view = GraphView(model)
-    packed = [node for node in model.graph.node if node.op_type == "PackedMultiHeadAttention"]
+    packed = [node for node in model.graph.node if node.op_type == ATTENTION]
     if not packed:
         return
-    _Common(model)
+    _add_common(model)
     for node in packed:
         bias = view.constant(node.input[3])
         if bias is None:
@@ -40,29 +41,27 @@ def apply(model: ModelProto) -> None:
 _OFFSETS, _LENGTHS, _SIZE, _SHAPE = "unpacked/offsets", "unpacked/lengths", "unpacked/size", "unpacked/shape"
 
 
-class _Common:
+def _add_common(model: ModelProto) -> None:
     """What all attentions of a graph share."""
-
-    def __init__(self, model: ModelProto) -> None:
-        zero = add_constant(model, "unpacked/0", np.array([0], dtype=np.int64))
-        one = add_constant(model, "unpacked/1", np.array([1], dtype=np.int64))
-        last = add_constant(model, "unpacked/-1", np.array([-1], dtype=np.int64))
-        most = add_constant(model, "unpacked/most", np.array([2**31], dtype=np.int64))
-        make = helper.make_node
-        model.graph.node.extend(
-            [
-                make("Shape", [TOKEN_OFFSET], [_SHAPE]),
-                make("ReduceProd", [_SHAPE], [_SIZE], keepdims=1),
-                make("Reshape", [TOKEN_OFFSET, last], ["unpacked/all"]),
-                make("Shape", ["input_ids"], ["unpacked/tokens"]),
-                make("Slice", ["unpacked/all", zero, "unpacked/tokens", zero], ["unpacked/narrow"]),
-                make("Cast", ["unpacked/narrow"], ["unpacked/wide"], to=TensorProto.INT64),
-                make("Unsqueeze", ["unpacked/wide", one], [_OFFSETS]),
-                make("Slice", [CUMULATIVE_LENGTHS, zero, last, zero], ["unpacked/begins"]),
-                make("Slice", [CUMULATIVE_LENGTHS, one, most, zero], ["unpacked/ends"]),
-                make("Sub", ["unpacked/ends", "unpacked/begins"], [_LENGTHS]),
-            ]
-        )
+    zero = add_constant(model, "unpacked/0", np.array([0], dtype=np.int64))
+    one = add_constant(model, "unpacked/1", np.array([1], dtype=np.int64))
+    last = add_constant(model, "unpacked/-1", np.array([-1], dtype=np.int64))
+    most = add_constant(model, "unpacked/most", np.array([2**31], dtype=np.int64))
+    make = helper.make_node
+    model.graph.node.extend(
+        [
+            make("Shape", [TOKEN_OFFSET], [_SHAPE]),
+            make("ReduceProd", [_SHAPE], [_SIZE], keepdims=1),
+            make("Reshape", [TOKEN_OFFSET, last], ["unpacked/all"]),
+            make("Shape", ["input_ids"], ["unpacked/tokens"]),
+            make("Slice", ["unpacked/all", zero, "unpacked/tokens", zero], ["unpacked/narrow"]),
+            make("Cast", ["unpacked/narrow"], ["unpacked/wide"], to=TensorProto.INT64),
+            make("Unsqueeze", ["unpacked/wide", one], [_OFFSETS]),
+            make("Slice", [CUMULATIVE_LENGTHS, zero, last, zero], ["unpacked/begins"]),
+            make("Slice", [CUMULATIVE_LENGTHS, one, most, zero], ["unpacked/ends"]),
+            make("Sub", ["unpacked/ends", "unpacked/begins"], [_LENGTHS]),
+        ]
+    )
 
 
 def _expand(model: ModelProto, node: NodeProto, hidden: int) -> None:

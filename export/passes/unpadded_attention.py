@@ -22,11 +22,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pairwire.v1 import manifest_pb2
 
+from .probe import probing_session
 from .sequence_major import MICROSOFT
 from .view import GraphView, add_constant, attribute, require_domain
 
@@ -121,12 +121,7 @@ def _zero_without_padding(model: ModelProto, names: set[str]) -> set[str]:
     """
     if not names:
         return set()
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(names))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = probing_session(model, sorted(names))
     zero = set(names)
     for rows, length in ((1, 5), (2, 9)):
         feeds = {node.name: np.ones((rows, length), dtype=np.int64) for node in session.get_inputs()}

@@ -57,6 +57,22 @@ class GraphView:
         alone = len(readers) == 1 and readers[0].op_type == kind and name not in self.outputs
         return readers[0] if alone else None
 
+    def bias_of(self, add: NodeProto | None) -> tuple[str, str] | None:
+        """(tensor, constant [n]) of an Add of a constant vector to a tensor; None for any other node."""
+        if add is None or add.op_type != "Add":
+            return None
+        for name, other in (tuple(add.input), tuple(add.input)[::-1]):
+            if self.is_constant(other) and len(self._initializers[other].dims) == 1 and not self.is_constant(name):
+                return name, other
+        return None
+
+    def reads_first_token(self, node: NodeProto) -> bool:
+        """Whether a node takes index 0 of axis 1 of what was computed, and nothing else."""
+        if node.op_type != "Gather" or attribute(node, "axis", 0) != 1 or self.is_constant(node.input[0]):
+            return False
+        index = self.constant(node.input[1])
+        return index is not None and index.size == 1 and not index.any()
+
     def ancestors(self, names: Iterable[str], *, without: Iterable[int] = ()) -> set[str]:
         """The tensors from which ``names`` are computed, and themselves; nodes with an id() in ``without`` are cut."""
         cut = set(without)

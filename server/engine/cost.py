@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 Float64Array = npt.NDArray[np.float64]
 
-_LEAST_SECONDS = 1e-9
+LEAST_SECONDS = 1e-9
 """No batch is free: keeps ratios finite where a simulated clock stands still."""
 _MEMORY = 0.05
 """Weight of the newest batch in the moving factor: about the last 20 batches count."""
@@ -167,7 +167,7 @@ def measure(
         batch = fill(bucket.rows, bucket.length)
         started = clock.monotonic()
         runtime.run(batch)
-        seconds = max(_LEAST_SECONDS, clock.monotonic() - started)
+        seconds = max(LEAST_SECONDS, clock.monotonic() - started)
         measured[bucket] = min(seconds, measured.get(bucket, seconds))
 
     groups = _shapes_to_measure(ladder, batch_tokens)
@@ -219,7 +219,7 @@ def confirm(
         batch = fill(largest.rows, largest.length)
         started = clock.monotonic()
         runtime.run(batch)
-        seconds = max(_LEAST_SECONDS, clock.monotonic() - started)
+        seconds = max(LEAST_SECONDS, clock.monotonic() - started)
         ratio = min(ratio, seconds / costs.seconds(largest.rows, largest.length))
         if plausible(ratio):
             break  # the first run allocates, and the machine may stall: only a surprise is worth a second look
@@ -261,7 +261,7 @@ def _interpolate(ladder: Ladder, measured: Mapping[Bucket, float], most_rows: in
     table = np.stack([_linear(targets, known, columns[n].tolist()) for n in range(most_rows + 1)])
     # A noisy measurement must not make more rows, or longer ones, look cheaper than fewer.
     table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
-    return np.maximum(table, _LEAST_SECONDS)
+    return np.maximum(table, LEAST_SECONDS)
 
 
 def _linear(at: Float64Array, known: Sequence[float], values: Sequence[float]) -> Float64Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..runtime.packed_shapes import PackedShape, PackedShapes
 from .buckets import Bucket, Ladder
-from .cost import Costs, Float64Array, learnt
+from .cost import LEAST_SECONDS, Costs, Float64Array, learnt
 from .planner import Plan, PoolView
 
 
@@ -33,7 +33,7 @@ class PackedCosts:
             seconds[shape.tokens] = max(took, seconds.get(shape.tokens, 0.0))
         self._tokens = np.array(sorted(seconds), dtype=np.float64)
         # Noise must not make more tokens look cheaper than fewer.
-        self._seconds = np.maximum.accumulate(np.maximum([seconds[int(n)] for n in self._tokens], _LEAST_SECONDS))
+        self._seconds = np.maximum.accumulate(np.maximum([seconds[int(n)] for n in self._tokens], LEAST_SECONDS))
         self._lengths = np.array(ladder.lengths, dtype=np.int64)
         self._most = int(self._tokens[-1])
         self._factor = 1.0
@@ -102,6 +102,3 @@ class FullestBatch:
     def bucket(self, tokens: int, rows: int, longest: int) -> Bucket:
         """(1, tokens of the smallest shape that holds them). A plan's own is of rows as long as their levels."""
         return Bucket(1, self.shapes.fit(tokens, rows, longest).tokens)
-
-
-_LEAST_SECONDS = 1e-9

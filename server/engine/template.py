@@ -43,6 +43,11 @@ class Template:
         ids = b"".join((self.prefix, first, self.middle, second, self.suffix))
         return ids, (len(self.prefix) + len(first)) // ID_BYTES
 
+    def types(self, tokens: int, split: int) -> tuple[bytes, bytes, bytes]:
+        """The token types of a row of so many tokens, in three pieces, a byte a token."""
+        end = self.end_types
+        return self.head_types[:split], self.tail_types[: tokens - split - len(end)], end
+
 
 def read_template(encoding: Encoding, max_length: int) -> Template:
     """The special tokens around the probe's content: before the first text, between the texts, after the last.

@@ -221,17 +221,10 @@ class TextEncoder:
         sizes: list[int] = []
         for encoded, index in rows:
             row, split = encoded.rows[index]
-            template = encoded.template
             size = len(row)
             tokens = size // ID_BYTES
-            end = template.end_types
             ids += (row, padding[size:])
-            types += (
-                template.head_types[:split],
-                template.tail_types[: tokens - split - len(end)],
-                end,
-                pad_types[tokens:],
-            )
+            types += (*encoded.template.types(tokens, split), pad_types[tokens:])
             sizes.append(tokens)
         height = total_rows or len(rows)
         if blank := height - len(rows):
@@ -252,11 +245,9 @@ class TextEncoder:
         sizes: list[int] = []
         for encoded, index in rows:
             row, split = encoded.rows[index]
-            template = encoded.template
             tokens = len(row) // ID_BYTES
-            end = template.end_types
             ids.append(row)
-            types += (template.head_types[:split], template.tail_types[: tokens - split - len(end)], end)
+            types += encoded.template.types(tokens, split)
             sizes.append(tokens)
         return PackedBatch(
             input_ids=np.frombuffer(b"".join(ids), np.int32),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from .cuda_session import CudaOptions
+from .descriptors import kept
 from .onnx_cuda import OnnxCudaRuntime
 
 _ASK = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
@@ -27,25 +25,14 @@ def asking() -> Iterator[list[str]]:
     The standard output of the whole process goes elsewhere meanwhile: use it while nothing is served.
     """
     found: list[str] = []
-    try:
-        kept = os.dup(1)
-    except OSError:  # the process has no standard output, so nothing can be told
-        yield found
-        return
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    told: list[str] = []
     before = os.environ.get(_ASK)
     os.environ[_ASK] = "1"
     try:
-        with tempfile.TemporaryFile() as file:
-            os.dup2(file.fileno(), 1)
-            try:
-                yield found
-            finally:
-                os.dup2(kept, 1)
-                found.extend(kernels_in(_content(file)))
+        with kept(1) as told:
+            yield found
     finally:
-        os.close(kept)
+        found.extend(kernels_in("".join(told)))
         if before is None:
             del os.environ[_ASK]
         else:
@@ -63,11 +50,6 @@ def kernels_in(text: str) -> list[str]:
         if match.group(2) not in taken:
             taken.append(match.group(2))
     return ["|".join(taken) for taken in kernels.values()]
-
-
-def _content(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace")
 
 
 def attention_kernels(graph: Path, options: CudaOptions) -> tuple[str, ...]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from .descriptors import kept
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -33,9 +30,8 @@ def cuda_fault(ort: Any, provider: str = PROVIDER) -> str:
 
     What ONNX Runtime writes to the standard error of the process meanwhile becomes part of the reason.
     """
-    log: list[str] = []
     try:
-        with _standard_error(log):
+        with kept(2) as log:
             # Without the fallback of its Python layer, which would print to stdout and try the CPU.
             session = ort.InferenceSession(IDENTITY_GRAPH, providers=[provider], enable_fallback=0)
             chosen = session.get_providers()[0]
@@ -45,24 +41,6 @@ def cuda_fault(ort: Any, provider: str = PROVIDER) -> str:
     if chosen != provider:
         return _first_error("".join(log)) or f"ONNX Runtime took {chosen} in its place"
     return "" if answer.tolist() == [1.5] else f"it copied 1.5 to the GPU and got {answer.tolist()} back"
-
-
-@contextmanager
-def _standard_error(log: list[str]) -> Iterator[None]:
-    """Keeps what is written to file descriptor 2, where ONNX Runtime's C++ writes, and puts it into the list."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as file:
-            os.dup2(file.fileno(), 2)
-            try:
-                yield
-            finally:
-                os.dup2(kept, 2)
-                file.seek(0)
-                log.append(file.read().decode(errors="replace"))
-    finally:
-        os.close(kept)
 
 
 def _first_error(log: str) -> str:

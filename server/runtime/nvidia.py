@@ -239,9 +239,9 @@ def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) ->
         return tuple(gpus)
     found: list[Gpu] = []
     for part in filter(None, (part.strip() for part in chosen.split(","))):
-        if not part.lstrip("-").isdecimal():
+        if part.startswith(("GPU-", "MIG-")):
             return tuple(gpus)  # names of GPUs or of their parts: whoever uses those knows the order
-        if not 0 <= int(part) < len(gpus):
-            break  # as CUDA does: -1 hides all that follow
+        if not (part.isdecimal() and int(part) < len(gpus)):
+            break  # as CUDA does: whatever is no device, -1 for instance, hides all that follow
         found.append(gpus[int(part)])
     return tuple(found)

@@ -181,6 +181,15 @@ class _Bound:
     captured: bool
 
 
+def _lost(bound: _Bound) -> bool:
+    """After some errors CUDA refuses everything until the process ends: even to copy what is there."""
+    try:
+        bound.output.numpy()
+    except Exception:
+        return True
+    return False
+
+
 class _Device:
     """All that belongs to the device. Used by one thread only."""
 
@@ -214,20 +223,13 @@ class _Device:
         """[shape.rows, outputs] float32, the host's own."""
         if shape not in self._bound:
             self._bound[shape] = self._bind(shape, _UNCAPTURED)
+        bound = self._bound[shape]
         try:
-            return self._run(self._bound[shape], buffer, offsets)
+            return self._run(bound, buffer, offsets)
         except Exception as error:  # onnxruntime has exception types of its own, without a common base
-            if self._lost():
+            if _lost(bound):
                 raise DeviceLost(f"device {self._options.device_id}: {str(error).splitlines()[0][:300]}") from error
             raise
-
-    def _lost(self) -> bool:
-        """After some errors CUDA refuses everything until the process ends: even to copy what is there."""
-        try:
-            self._bound[next(iter(self._bound))].output.numpy()
-        except Exception:
-            return True
-        return False
 
     def close(self) -> None:
         """Drops bindings before the session that they belong to."""
