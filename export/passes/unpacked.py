@@ -50,16 +50,25 @@ def _add_common(model: ModelProto) -> None:
     make = helper.make_node
     model.graph.node.extend(
         [
-            make("Shape", [TOKEN_OFFSET], [_SHAPE]),
+            make("Slice", [CUMULATIVE_LENGTHS, zero, last, zero], ["unpacked/begins"]),
+            make("Slice", [CUMULATIVE_LENGTHS, one, most, zero], ["unpacked/ends"]),
+            make("Sub", ["unpacked/ends", "unpacked/begins"], ["unpacked/every_length"]),
+            # Empty rows at the beginning, of which a shape may have hundreds, are left out.
+            make("Sign", ["unpacked/every_length"], ["unpacked/filled"]),
+            make("ArgMax", ["unpacked/filled"], ["unpacked/first"], axis=0, keepdims=1),
+            make("Slice", ["unpacked/every_length", "unpacked/first", most, zero], [_LENGTHS]),
+            make("Shape", [TOKEN_OFFSET], ["unpacked/every_shape"]),
+            make("Concat", ["unpacked/first", zero], ["unpacked/left_out"], axis=0),
+            make("Sub", ["unpacked/every_shape", "unpacked/left_out"], [_SHAPE]),
             make("ReduceProd", [_SHAPE], [_SIZE], keepdims=1),
             make("Reshape", [TOKEN_OFFSET, last], ["unpacked/all"]),
             make("Shape", ["input_ids"], ["unpacked/tokens"]),
             make("Slice", ["unpacked/all", zero, "unpacked/tokens", zero], ["unpacked/narrow"]),
             make("Cast", ["unpacked/narrow"], ["unpacked/wide"], to=TensorProto.INT64),
-            make("Unsqueeze", ["unpacked/wide", one], [_OFFSETS]),
-            make("Slice", [CUMULATIVE_LENGTHS, zero, last, zero], ["unpacked/begins"]),
-            make("Slice", [CUMULATIVE_LENGTHS, one, most, zero], ["unpacked/ends"]),
-            make("Sub", ["unpacked/ends", "unpacked/begins"], [_LENGTHS]),
+            make("Gather", ["unpacked/every_shape", one], ["unpacked/length"], axis=0),
+            make("Mul", ["unpacked/first", "unpacked/length"], ["unpacked/before"]),
+            make("Sub", ["unpacked/wide", "unpacked/before"], ["unpacked/places"]),
+            make("Unsqueeze", ["unpacked/places", one], [_OFFSETS]),
         ]
     )
 
