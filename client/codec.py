@@ -28,6 +28,7 @@ _DTYPES: dict[embedding_pb2.Encoding.ValueType, np.dtype[np.float16] | np.dtype[
 _KINDS: dict[manifest_pb2.ModelKind.ValueType, ModelKind] = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: "cross-encoder",
     manifest_pb2.MODEL_KIND_BI_ENCODER: "bi-encoder",
+    manifest_pb2.MODEL_KIND_SPARSE_ENCODER: "sparse-encoder",
 }
 
 

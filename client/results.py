@@ -14,7 +14,7 @@ from pairwire.v1 import manifest_pb2
 from .errors import ServerFault
 
 Float32Array = npt.NDArray[np.float32]
-ModelKind = Literal["cross-encoder", "bi-encoder"]
+ModelKind = Literal["cross-encoder", "bi-encoder", "sparse-encoder"]
 
 
 @dataclass(frozen=True, slots=True)

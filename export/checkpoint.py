@@ -15,11 +15,11 @@ from typing import Any
 from pairwire.server.engine.heads import Activation
 from pairwire.server.engine.text import TextEncoder, TextRules
 
+from . import bi_encoders, cross_encoders
 from .config import Kind
 from .errors import CheckpointUnsupported
 from .source import Source, read_json
 
-_ACTIVATIONS = {"Identity": Activation.IDENTITY, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}
 _HEAD = "ForSequenceClassification"
 
 
@@ -96,8 +96,8 @@ def open_checkpoint(
         "trust_remote_code": trust_remote_code,
     }
     if kind is Kind.CROSS_ENCODER:
-        return Checkpoint(**common, labels=_labels(transformer), activation=_activation(directory, reference))
-    return _bi_encoder(reference, common)
+        return Checkpoint(**common, **cross_encoders.describe(directory, reference))
+    return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
 def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
@@ -220,72 +220,3 @@ def _plain_tokenizer(tokenizer: Any) -> str:
     plain.no_truncation()
     plain.no_padding()
     return str(plain.to_str())
-
-
-def _labels(transformer: Any) -> list[str]:
-    config = transformer.config
-    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
-    return [names.get(index, f"LABEL_{index}") for index in range(int(config.num_labels))]
-
-
-def _activation(directory: Path, reference: Any) -> Activation:
-    """The activation that sentence-transformers resolved, if it is one that the server computes."""
-    named = _named_activation(directory)
-    function = reference.activation_fn
-    activation = _ACTIVATIONS.get(type(function).__name__)
-    if named is not None and not named.startswith("torch."):
-        raise CheckpointUnsupported(
-            f"its activation is {named}; Pairwire computes Identity, Sigmoid and Softmax of torch"
-        )
-    if activation is None or not type(function).__module__.startswith("torch."):
-        raise CheckpointUnsupported(
-            f"its activation is {type(function).__name__}; Pairwire computes Identity, Sigmoid and Softmax"
-        )
-    if activation is Activation.SOFTMAX and function.dim not in (None, 1, -1):
-        raise CheckpointUnsupported(f"its activation is a Softmax over axis {function.dim}; expected the labels' axis")
-    if reference.default_prompt_name and reference.prompts.get(reference.default_prompt_name):
-        raise CheckpointUnsupported("a cross-encoder with a default prompt is not exported yet")
-    return activation
-
-
-def _named_activation(directory: Path) -> str | None:
-    config = read_json(directory / "config.json")
-    nested = config.get("sentence_transformers")
-    beside = "config_sentence_transformers.json"  # which the library reads only where there is a modules.json
-    names = [
-        read_json(directory / beside).get("activation_fn") if (directory / "modules.json").is_file() else None,
-        nested.get("activation_fn") if isinstance(nested, dict) else None,
-        config.get("sbert_ce_default_activation_function"),
-    ]
-    return next((str(name) for name in names if name), None)
-
-
-def _bi_encoder(reference: Any, common: dict[str, Any]) -> Checkpoint:
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
-
-    modules = list(reference)[1:]
-    if not modules or not isinstance(modules[0], Pooling):
-        raise CheckpointUnsupported(
-            f"modules {[type(module).__name__ for module in reference]}: expected Pooling second"
-        )
-    for module in modules[1:]:
-        if not isinstance(module, (Dense, Normalize)):
-            raise CheckpointUnsupported(f"module {type(module).__name__} is not exported; Dense and Normalize are")
-    pooling = modules[0]
-    modes = [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
-    if not pooling.include_prompt:
-        raise CheckpointUnsupported("its pooling leaves prompts out (include_prompt is false); not exported yet")
-    if "lasttoken" in modes:
-        raise CheckpointUnsupported("it reads the last token (a decoder); Pairwire exports encoders so far")
-    if reference.truncate_dim is not None:
-        raise CheckpointUnsupported(f"it cuts vectors to {reference.truncate_dim} dimensions; not exported yet")
-    default = reference.default_prompt_name
-    return Checkpoint(
-        **common,
-        dimensions=int(reference.get_sentence_embedding_dimension()),
-        pooling=modes,
-        normalized=isinstance(modules[-1], Normalize),
-        prompts={name: text for name, text in reference.prompts.items() if text},
-        default_prompt_name=default if default and reference.prompts.get(default) else "",
-        similarity=str(reference.similarity_fn_name),
-    )

@@ -17,6 +17,7 @@ class Kind(Enum):
 
     CROSS_ENCODER = "cross-encoder"
     BI_ENCODER = "bi-encoder"
+    SPARSE_ENCODER = "sparse-encoder"
 
 
 class Precision(Enum):
@@ -83,7 +84,7 @@ class ExportConfig:
         if len(set(self.precisions)) < len(self.precisions):
             raise ConfigInvalid(f"precision: {', '.join(self.precisions)} names one of them twice")
         if self.kind is not None and self.kind not in [kind.value for kind in Kind]:
-            raise ConfigInvalid(f"kind: {self.kind!r} is neither cross-encoder nor bi-encoder")
+            raise ConfigInvalid(f"kind: {self.kind!r} is none of cross-encoder, bi-encoder, sparse-encoder")
         if self.max_length is not None and self.max_length < 8:
             raise ConfigInvalid(f"max-length: {self.max_length} leaves no room for a pair of texts; at least 8 tokens")
         if self.parity_threshold is not None and not -1 <= self.parity_threshold <= 1:

@@ -18,7 +18,11 @@ from .errors import CheckpointUnsupported
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What the server can feed."""
-OUTPUTS = {Kind.CROSS_ENCODER: "logits", Kind.BI_ENCODER: "sentence_embedding"}
+OUTPUTS = {
+    Kind.CROSS_ENCODER: "logits",
+    Kind.BI_ENCODER: "sentence_embedding",
+    Kind.SPARSE_ENCODER: "sentence_embedding",
+}
 _LARGEST_BYTES = 2**31 - 2**20
 """A protobuf message, and so an ONNX file, ends at 2 GiB."""
 

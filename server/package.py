@@ -157,9 +157,9 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
     if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
         if not manifest.labels:
             problems.append("a cross-encoder without labels")
-    elif manifest.kind == manifest_pb2.MODEL_KIND_BI_ENCODER:
+    elif manifest.kind in (manifest_pb2.MODEL_KIND_BI_ENCODER, manifest_pb2.MODEL_KIND_SPARSE_ENCODER):
         if not manifest.dimensions:
-            problems.append("a bi-encoder without dimensions")
+            problems.append("vectors without dimensions")
     else:
         problems.append(f"kind {manifest.kind} is unknown")
     if manifest.max_length < 4:

@@ -39,7 +39,7 @@ class Catalog:
         if model is None:
             raise ModelNotFound(f"no model {name!r} is loaded; there is {_names(self.models.values())}")
         if model.kind is not kind:
-            does = "embeds single texts" if model.kind is ModelKind.BI_ENCODER else "scores pairs"
+            does = _DOES[model.kind]
             raise WrongModelKind(
                 f"model {name!r} is a {model.kind.value}: it {does}; there is {_names(self.models.values())}"
             )
@@ -54,6 +54,13 @@ class Catalog:
             raise InvalidInput("model", f"empty, but {reason}")
         reason = f"no model of kind {kind.value} is loaded; there is {_names(self.models.values())}"
         raise InvalidInput("model", f"empty, and {reason}")
+
+
+_DOES = {
+    ModelKind.CROSS_ENCODER: "scores pairs",
+    ModelKind.BI_ENCODER: "embeds single texts",
+    ModelKind.SPARSE_ENCODER: "gives sparse vectors of single texts",
+}
 
 
 def _names(models: Iterable[Model]) -> str:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _KINDS = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: ModelKind.CROSS_ENCODER,
     manifest_pb2.MODEL_KIND_BI_ENCODER: ModelKind.BI_ENCODER,
+    manifest_pb2.MODEL_KIND_SPARSE_ENCODER: ModelKind.SPARSE_ENCODER,
 }
 _ACTIVATIONS = {
     scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,

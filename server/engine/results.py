@@ -22,6 +22,7 @@ class ModelKind(Enum):
 
     CROSS_ENCODER = "cross-encoder"
     BI_ENCODER = "bi-encoder"
+    SPARSE_ENCODER = "sparse-encoder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,10 @@ class ScoreOptions:
     """Most tokens of a pair, special tokens included; None means the model's own limit, which it may not exceed."""
     priority: Priority = Priority.NORMAL
     """What it may overtake in the queue."""
+    prompt_name: str | None = None
+    """Which of the checkpoint's prompts is put before every first text; None means the checkpoint's default."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty for none at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +53,12 @@ class EmbedOptions:
     """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
     priority: Priority = Priority.NORMAL
     """What it may overtake in the queue."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty for none at all."""
+    dimensions: int | None = None
+    """Matryoshka: how many of the first numbers of a vector are kept; None means what the checkpoint gives."""
+    normalize: bool | None = None
+    """Unit length after the cut; None leaves vectors as the checkpoint makes them."""
 
 
 @dataclass(frozen=True, slots=True)

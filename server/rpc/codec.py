@@ -50,6 +50,7 @@ _ENCODINGS: Mapping[int, tuple[embedding_pb2.Encoding.ValueType, str]] = {
 _KINDS: Mapping[ModelKind, manifest_pb2.ModelKind.ValueType] = {
     ModelKind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
     ModelKind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
+    ModelKind.SPARSE_ENCODER: manifest_pb2.MODEL_KIND_SPARSE_ENCODER,
 }
 _MOST_BYTES_OF_A_CHARACTER = 4
 

@@ -16,7 +16,7 @@ from pairwire.server.errors import ConfigInvalid
         ({"precisions": ()}, "at least one of fp32, int8, int8-dynamic, fp16"),
         ({"precisions": ("int4",)}, "'int4' is not one of"),
         ({"precisions": ("int8", "int8")}, "twice"),
-        ({"kind": "decoder"}, "neither cross-encoder nor bi-encoder"),
+        ({"kind": "decoder"}, "none of cross-encoder, bi-encoder, sparse-encoder"),
         ({"max_length": 3}, "leaves no room"),
         ({"parity_threshold": 98.0}, "not a correlation"),
         ({"parity": False, "parity_threshold": 0.9}, "contradicts"),

@@ -87,7 +87,7 @@ def _escape(manifest: manifest_pb2.ModelManifest) -> None:
     [
         (_set(name=""), "name is empty"),
         (_set(kind=0), "kind 0 is unknown"),
-        (_set(kind=manifest_pb2.MODEL_KIND_BI_ENCODER), "a bi-encoder without dimensions"),
+        (_set(kind=manifest_pb2.MODEL_KIND_BI_ENCODER), "vectors without dimensions"),
         (_set(max_length=3), "max_length 3 leaves no room for a pair"),
         (lambda manifest: manifest.ClearField("labels"), "a cross-encoder without labels"),
         (lambda manifest: manifest.ClearField("variants"), "no variants"),

@@ -33,6 +33,15 @@ class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.Val
     """IEEE 754 binary32, little-endian: 4 bytes a number."""
     ENCODING_FLOAT16: _Encoding.ValueType  # 2
     """IEEE 754 binary16, little-endian: 2 bytes a number."""
+    ENCODING_INT8: _Encoding.ValueType  # 3
+    """Signed 8-bit integers: 1 byte a number. Each dimension has a fixed range, taken from calibration texts at export
+    (ModelManifest.int8_low and int8_high), so that a vector does not depend on its neighbours; quantised as
+    sentence-transformers' quantize_embeddings does with those ranges, but clipped. Compare by cosine.
+    """
+    ENCODING_BINARY: _Encoding.ValueType  # 4
+    """One bit a number, 1 where it is above 0; most significant bit first, rows filled up to whole bytes with zeros: what
+    sentence-transformers calls "ubinary". Compare by Hamming distance.
+    """
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
     """How a vector's numbers travel."""
@@ -43,6 +52,15 @@ ENCODING_FLOAT32: Encoding.ValueType  # 1
 """IEEE 754 binary32, little-endian: 4 bytes a number."""
 ENCODING_FLOAT16: Encoding.ValueType  # 2
 """IEEE 754 binary16, little-endian: 2 bytes a number."""
+ENCODING_INT8: Encoding.ValueType  # 3
+"""Signed 8-bit integers: 1 byte a number. Each dimension has a fixed range, taken from calibration texts at export
+(ModelManifest.int8_low and int8_high), so that a vector does not depend on its neighbours; quantised as
+sentence-transformers' quantize_embeddings does with those ranges, but clipped. Compare by cosine.
+"""
+ENCODING_BINARY: Encoding.ValueType  # 4
+"""One bit a number, 1 where it is above 0; most significant bit first, rows filled up to whole bytes with zeros: what
+sentence-transformers calls "ubinary". Compare by Hamming distance.
+"""
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
 
 @_typing.final
@@ -52,6 +70,10 @@ class EmbedRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
@@ -61,6 +83,18 @@ class EmbedRequest(_message.Message):
     prompt_name: _builtins.str
     """Name of one of the checkpoint's prompts, which is put before every text; unset means the checkpoint's default prompt
     (often none). An unknown name is INVALID_ARGUMENT with the known ones.
+    """
+    prompt: _builtins.str
+    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    INVALID_ARGUMENT.
+    """
+    dimensions: _builtins.int
+    """Matryoshka: keep so many of the first numbers of each vector; 0 means what the checkpoint gives. More than it has is
+    INVALID_ARGUMENT.
+    """
+    normalize: _builtins.bool
+    """Make each vector of unit length, after the cut; unset means what the checkpoint does, which normalises, if at all, before
+    the cut.
     """
     encoding: Global___Encoding.ValueType
     """Default: FLOAT32."""
@@ -74,23 +108,40 @@ class EmbedRequest(_message.Message):
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At least one, at most the server's --max-items. A text may be empty."""
 
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedCompositeFieldContainer[_scoring_pb2.TokenIds]:
+        """Texts as token ids, in place of texts; without a prompt, which would have to be tokenised with them."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         prompt_name: _builtins.str | None = ...,
+        prompt: _builtins.str | None = ...,
+        token_ids: _abc.Iterable[_scoring_pb2.TokenIds] | None = ...,
+        dimensions: _builtins.int = ...,
+        normalize: _builtins.bool | None = ...,
         encoding: Global___Encoding.ValueType = ...,
         truncation: _scoring_pb2.Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
         priority: _scoring_pb2.Priority.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name", "prompt_name", b"prompt_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "normalize", b"normalize", "prompt", b"prompt", "prompt_name", b"prompt_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt_name", b"prompt_name", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "dimensions", b"dimensions", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "normalize", b"normalize", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
+    _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
     _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_name) -> _WhichOneofReturnType__prompt_name | None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
@@ -106,7 +157,7 @@ class Embeddings(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """rows x dimensions numbers."""
+    """rows x dimensions numbers; for ENCODING_BINARY rows x ceil(dimensions / 8) bytes."""
     rows: _builtins.int
     dimensions: _builtins.int
     encoding: Global___Encoding.ValueType
@@ -157,3 +208,128 @@ class EmbedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class EmbedSparseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model; may be empty where exactly one sparse encoder is loaded."""
+    prompt_name: _builtins.str
+    """As in EmbedRequest."""
+    prompt: _builtins.str
+    truncation: _scoring_pb2.Truncation.ValueType
+    max_length: _builtins.int
+    priority: _scoring_pb2.Priority.ValueType
+    max_active_dims: _builtins.int
+    """Keep so many of the largest weights of each text; 0 means what the checkpoint does, which may be all."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At least one, at most the server's --max-items. A text may be empty."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedCompositeFieldContainer[_scoring_pb2.TokenIds]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        prompt_name: _builtins.str | None = ...,
+        prompt: _builtins.str | None = ...,
+        token_ids: _abc.Iterable[_scoring_pb2.TokenIds] | None = ...,
+        truncation: _scoring_pb2.Truncation.ValueType = ...,
+        max_length: _builtins.int = ...,
+        priority: _scoring_pb2.Priority.ValueType = ...,
+        max_active_dims: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "prompt", b"prompt", "prompt_name", b"prompt_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
+    _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
+    _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_name) -> _WhichOneofReturnType__prompt_name | None: ...
+
+Global___EmbedSparseRequest: _TypeAlias = EmbedSparseRequest  # noqa: Y015
+
+@_typing.final
+class SparseEmbeddings(_message.Message):
+    """Vectors of which most numbers are 0, row after row (CSR). A token is a dimension: its id is the index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDICES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    indices: _builtins.bytes
+    """uint32, little-endian: the dimensions with a weight, ascending within a row."""
+    values: _builtins.bytes
+    """IEEE 754 binary32, little-endian: their weights, each above 0."""
+    dimensions: _builtins.int
+    """Length of a whole vector: the size of the vocabulary."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of them each row has."""
+
+    def __init__(
+        self,
+        *,
+        indices: _builtins.bytes = ...,
+        values: _builtins.bytes = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        dimensions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "dimensions", b"dimensions", "indices", b"indices", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SparseEmbeddings: _TypeAlias = SparseEmbeddings  # noqa: Y015
+
+@_typing.final
+class EmbedSparseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def embeddings(self) -> Global___SparseEmbeddings: ...
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage: ...
+    @_builtins.property
+    def timing(self) -> _usage_pb2.Timing: ...
+    def __init__(
+        self,
+        *,
+        embeddings: Global___SparseEmbeddings | None = ...,
+        model: _builtins.str = ...,
+        usage: _usage_pb2.Usage | None = ...,
+        timing: _usage_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedSparseResponse: _TypeAlias = EmbedSparseResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService.
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class EmbeddingServiceStub:
                 request_serializer=pairwire_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=pairwire_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedSparse = channel.unary_unary(
+                '/pairwire.v1.EmbeddingService/EmbedSparse',
+                request_serializer=pairwire_dot_v1_dot_embedding__pb2.EmbedSparseRequest.SerializeToString,
+                response_deserializer=pairwire_dot_v1_dot_embedding__pb2.EmbedSparseResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer:
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService.
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
     """
 
     def Embed(self, request, context):
         """Embeds each text with the checkpoint's own pooling and normalisation; answers in input order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedSparse(self, request, context):
+        """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights; answers in input order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     request_deserializer=pairwire_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
                     response_serializer=pairwire_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
             ),
+            'EmbedSparse': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedSparse,
+                    request_deserializer=pairwire_dot_v1_dot_embedding__pb2.EmbedSparseRequest.FromString,
+                    response_serializer=pairwire_dot_v1_dot_embedding__pb2.EmbedSparseResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pairwire.v1.EmbeddingService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService.
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class EmbeddingService:
             '/pairwire.v1.EmbeddingService/Embed',
             pairwire_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
             pairwire_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedSparse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pairwire.v1.EmbeddingService/EmbedSparse',
+            pairwire_dot_v1_dot_embedding__pb2.EmbedSparseRequest.SerializeToString,
+            pairwire_dot_v1_dot_embedding__pb2.EmbedSparseResponse.FromString,
             options,
             channel_credentials,
             insecure,

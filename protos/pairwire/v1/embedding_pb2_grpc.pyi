@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,21 @@ class EmbeddingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
     """Embeds each text with the checkpoint's own pooling and normalisation; answers in input order."""
+    EmbedSparse: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedSparseRequest, _embedding_pb2.EmbedSparseResponse]
+    """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights; answers in input order."""
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds each text with the checkpoint's own pooling and normalisation; answers in input order."""
+    EmbedSparse: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedSparseRequest, _embedding_pb2.EmbedSparseResponse]  # type: ignore[assignment]
+    """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights; answers in input order."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Turns texts into vectors with a bi-encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -54,5 +58,13 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
         """Embeds each text with the checkpoint's own pooling and normalisation; answers in input order."""
+
+    @_abc_1.abstractmethod
+    def EmbedSparse(
+        self,
+        request: _embedding_pb2.EmbedSparseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.EmbedSparseResponse, _abc.Awaitable[_embedding_pb2.EmbedSparseResponse]]:
+        """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights; answers in input order."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

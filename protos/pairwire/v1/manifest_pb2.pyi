@@ -20,6 +20,25 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TemplateSlot:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TemplateSlotEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TemplateSlot.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEMPLATE_SLOT_UNSPECIFIED: _TemplateSlot.ValueType  # 0
+    TEMPLATE_SLOT_PROMPT: _TemplateSlot.ValueType  # 1
+    TEMPLATE_SLOT_FIRST: _TemplateSlot.ValueType  # 2
+    TEMPLATE_SLOT_SECOND: _TemplateSlot.ValueType  # 3
+
+class TemplateSlot(_TemplateSlot, metaclass=_TemplateSlotEnumTypeWrapper): ...
+
+TEMPLATE_SLOT_UNSPECIFIED: TemplateSlot.ValueType  # 0
+TEMPLATE_SLOT_PROMPT: TemplateSlot.ValueType  # 1
+TEMPLATE_SLOT_FIRST: TemplateSlot.ValueType  # 2
+TEMPLATE_SLOT_SECOND: TemplateSlot.ValueType  # 3
+Global___TemplateSlot: _TypeAlias = TemplateSlot  # noqa: Y015
+
 class _ModelKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -31,6 +50,8 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     """Reads both texts of a pair together and gives logits."""
     MODEL_KIND_BI_ENCODER: _ModelKind.ValueType  # 2
     """Reads one text and gives a vector."""
+    MODEL_KIND_SPARSE_ENCODER: _ModelKind.ValueType  # 3
+    """Reads one text and gives a weight for each token of the vocabulary, most of them 0."""
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper): ...
 
@@ -39,6 +60,8 @@ MODEL_KIND_CROSS_ENCODER: ModelKind.ValueType  # 1
 """Reads both texts of a pair together and gives logits."""
 MODEL_KIND_BI_ENCODER: ModelKind.ValueType  # 2
 """Reads one text and gives a vector."""
+MODEL_KIND_SPARSE_ENCODER: ModelKind.ValueType  # 3
+"""Reads one text and gives a weight for each token of the vocabulary, most of them 0."""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 class _TruncationSide:
@@ -128,6 +151,13 @@ class ModelManifest(_message.Message):
     SIMILARITY_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
     TOOL_VERSIONS_FIELD_NUMBER: _builtins.int
+    VOCAB_SIZE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    PROMPT_EXCLUDED_FIELD_NUMBER: _builtins.int
+    DEFAULT_DIMENSIONS_FIELD_NUMBER: _builtins.int
+    INT8_LOW_FIELD_NUMBER: _builtins.int
+    INT8_HIGH_FIELD_NUMBER: _builtins.int
+    MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of the package format; 1 today. A reader refuses a version it does not know."""
     name: _builtins.str
@@ -153,13 +183,21 @@ class ModelManifest(_message.Message):
     activation: _scoring_pb2.Activation.ValueType
     """Cross-encoders: what turns logits into scores."""
     dimensions: _builtins.int
-    """Bi-encoders: length of a vector, pooling modes in order, and whether vectors have unit length. Pooling is part of the
+    """Bi-encoders and sparse encoders: length of a vector, pooling modes in order, and whether vectors have unit length. Pooling is part of the
     graph; this tells people what it does.
     """
     normalized: _builtins.bool
     default_prompt_name: _builtins.str
     similarity: _builtins.str
     """"cosine", "dot", "euclidean" or "manhattan": how the checkpoint's vectors are meant to be compared."""
+    vocab_size: _builtins.int
+    """Ids of tokens are below it; 0 where an older package does not say."""
+    prompt_excluded: _builtins.bool
+    """Bi-encoders: the tokens of the prompt are read but left out of pooling. The graph then has the input prompt_lengths."""
+    default_dimensions: _builtins.int
+    """Bi-encoders: numbers of a vector that a request gets unless it asks for others; 0 means all."""
+    max_active_dims: _builtins.int
+    """Sparse encoders: most weights of a vector unless a request asks for another number; 0 means all above zero."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cross-encoders: the labels in the order of the logits. One entry for a one-label model."""
@@ -168,7 +206,7 @@ class ModelManifest(_message.Message):
     def pooling(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def prompts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Bi-encoders: prompts by name, and the name of the one put before every text unless another is asked for."""
+        """Prompts by name, and the name of the one put before every text (of a pair: the first) unless another is asked for."""
 
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
@@ -178,6 +216,18 @@ class ModelManifest(_message.Message):
     def tool_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what made the package, e.g. {"torch": "2.13.0"}."""
 
+    @_builtins.property
+    def template(self) -> Global___TextTemplate:
+        """Decoder rerankers: how a pair becomes one text. Absent where the tokenizer joins the two texts."""
+
+    @_builtins.property
+    def int8_low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Bi-encoders: smallest and largest number of each dimension over the calibration texts, for ENCODING_INT8. Empty where they
+        were not measured.
+        """
+
+    @_builtins.property
+    def int8_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
         self,
         *,
@@ -203,20 +253,88 @@ class ModelManifest(_message.Message):
         similarity: _builtins.str = ...,
         variants: _abc.Iterable[Global___Variant] | None = ...,
         tool_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        vocab_size: _builtins.int = ...,
+        template: Global___TextTemplate | None = ...,
+        prompt_excluded: _builtins.bool = ...,
+        default_dimensions: _builtins.int = ...,
+        int8_low: _abc.Iterable[_builtins.float] | None = ...,
+        int8_high: _abc.Iterable[_builtins.float] | None = ...,
+        max_active_dims: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "kind", b"kind", "labels", b"labels", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompts", b"prompts", "revision", b"revision", "similarity", b"similarity", "source", b"source", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "revision", b"revision", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
 
 @_typing.final
+class TextTemplate(_message.Message):
+    """How a decoder's prompt is made of a pair. The text is tokenised as a whole; where it is too long it loses tokens at its end,
+    and the tokens of what follows both texts are then written over its last ones, as sentence-transformers does.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    DEFAULT_PROMPT_FIELD_NUMBER: _builtins.int
+    SUFFIX_IDS_FIELD_NUMBER: _builtins.int
+    default_prompt: _builtins.str
+    """What stands in the prompt's slot where a request has none and the checkpoint no default."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplatePart]:
+        """In order; literal text and slots."""
+
+    @_builtins.property
+    def suffix_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tokens that end every row and survive truncation."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___TemplatePart] | None = ...,
+        default_prompt: _builtins.str = ...,
+        suffix_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_prompt", b"default_prompt", "parts", b"parts", "suffix_ids", b"suffix_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextTemplate: _TypeAlias = TextTemplate  # noqa: Y015
+
+@_typing.final
+class TemplatePart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LITERAL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    literal: _builtins.str
+    slot: Global___TemplateSlot.ValueType
+    def __init__(
+        self,
+        *,
+        literal: _builtins.str = ...,
+        slot: Global___TemplateSlot.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["literal", b"literal", "part", b"part", "slot", b"slot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["literal", b"literal", "part", b"part", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["literal", "slot"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___TemplatePart: _TypeAlias = TemplatePart  # noqa: Y015
+
+@_typing.final
 class Variant(_message.Message):
     """One graph of the package. For a CPU, inputs are int64 [rows, length]: input_ids, attention_mask and, where the model has
     them, token_type_ids. For a GPU they are int32 and rows stand one after the other: input_ids, token_type_ids and
-    position_ids [tokens], cumulative_lengths [rows + 1] and token_offset [rows, length]. The one output is float32 [rows, labels] ("logits") or [rows, dimensions] ("sentence_embedding").
+    position_ids [tokens], cumulative_lengths [rows + 1] and token_offset [rows, length]. The one output is float32 [rows, labels] ("logits") or [rows, dimensions]
+    ("sentence_embedding"). Where the prompt is left out of pooling, prompt_lengths int64 [rows] is an input too.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -236,6 +354,9 @@ class Variant(_message.Message):
     UNPADDED_FROM_FIELD_NUMBER: _builtins.int
     BATCH_TOKENS_FIELD_NUMBER: _builtins.int
     TUNINGS_FIELD_NUMBER: _builtins.int
+    DATA_FILE_FIELD_NUMBER: _builtins.int
+    DATA_SHA256_FIELD_NUMBER: _builtins.int
+    DATA_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"<provider>-<precision>", e.g. "cpu-int8"."""
     file: _builtins.str
@@ -254,6 +375,12 @@ class Variant(_message.Message):
     """
     batch_tokens: _builtins.int
     """Most tokens of a batch, where a measurement chose that; 0 leaves it to the server."""
+    data_file: _builtins.str
+    """Where the weights do not fit into a protobuf message (2 GiB): the file in the package directory that holds them, beside
+    the graph. Empty otherwise.
+    """
+    data_sha256: _builtins.str
+    data_size_bytes: _builtins.int
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -294,10 +421,13 @@ class Variant(_message.Message):
         unpadded_from: _builtins.int = ...,
         batch_tokens: _builtins.int = ...,
         tunings: _abc.Iterable[Global___Tuning] | None = ...,
+        data_file: _builtins.str = ...,
+        data_sha256: _builtins.str = ...,
+        data_size_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_tokens", b"batch_tokens", "calibration", b"calibration", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes", "tunings", b"tunings", "unpadded_from", b"unpadded_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_tokens", b"batch_tokens", "calibration", b"calibration", "data_file", b"data_file", "data_sha256", b"data_sha256", "data_size_bytes", b"data_size_bytes", "disabled_optimizers", b"disabled_optimizers", "file", b"file", "inputs", b"inputs", "name", b"name", "output", b"output", "parity", b"parity", "passes", b"passes", "precision", b"precision", "provider", b"provider", "sha256", b"sha256", "size_bytes", b"size_bytes", "tunings", b"tunings", "unpadded_from", b"unpadded_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -185,16 +185,96 @@ class QueryDocuments(_message.Message):
 Global___QueryDocuments: _TypeAlias = QueryDocuments  # noqa: Y015
 
 @_typing.final
+class TokenIds(_message.Message):
+    """A text as the ids of its tokens in the model's vocabulary, without special tokens: what
+    tokenizer(text, add_special_tokens=False) gives. The server cuts it and adds special tokens as it does for text. An id outside
+    the vocabulary is INVALID_ARGUMENT.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """May be empty."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenIds: _TypeAlias = TokenIds  # noqa: Y015
+
+@_typing.final
+class TokenIdPair(_message.Message):
+    """Two texts to be read together, as token ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def first(self) -> Global___TokenIds: ...
+    @_builtins.property
+    def second(self) -> Global___TokenIds: ...
+    def __init__(
+        self,
+        *,
+        first: Global___TokenIds | None = ...,
+        second: Global___TokenIds | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenIdPair: _TypeAlias = TokenIdPair  # noqa: Y015
+
+@_typing.final
+class TokenIdPairs(_message.Message):
+    """Pairs of texts as token ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIdPair]:
+        """At least one, at most the server's --max-items."""
+
+    def __init__(
+        self,
+        *,
+        pairs: _abc.Iterable[Global___TokenIdPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenIdPairs: _TypeAlias = TokenIdPairs  # noqa: Y015
+
+@_typing.final
 class ScoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     TEXT_PAIRS_FIELD_NUMBER: _builtins.int
     QUERY_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_PAIRS_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     activation: Global___Activation.ValueType
@@ -205,27 +285,52 @@ class ScoreRequest(_message.Message):
     """Most tokens a pair may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
     priority: Global___Priority.ValueType
     """Default: NORMAL."""
+    prompt_name: _builtins.str
+    """Name of one of the checkpoint's prompts; unset means the checkpoint's default prompt (often none). An unknown name is
+    INVALID_ARGUMENT with the known ones. It is put before the first text of every pair; a model with a text template
+    (ModelManifest.template) takes it as its instruction.
+    """
+    prompt: _builtins.str
+    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    INVALID_ARGUMENT.
+    """
     @_builtins.property
     def text_pairs(self) -> Global___TextPairs: ...
     @_builtins.property
     def query_documents(self) -> Global___QueryDocuments: ...
+    @_builtins.property
+    def token_id_pairs(self) -> Global___TokenIdPairs:
+        """Without a prompt, and not for a model with a text template (ModelManifest.template): it tokenises a pair as a whole."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         text_pairs: Global___TextPairs | None = ...,
         query_documents: Global___QueryDocuments | None = ...,
+        token_id_pairs: Global___TokenIdPairs | None = ...,
         activation: Global___Activation.ValueType = ...,
         truncation: Global___Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
+        prompt_name: _builtins.str | None = ...,
+        prompt: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "query_documents", b"query_documents", "text_pairs", b"text_pairs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "input", b"input", "prompt", b"prompt", "prompt_name", b"prompt_name", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "token_id_pairs", b"token_id_pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "priority", b"priority", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "token_id_pairs", b"token_id_pairs", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["text_pairs", "query_documents"]  # noqa: Y015
+    _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
+    _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
+    _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["text_pairs", "query_documents", "token_id_pairs"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_name) -> _WhichOneofReturnType__prompt_name | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
@@ -271,6 +376,50 @@ class ScoreResponse(_message.Message):
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 
 @_typing.final
+class FirstStage(_message.Message):
+    """Retrieve, then rerank: a bi-encoder compares the vectors of query and documents by the similarity of its checkpoint, and only the
+    nearest documents go on to the cross-encoder. Vectors of documents are kept (--vector-cache-bytes), by a digest of the text.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    QUERY_PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    DOCUMENT_PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the bi-encoder; may be empty where exactly one is loaded."""
+    keep: _builtins.int
+    """How many documents go on: at least 1; more than there are documents means all."""
+    query_prompt_name: _builtins.str
+    """The bi-encoder's prompts, by name. Unset means, as in sentence-transformers' encode_query and encode_document, "query", and
+    the first of "document", "passage" and "corpus" that the checkpoint has, or else its default prompt.
+    """
+    document_prompt_name: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        keep: _builtins.int = ...,
+        query_prompt_name: _builtins.str | None = ...,
+        document_prompt_name: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_document_prompt_name", b"_document_prompt_name", "_query_prompt_name", b"_query_prompt_name", "document_prompt_name", b"document_prompt_name", "query_prompt_name", b"query_prompt_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document_prompt_name", b"_document_prompt_name", "_query_prompt_name", b"_query_prompt_name", "document_prompt_name", b"document_prompt_name", "keep", b"keep", "model", b"model", "query_prompt_name", b"query_prompt_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__document_prompt_name: _TypeAlias = _typing.Literal["document_prompt_name"]  # noqa: Y015
+    _WhichOneofArgType__document_prompt_name: _TypeAlias = _typing.Literal["_document_prompt_name", b"_document_prompt_name"]  # noqa: Y015
+    _WhichOneofReturnType__query_prompt_name: _TypeAlias = _typing.Literal["query_prompt_name"]  # noqa: Y015
+    _WhichOneofArgType__query_prompt_name: _TypeAlias = _typing.Literal["_query_prompt_name", b"_query_prompt_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__document_prompt_name) -> _WhichOneofReturnType__document_prompt_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__query_prompt_name) -> _WhichOneofReturnType__query_prompt_name | None: ...
+
+Global___FirstStage: _TypeAlias = FirstStage  # noqa: Y015
+
+@_typing.final
 class RerankRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -283,12 +432,15 @@ class RerankRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    FIRST_STAGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
     """The first text of every pair. May be empty."""
     top_k: _builtins.int
-    """How many of the best to return; unset means all. At least 1; more than there are documents means all."""
+    """How many of the best to return; unset means all (that the first stage kept). At least 1; more than there are means all."""
     return_documents: _builtins.bool
     """Echo the text of each returned document."""
     activation: Global___Activation.ValueType
@@ -299,9 +451,22 @@ class RerankRequest(_message.Message):
     """Most tokens a pair may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
     priority: Global___Priority.ValueType
     """Default: NORMAL."""
+    prompt_name: _builtins.str
+    """Name of one of the checkpoint's prompts; unset means the checkpoint's default prompt (often none). An unknown name is
+    INVALID_ARGUMENT with the known ones. It is put before the first text of every pair; a model with a text template
+    (ModelManifest.template) takes it as its instruction.
+    """
+    prompt: _builtins.str
+    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    INVALID_ARGUMENT.
+    """
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
+
+    @_builtins.property
+    def first_stage(self) -> Global___FirstStage:
+        """Let a bi-encoder choose which documents the cross-encoder reads; unset means all."""
 
     def __init__(
         self,
@@ -315,13 +480,25 @@ class RerankRequest(_message.Message):
         truncation: Global___Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
+        prompt_name: _builtins.str | None = ...,
+        prompt: _builtins.str | None = ...,
+        first_stage: Global___FirstStage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "max_length", b"max_length", "model", b"model", "priority", b"priority", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
+    _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
+    _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_name) -> _WhichOneofReturnType__prompt_name | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
@@ -333,25 +510,34 @@ class RankedDocument(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    FIRST_STAGE_SCORE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position of the document in the request."""
     score: _builtins.float
     document: _builtins.str
     """Set where return_documents was asked."""
+    first_stage_score: _builtins.float
+    """Similarity of query and document in the first stage; set where there was one."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         score: _builtins.float = ...,
         document: _builtins.str | None = ...,
+        first_stage_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "document", b"document", "index", b"index", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score", "index", b"index", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__document: _TypeAlias = _typing.Literal["document"]  # noqa: Y015
     _WhichOneofArgType__document: _TypeAlias = _typing.Literal["_document", b"_document"]  # noqa: Y015
+    _WhichOneofReturnType__first_stage_score: _TypeAlias = _typing.Literal["first_stage_score"]  # noqa: Y015
+    _WhichOneofArgType__first_stage_score: _TypeAlias = _typing.Literal["_first_stage_score", b"_first_stage_score"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__document) -> _WhichOneofReturnType__document | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_stage_score) -> _WhichOneofReturnType__first_stage_score | None: ...
 
 Global___RankedDocument: _TypeAlias = RankedDocument  # noqa: Y015
 
@@ -363,6 +549,7 @@ class RerankResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    FIRST_STAGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answered."""
     @_builtins.property
@@ -370,9 +557,15 @@ class RerankResponse(_message.Message):
         """Sorted by descending score, equal scores by ascending index."""
 
     @_builtins.property
-    def usage(self) -> _usage_pb2.Usage: ...
+    def usage(self) -> _usage_pb2.Usage:
+        """Of the cross-encoder."""
+
     @_builtins.property
     def timing(self) -> _usage_pb2.Timing: ...
+    @_builtins.property
+    def first_stage(self) -> Global___FirstStageReport:
+        """Set where there was a first stage. Results are then the best among the documents that it kept."""
+
     def __init__(
         self,
         *,
@@ -380,11 +573,52 @@ class RerankResponse(_message.Message):
         model: _builtins.str = ...,
         usage: _usage_pb2.Usage | None = ...,
         timing: _usage_pb2.Timing | None = ...,
+        first_stage: Global___FirstStageReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
+class FirstStageReport(_message.Message):
+    """What the first stage of a Rerank did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The bi-encoder that answered."""
+    kept: _builtins.int
+    """Documents that went on to the cross-encoder."""
+    cached: _builtins.int
+    """Documents whose vectors were known already."""
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage:
+        """Of the texts that had to be embedded; truncated_inputs are documents."""
+
+    @_builtins.property
+    def timing(self) -> _usage_pb2.Timing: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        kept: _builtins.int = ...,
+        cached: _builtins.int = ...,
+        usage: _usage_pb2.Usage | None = ...,
+        timing: _usage_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "kept", b"kept", "model", b"model", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FirstStageReport: _TypeAlias = FirstStageReport  # noqa: Y015
