@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt torch
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[cpu,export,demo,bench,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[cpu,export,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -31,7 +31,7 @@ types: $(STAMP)
 	@mkdir -p .types/pairwire
 	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
-	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks
+	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest

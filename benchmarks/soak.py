@@ -115,6 +115,8 @@ async def _client(engine: Engine, draws: Draws, work: Work, warm: float, end: fl
         if model.kind is ModelKind.CROSS_ENCODER:
             pairs = [(draws.text(16), text) for text in texts]
             usage = (await engine.score(pairs, model=model.name)).usage
+        elif model.kind is ModelKind.SPARSE_ENCODER:
+            usage = (await engine.embed_sparse(texts, model=model.name)).usage
         else:
             usage = (await engine.embed(texts, model=model.name)).usage
         work.requests += 1

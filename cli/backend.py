@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pairwire.client.inputs import EmbedOptions, ScoreOptions
-from pairwire.client.results import EmbedResult, RerankResult, ScoreResult
+from pairwire.client.first_stage import FirstStage
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
+from pairwire.client.results import EmbedResult, RerankResult, ScoreResult, SparseEmbedResult
 
 from .exits import BadInput
 from .records import Query
@@ -26,12 +28,18 @@ class Backend(Protocol):
         """Scores of runs of pairs."""
         ...
 
-    def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
+    def rerank(
+        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+    ) -> Iterator[RerankResult]:
         """One ranking a query."""
         ...
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
+        ...
+
+    def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
+        """Sparse vectors of runs of texts."""
         ...
 
 
@@ -46,7 +54,8 @@ def open_backend(args: argparse.Namespace) -> AbstractContextManager[Backend]:
             raise BadInput("--local uses no connection, so that TLS options mean nothing; leave one of them out")
         from .local import LocalBackend
 
-        return LocalBackend.open(args.local)
+        retriever = getattr(args, "first_stage", None)
+        return LocalBackend.open(args.local, *([] if retriever is None else [Path(retriever)]))
     from .remote import RemoteBackend, open_client
 
     return RemoteBackend.open(open_client(args))

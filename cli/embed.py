@@ -12,12 +12,16 @@ from . import arguments, records
 from .exits import BadInput
 
 if TYPE_CHECKING:
-    from pairwire.client.results import Float32Array
+    from pairwire.client.results import VectorArray
 
 DETAILS = """
 
 Texts as arguments, or one a line: plain, or JSON ("a" or {"text": "a"}).
-One line of output a text: its numbers with spaces between; or, in a file for numpy, float32 [texts, dimensions]."""
+One line of output a text: its numbers with spaces between; or, in a file for numpy, an array [texts, dimensions]:
+float32, or what --encoding says, where binary has a byte for 8 dimensions. Sparse encoders: `pairwire embed-sparse`."""
+
+DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "binary": "|u1"}
+"""By encoding, as numpy writes them."""
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -28,10 +32,25 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help='print {"index": 0, "embedding": [...]} a line')
     form.add_argument("-o", "--output", metavar="FILE.npy", type=Path, help="write the vectors there, print nothing")
-    parser.add_argument("--prompt-name", metavar="NAME", help="the checkpoint's prompt to put before every text")
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=False)
+    _add_vectors(parser)
     parser.set_defaults(run=run)
+
+
+def _add_vectors(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("vectors")
+    group.add_argument(
+        "--dimensions", metavar="N", type=arguments.count, help="keep the first N numbers of each (Matryoshka models)"
+    )
+    group.add_argument("--normalize", action="store_true", help="make each of unit length, after the cut")
+    group.add_argument(
+        "--encoding",
+        choices=list(DTYPES),
+        default="float32",
+        help="what the numbers are (default: float32). int8 has fixed ranges, from the package: compare by cosine. "
+        "binary has a bit a number, 1 above 0, most significant first: compare by Hamming distance",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,9 +67,13 @@ def run(args: argparse.Namespace) -> int:
     options = EmbedOptions(
         model=args.model,
         prompt_name=args.prompt_name,
+        prompt=args.prompt,
         truncation=args.truncation,
         max_length=args.max_length,
         priority=args.priority,
+        dimensions=args.dimensions,
+        normalize=args.normalize or None,
+        encoding=args.encoding,
     )
     with (
         open_backend(args) as backend,
@@ -64,19 +87,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _writer(args: argparse.Namespace) -> AbstractContextManager[Callable[[Float32Array], None]]:
+def _writer(args: argparse.Namespace) -> AbstractContextManager[Callable[[VectorArray], None]]:
     from . import output
     from .npy import open_npy
 
     if args.output is not None:
-        return open_npy(args.output)
+        return open_npy(args.output, DTYPES[args.encoding])
     start = 0
 
-    def write(vectors: Float32Array) -> None:
+    def write(vectors: VectorArray) -> None:
         nonlocal start
-        for row in vectors:
+        for row in vectors.astype(DTYPES[args.encoding]):
             if args.json:
-                print(output.json_line({"index": start, "embedding": output.shorts(row)}))
+                numbers = output.shorts(row) if row.dtype.kind == "f" else row.tolist()
+                print(output.json_line({"index": start, "embedding": numbers}))
             else:
                 print(" ".join(row.astype(str)))
             start += 1

@@ -89,25 +89,66 @@ def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:
 
     side = "left" if manifest.truncation_side == manifest_pb2.TRUNCATION_SIDE_LEFT else "right"
     facts = [("reads", f"{manifest.max_length} tokens, longer inputs are cut at the {side}")]
+    if manifest.vocab_size:
+        facts.append(("vocabulary", f"{manifest.vocab_size} tokens"))
     if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
         activation = scoring_pb2.Activation.Name(manifest.activation).removeprefix("ACTIVATION_").lower()
-        return [*facts, ("labels", ", ".join(manifest.labels)), ("activation", activation)]
+        facts += [("labels", ", ".join(manifest.labels)), ("activation", activation)]
+        facts += [("template", _template(manifest))] if manifest.HasField("template") else []
+    elif manifest.kind == manifest_pb2.MODEL_KIND_SPARSE_ENCODER:
+        facts += _sparse_vectors(manifest)
+    else:
+        facts += _vectors(manifest)
+    return [*facts, *_prompts(manifest)]
+
+
+def _vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
     unit = ", unit length" if manifest.normalized else ""
-    facts.append(
-        ("vectors", f"{manifest.dimensions} dimensions, {'+'.join(manifest.pooling) or 'unknown'} pooling{unit}")
-    )
-    if manifest.similarity:
-        facts.append(("similarity", manifest.similarity))
+    pooling = "+".join(manifest.pooling) or "unknown"
+    facts = [("vectors", f"{manifest.dimensions} dimensions, {pooling} pooling{unit}")]
+    if manifest.default_dimensions:
+        facts.append(("by default", f"the first {manifest.default_dimensions} dimensions"))
+    facts.append(("int8", "ranges of each dimension" if manifest.int8_low else "no ranges: not to be had as int8"))
+    return [*facts, ("similarity", manifest.similarity)] if manifest.similarity else facts
+
+
+def _sparse_vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
+    most = f"at most {manifest.max_active_dims}" if manifest.max_active_dims else "all"
+    facts = [("vectors", f"{manifest.dimensions} dimensions, sparse, {most} weights above 0 kept")]
+    return [*facts, ("similarity", manifest.similarity)] if manifest.similarity else facts
+
+
+def _template(manifest: ModelManifest) -> str:
+    """Its parts as one line of text, with names in braces where texts go."""
+    from pairwire.v1 import manifest_pb2
+
+    slots = {
+        manifest_pb2.TEMPLATE_SLOT_PROMPT: "{prompt}",
+        manifest_pb2.TEMPLATE_SLOT_FIRST: "{first}",
+        manifest_pb2.TEMPLATE_SLOT_SECOND: "{second}",
+    }
+    parts = [
+        part.literal if part.HasField("literal") else slots.get(part.slot, "{?}") for part in manifest.template.parts
+    ]
+    default = manifest.template.default_prompt
+    return f"{''.join(parts)!r}{f', prompt {default!r} by default' if default else ''}"
+
+
+def _prompts(manifest: ModelManifest) -> list[tuple[str, str]]:
+    facts = []
     for name, prompt in sorted(manifest.prompts.items()):
         default = " (default)" if name == manifest.default_prompt_name else ""
         facts.append((f"prompt {name}", f"{prompt!r}{default}"))
+    if manifest.prompt_excluded:
+        facts.append(("prompts", "are read, but left out of pooling"))
     return facts
 
 
 def _variant_row(variant: Variant) -> tuple[str, ...]:
     from . import output
 
-    head = (variant.name, variant.provider, variant.precision, output.size(variant.size_bytes))
+    size = output.size(variant.size_bytes + variant.data_size_bytes)
+    head = (variant.name, variant.provider, variant.precision, size)
     if not variant.HasField("parity"):
         return (*head, "", "", "", "", "not checked")
     parity = variant.parity

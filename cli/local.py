@@ -9,13 +9,24 @@ from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pairwire.client.inputs import EmbedOptions, ScoreOptions
-from pairwire.client.results import EmbedResult, RankedDocument, RerankResult, ScoreResult, Timing, Usage
-from pairwire.server.engine import Engine, heads, priority, results, truncation
+from pairwire.client.first_stage import FirstStage
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
+from pairwire.client.results import (
+    EmbedResult,
+    FirstStageReport,
+    RankedDocument,
+    RerankResult,
+    ScoreResult,
+    SparseEmbedResult,
+    Timing,
+    Usage,
+    VectorArray,
+)
+from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, priority, results, truncation
 from pairwire.server.errors import WrongModelKind
 
 from .backend import in_order
@@ -33,17 +44,17 @@ IN_FLIGHT = 4
 class EngineThread:
     """An engine whose coroutines can be called from any thread."""
 
-    def __init__(self, directory: Path) -> None:
-        """Loads and warms the package.
+    def __init__(self, *directories: Path) -> None:
+        """Loads and warms packages.
 
         Raises:
-            pairwire.server.errors.StartupError: it cannot be loaded; the sentence says why.
+            pairwire.server.errors.StartupError: one cannot be loaded; the sentence says why.
         """
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pairwire-engine", daemon=True)
         self._thread.start()
         try:
-            self.engine = self.submit(Engine.open(directory)).result()
+            self.engine = self.submit(Engine.open(*directories)).result()
         except BaseException:
             self._stop()
             raise
@@ -73,9 +84,9 @@ class LocalBackend:
 
     @classmethod
     @contextmanager
-    def open(cls, directory: Path) -> Iterator[LocalBackend]:
-        """The backend over one model package; frees it in the end."""
-        engine = EngineThread(directory)
+    def open(cls, *directories: Path) -> Iterator[LocalBackend]:
+        """The backend over model packages; frees them in the end."""
+        engine = EngineThread(*directories)
         try:
             yield cls(engine)
         finally:
@@ -97,11 +108,22 @@ class LocalBackend:
 
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(pairs), IN_FLIGHT)
 
-    def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
+    def rerank(
+        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+    ) -> Iterator[RerankResult]:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
 
         async def rank(query: Query) -> RerankResult:
+            if first_stage is not None:
+                staged = await engine.retrieve_and_rerank(
+                    query.query,
+                    query.documents,
+                    first_stage=_first_stage(first_stage),
+                    model=options.model,
+                    options=chosen,
+                )
+                return _staged(query, staged, top_k)
             found = await engine.score_documents(query.query, query.documents, model=options.model, options=chosen)
             return _ranked(query, found, top_k)
 
@@ -110,17 +132,39 @@ class LocalBackend:
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
         engine = self._engine.engine
-        chosen = results.EmbedOptions(
-            prompt_name=options.prompt_name,
-            truncation=truncation.Truncation(options.truncation or "longest_first"),
-            max_length=options.max_length,
-            priority=priority.Priority(options.priority or "normal"),
-        )
+        chosen, encoding = _embed_options(options), encodings.Encoding(options.encoding)
+        info = catalog.only_model(engine.models, options.model, results.ModelKind.BI_ENCODER)
+        if info is not None:
+            encodings.check_encoding(encoding, info, chosen)
 
         async def run(start: int, texts: list[str]) -> EmbedResult:
             found = await engine.embed(texts, model=options.model, options=chosen)
-            usage, timing = _usage(found.usage, start), _timing(found.timing)
-            return EmbedResult(embeddings=found.embeddings, model=found.model, usage=usage, timing=timing)
+            vectors = encodings.encode_vectors(found.embeddings, encoding, engine.models[found.model])
+            return EmbedResult(
+                embeddings=cast(VectorArray, vectors.astype(np.float32) if vectors.dtype == np.float16 else vectors),
+                dimensions=found.embeddings.shape[1],
+                model=found.model,
+                usage=_usage(found.usage, start),
+                timing=_timing(found.timing),
+            )
+
+        return in_order(lambda part: self._engine.submit(run(*part)), _runs(texts), IN_FLIGHT)
+
+    def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
+        """Sparse vectors of runs of texts."""
+        engine, chosen = self._engine.engine, _sparse_options(options)
+
+        async def run(start: int, texts: list[str]) -> SparseEmbedResult:
+            found = await engine.embed_sparse(texts, model=options.model, options=chosen)
+            return SparseEmbedResult(
+                indices=found.indices,
+                values=found.values,
+                counts=found.counts,
+                dimensions=found.dimensions,
+                model=found.model,
+                usage=_usage(found.usage, start),
+                timing=_timing(found.timing),
+            )
 
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(texts), IN_FLIGHT)
 
@@ -138,6 +182,31 @@ def _score_options(options: ScoreOptions) -> results.ScoreOptions:
         truncation=truncation.Truncation(options.truncation or "longest_first"),
         max_length=options.max_length,
         priority=priority.Priority(options.priority or "normal"),
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+    )
+
+
+def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
+    return results.EmbedOptions(
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        truncation=truncation.Truncation(options.truncation or "longest_first"),
+        max_length=options.max_length,
+        priority=priority.Priority(options.priority or "normal"),
+        dimensions=options.dimensions,
+        normalize=options.normalize,
+    )
+
+
+def _sparse_options(options: SparseOptions) -> results.SparseOptions:
+    return results.SparseOptions(
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        truncation=truncation.Truncation(options.truncation or "longest_first"),
+        max_length=options.max_length,
+        priority=priority.Priority(options.priority or "normal"),
+        max_active_dims=options.max_active_dims,
     )
 
 
@@ -149,6 +218,36 @@ def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> Rera
     ranked = (RankedDocument(int(index), float(scores[index]), query.documents[index]) for index in order)
     return RerankResult(
         results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
+    )
+
+
+def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
+    return first_stage.FirstStage(
+        model=stage.model,
+        keep=stage.keep,
+        query_prompt_name=stage.query_prompt_name,
+        document_prompt_name=stage.document_prompt_name,
+    )
+
+
+def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
+    order = np.argsort(-found.scores, kind="stable")[:top_k].tolist()
+    indices = found.indices.tolist()
+    ranked = (
+        RankedDocument(
+            indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
+        )
+        for at in order
+    )
+    report = found.first_stage
+    return RerankResult(
+        results=tuple(ranked),
+        model=found.model,
+        usage=_usage(found.usage, 0),
+        timing=_timing(found.timing),
+        first_stage=FirstStageReport(
+            report.model, report.kept, report.cached, _usage(report.usage, 0), _timing(report.timing)
+        ),
     )
 
 

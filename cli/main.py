@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
-from . import doctor, embed, exits, inspect, models, profile, rerank, score, tune
+from . import doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, tune
 
-COMMANDS = (export, serve, score, rerank, embed, models, inspect, tune, profile, doctor)
+COMMANDS = (export, serve, score, rerank, embed, embed_sparse, models, inspect, tune, profile, doctor)
 """In the order of the help."""
 
 

@@ -9,14 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pairwire.client.results import Float32Array
+from pairwire.client.results import VectorArray
 
 from .exits import BadInput
 
 
 @contextmanager
-def open_npy(path: Path) -> Iterator[Callable[[Float32Array], None]]:
-    """A function that appends rows float32 [rows, dimensions]. The file appears, complete, when all is done.
+def open_npy(path: Path, dtype: str = "<f4") -> Iterator[Callable[[VectorArray], None]]:
+    """A function that appends rows [rows, width], as ``dtype`` in the file, which appears, complete, when all is done.
 
     Raises:
         BadInput: the file cannot be written.
@@ -28,14 +28,14 @@ def open_npy(path: Path) -> Iterator[Callable[[Float32Array], None]]:
         file = partial.open("wb")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
-    rows, dimensions = 0, 0
+    rows, width = 0, 0
 
-    def append(vectors: Float32Array) -> None:
-        nonlocal rows, dimensions
+    def append(vectors: VectorArray) -> None:
+        nonlocal rows, width
         if not rows:
-            dimensions = vectors.shape[1]
-            _write_header(file, 0, dimensions)
-        file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            width = vectors.shape[1]
+            _write_header(file, dtype, 0, width)
+        file.write(np.ascontiguousarray(vectors, dtype).tobytes())
         rows += len(vectors)
 
     try:
@@ -43,12 +43,12 @@ def open_npy(path: Path) -> Iterator[Callable[[Float32Array], None]]:
             yield append
             # numpy leaves room in the header for the first dimension to grow, so the new one is as long as the old.
             file.seek(0)
-            _write_header(file, rows, dimensions)
+            _write_header(file, dtype, rows, width)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_header(file: BinaryIO, rows: int, dimensions: int) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimensions)}
+def _write_header(file: BinaryIO, dtype: str, rows: int, width: int) -> None:
+    header = {"descr": dtype, "fortran_order": False, "shape": (rows, width)}
     np.lib.format.write_array_header_1_0(file, header)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, TlsFiles
-from pairwire.client.inputs import EmbedOptions, ScoreOptions
+from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, SparseEmbedResult, TlsFiles
+from pairwire.client.first_stage import FirstStage
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 
 from .backend import in_order
 from .exits import BadInput
@@ -61,9 +62,13 @@ class RemoteBackend:
             truncation=options.truncation,
             max_length=options.max_length,
             priority=options.priority,
+            prompt_name=options.prompt_name,
+            prompt=options.prompt,
         )
 
-    def rerank(self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions) -> Iterator[RerankResult]:
+    def rerank(
+        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+    ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
         def rank(query: Query) -> RerankResult:
@@ -71,11 +76,14 @@ class RemoteBackend:
                 query.query,
                 query.documents,
                 top_k=top_k,
+                first_stage=first_stage,
                 model=options.model,
                 activation=options.activation,
                 truncation=options.truncation,
                 max_length=options.max_length,
                 priority=options.priority,
+                prompt_name=options.prompt_name,
+                prompt=options.prompt,
             )
 
         return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
@@ -86,7 +94,24 @@ class RemoteBackend:
             texts,
             model=options.model,
             prompt_name=options.prompt_name,
+            prompt=options.prompt,
             truncation=options.truncation,
             max_length=options.max_length,
             priority=options.priority,
+            dimensions=options.dimensions,
+            normalize=options.normalize,
+            encoding=options.encoding,
+        )
+
+    def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
+        """Sparse vectors of runs of texts."""
+        return self._client.embed_sparse_stream(
+            texts,
+            model=options.model,
+            prompt_name=options.prompt_name,
+            prompt=options.prompt,
+            truncation=options.truncation,
+            max_length=options.max_length,
+            priority=options.priority,
+            max_active_dims=options.max_active_dims,
         )

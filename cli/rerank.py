@@ -10,7 +10,8 @@ from . import arguments, records
 from .exits import BadInput
 
 if TYPE_CHECKING:
-    from pairwire.client.results import RerankResult
+    from pairwire.client.first_stage import FirstStage
+    from pairwire.client.results import RankedDocument, RerankResult
 
 DETAILS = """
 
@@ -18,7 +19,12 @@ With a QUERY the documents are arguments, or texts, one a line: plain, or JSON (
 Without, each line has both:
   JSON   {"query": "q", "documents": ["a", "b"]}
   TSV    q<TAB>a          (lines of one query follow each other)
-One line of output a document, best first: rank, score, index (from 0), document."""
+One line of output a document, best first: rank, score, index (from 0), document.
+
+With --first-stage a bi-encoder compares all documents with the query, which is cheap, and only the nearest are read by
+the cross-encoder and printed."""
+
+KEEP = 100
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -27,8 +33,20 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     parser.add_argument("query", nargs="?", metavar="QUERY", help="one query")
     parser.add_argument("documents", nargs="*", metavar="DOCUMENT", help="documents to rank")
     parser.add_argument("-k", "--top-k", type=arguments.count, metavar="N", help="only the N best")
+    parser.add_argument(
+        "--first-stage",
+        metavar="MODEL",
+        help="let this bi-encoder choose what is ranked: its name, or with --local the directory of its package",
+    )
+    parser.add_argument(
+        "--keep", type=arguments.count, metavar="N", help=f"documents that it lets through (default: {KEEP})"
+    )
     arguments.add_input(parser, ("jsonl", "tsv", "text"), "text with a QUERY, tsv without, jsonl with both")
-    arguments.add_json(parser, 'print {"query": ..., "results": [{"index", "score", "document"}, ...]} a query')
+    arguments.add_json(
+        parser,
+        'print {"query": ..., "results": [{"index", "score", "document"}, ...]} a query; each result has a '
+        '"first_stage_score" too where there is a first stage',
+    )
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=True)
     parser.set_defaults(run=run)
@@ -41,13 +59,15 @@ def run(args: argparse.Namespace) -> int:
     from . import output
     from .backend import open_backend
 
-    source = _source(args)
+    source, first_stage = _source(args), _first_stage(args)
     options = ScoreOptions(
         model=args.model,
         activation=args.activation,
         truncation=args.truncation,
         max_length=args.max_length,
         priority=args.priority,
+        prompt_name=args.prompt_name,
+        prompt=args.prompt,
     )
     asked: list[str] = []  # queries read and not yet answered, a handful
 
@@ -57,10 +77,22 @@ def run(args: argparse.Namespace) -> int:
             yield query
 
     with open_backend(args) as backend, output.progress(" queries", source.total) as advance:
-        for result in backend.rerank(noted(), args.top_k, options):
+        for result in backend.rerank(noted(), args.top_k, options, first_stage):
             _show(asked.pop(0), result, args)
             advance(1)
     return 0
+
+
+def _first_stage(args: argparse.Namespace) -> FirstStage | None:
+    from pairwire.client.first_stage import FirstStage
+
+    if args.first_stage is None:
+        if args.keep is not None:
+            raise BadInput("--keep says what a first stage lets through: give --first-stage too, or --top-k instead")
+        return None
+    # A package's name is in its manifest; here it is the only bi-encoder that is loaded.
+    model = args.first_stage if args.local is None else ""
+    return FirstStage(model=model, keep=args.keep or KEEP)
 
 
 def _source(args: argparse.Namespace) -> records.Source[records.Query]:
@@ -84,12 +116,18 @@ def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:
     from . import output
 
     if args.json:
-        ranked = [
-            {"index": found.index, "score": output.short(found.score), "document": found.document} for found in result
-        ]
-        print(output.json_line({"query": query, "results": ranked}))
+        print(output.json_line({"query": query, "results": [_entry(found) for found in result]}))
         return
     if args.query is None:  # several queries: say which this is
         print(f"# {output.one_line(query)}")
     for rank, found in enumerate(result, start=1):
         print(f"{rank}\t{found.score:.6f}\t{found.index}\t{output.one_line(found.document)}")
+
+
+def _entry(found: RankedDocument) -> dict[str, object]:
+    from . import output
+
+    entry: dict[str, object] = {"index": found.index, "score": output.short(found.score)}
+    if found.first_stage_score is not None:
+        entry["first_stage_score"] = output.short(found.first_stage_score)
+    return {**entry, "document": found.document}

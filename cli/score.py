@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         truncation=args.truncation,
         max_length=args.max_length,
         priority=args.priority,
+        prompt_name=args.prompt_name,
+        prompt=args.prompt,
     )
     start = 0
     with open_backend(args) as backend, output.progress(" pairs", source.total) as advance, naming_lines(source.lines):

@@ -1,10 +1,13 @@
 """Typed clients for Pairwire servers: numpy in and out, retries, several servers, one tree of errors.
 
     sync.py      Client, blocking               aio.py      AsyncClient, its asyncio twin
+    sync_connection.py, aio_connection.py       how they send requests and wait for a server
     inputs.py    checks what the caller gives   requests.py cuts it into requests
+    first_stage.py  retrieve, then rerank
     codec.py     answers -> results             results.py  what is returned, and how parts become one
     channel.py   addresses and options -> gRPC  options.py  the options      errors.py  the errors
-    cross_encoder.py, sentence_encoder.py       the same interface as sentence-transformers
+    token_ids.py texts that are tokenised       prompts.py  those for queries and for documents
+    cross_encoder.py, sentence_encoder.py, sparse_encoder.py                 as in sentence-transformers
 
 It needs grpcio, protobuf and numpy, and neither the server's nor the exporter's packages.
 """
@@ -25,10 +28,24 @@ from .errors import (
     Unavailable,
     WrongModelKind,
 )
+from .first_stage import FirstStage
 from .options import ClientOptions, Keepalive, RetryPolicy, SplitLimits, TlsFiles
-from .results import EmbedResult, Model, ModelDetails, RankedDocument, RerankResult, ScoreResult, Timing, Usage
+from .results import (
+    EmbedResult,
+    FirstStageReport,
+    Model,
+    ModelDetails,
+    RankedDocument,
+    RerankResult,
+    ScoreResult,
+    SparseEmbedResult,
+    Timing,
+    Usage,
+)
 from .sentence_encoder import SentenceEncoder
+from .sparse_encoder import SparseEncoder
 from .sync import Client
+from .token_ids import TokenIds
 
 __all__ = [
     "AsyncClient",
@@ -40,6 +57,8 @@ __all__ = [
     "DeadlineExceeded",
     "EmbedResult",
     "FieldViolation",
+    "FirstStage",
+    "FirstStageReport",
     "InvalidInput",
     "Keepalive",
     "Model",
@@ -54,9 +73,12 @@ __all__ = [
     "ScoreResult",
     "SentenceEncoder",
     "ServerFault",
+    "SparseEmbedResult",
+    "SparseEncoder",
     "SplitLimits",
     "Timing",
     "TlsFiles",
+    "TokenIds",
     "Unavailable",
     "Usage",
     "WrongModelKind",

@@ -6,25 +6,30 @@ import numpy as np
 
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
 
-from .errors import ServerFault
+from .errors import NotSupported, ServerFault
 from .requests import Part
 from .results import (
     EmbedResult,
+    FirstStageReport,
     Model,
     ModelDetails,
     ModelKind,
     RankedDocument,
     RerankResult,
     ScoreResult,
+    SparseEmbedResult,
     Timing,
     Usage,
+    VectorArray,
 )
 
-_DTYPES: dict[embedding_pb2.Encoding.ValueType, np.dtype[np.float16] | np.dtype[np.float32]] = {
-    embedding_pb2.ENCODING_UNSPECIFIED: np.dtype("<f4"),
-    embedding_pb2.ENCODING_FLOAT32: np.dtype("<f4"),
-    embedding_pb2.ENCODING_FLOAT16: np.dtype("<f2"),
+_BITS: dict[embedding_pb2.Encoding.ValueType, int] = {
+    embedding_pb2.ENCODING_FLOAT32: 32,
+    embedding_pb2.ENCODING_FLOAT16: 16,
+    embedding_pb2.ENCODING_INT8: 8,
+    embedding_pb2.ENCODING_BINARY: 1,
 }
+"""Of a number on its way; a vector takes whole bytes."""
 _KINDS: dict[manifest_pb2.ModelKind.ValueType, ModelKind] = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: "cross-encoder",
     manifest_pb2.MODEL_KIND_BI_ENCODER: "bi-encoder",
@@ -60,14 +65,23 @@ def rerank_result(
 
     Raises:
         ServerFault: not as many documents as asked for, or one that was not sent.
+        NotSupported: the server left the first stage out.
     """
     documents = part.message.documents
-    wanted = min(part.message.top_k, part.count) if part.message.HasField("top_k") else part.count
+    staged = part.message.HasField("first_stage")
+    report = _first_stage_report(response, elapsed_s) if staged else None
+    ranked_there = min(part.message.first_stage.keep, part.count) if staged else part.count
+    wanted = min(part.message.top_k, ranked_there) if part.message.HasField("top_k") else ranked_there
     indices = {found.index for found in response.results}
     if len(response.results) != wanted or len(indices) != wanted or max(indices) >= part.count:
         raise ServerFault(f"the server ranked {sorted(indices)} of {part.count} documents, {wanted} were asked for")
     ranked = (
-        RankedDocument(index=part.start + found.index, score=found.score, document=documents[found.index])
+        RankedDocument(
+            index=part.start + found.index,
+            score=found.score,
+            document=documents[found.index],
+            first_stage_score=found.first_stage_score if staged else None,
+        )
         for found in response.results
     )
     return RerankResult(
@@ -75,6 +89,20 @@ def rerank_result(
         model=response.model,
         usage=usage(response.usage, part.start),
         timing=timing(response.timing, elapsed_s),
+        first_stage=report,
+    )
+
+
+def _first_stage_report(response: scoring_pb2.RerankResponse, elapsed_s: float) -> FirstStageReport:
+    if not response.HasField("first_stage"):
+        raise NotSupported("the server ranked without the first stage that was asked for: it is older; upgrade it")
+    found = response.first_stage
+    return FirstStageReport(
+        model=found.model,
+        kept=found.kept,
+        cached=found.cached,
+        usage=usage(found.usage, 0),
+        timing=timing(found.timing, elapsed_s),
     )
 
 
@@ -84,24 +112,65 @@ def embed_result(
     """The result of one request; the vectors are a fresh array.
 
     Raises:
-        ServerFault: not one vector for each text, or an encoding that was not asked for.
+        ServerFault: not one vector for each text, or an encoding or a length that was not asked for.
     """
-    block = response.embeddings
-    dtype = _DTYPES.get(block.encoding)
-    if dtype is None:
-        raise ServerFault(f"the server answered vectors in encoding {block.encoding}, which this client does not read")
+    block, asked = response.embeddings, part.message
+    if block.encoding != asked.encoding:
+        raise ServerFault(f"the server answered vectors in encoding {block.encoding}, not {asked.encoding} as asked")
     if (
         block.rows != part.count
         or not block.dimensions
-        or len(block.data) != part.count * block.dimensions * dtype.itemsize
+        or block.dimensions != (asked.dimensions or block.dimensions)
+        or len(block.data) != block.rows * -(-block.dimensions * _BITS[asked.encoding] // 8)
     ):
+        wanted = f" of {asked.dimensions} numbers" if asked.dimensions else ""
         raise ServerFault(
-            f"the server answered {len(block.data)} bytes as {block.rows} vectors of {block.dimensions} {dtype.name} "
-            f"for {part.count} texts"
+            f"the server answered {len(block.data)} bytes as {block.rows} vectors of {block.dimensions} numbers, "
+            f"encoding {asked.encoding}, for {part.count} texts{wanted}"
         )
-    vectors = np.frombuffer(block.data, dtype).reshape(block.rows, block.dimensions)
     return EmbedResult(
-        embeddings=vectors.astype(np.float32),
+        embeddings=_vectors(block),
+        dimensions=block.dimensions,
+        model=response.model,
+        usage=usage(response.usage, part.start),
+        timing=timing(response.timing, elapsed_s),
+    )
+
+
+def _vectors(block: embedding_pb2.Embeddings) -> VectorArray:
+    """[rows, numbers or bytes] as the caller gets them: a copy, in this machine's byte order."""
+    if block.encoding == embedding_pb2.ENCODING_INT8:
+        return np.frombuffer(block.data, np.int8).reshape(block.rows, -1).copy()
+    if block.encoding == embedding_pb2.ENCODING_BINARY:
+        return np.frombuffer(block.data, np.uint8).reshape(block.rows, -1).copy()
+    wire = "<f2" if block.encoding == embedding_pb2.ENCODING_FLOAT16 else "<f4"
+    return np.frombuffer(block.data, wire).reshape(block.rows, -1).astype(np.float32)
+
+
+def sparse_result(
+    part: Part[embedding_pb2.EmbedSparseRequest], response: embedding_pb2.EmbedSparseResponse, elapsed_s: float
+) -> SparseEmbedResult:
+    """The result of one request; the arrays are fresh.
+
+    Raises:
+        ServerFault: not one row for each text, rows that do not fit, or an index beyond the dimensions.
+    """
+    block = response.embeddings
+    counts = np.array(block.counts, np.uint32)
+    total = int(counts.sum(dtype=np.int64))
+    if len(counts) != part.count or not len(block.indices) == len(block.values) == 4 * total:
+        raise ServerFault(
+            f"the server answered {len(counts)} rows of {total} weights in {len(block.indices)} bytes of indices and "
+            f"{len(block.values)} of values for {part.count} texts"
+        )
+    indices = np.frombuffer(block.indices, "<u4").astype(np.uint32)
+    if total and int(indices.max()) >= block.dimensions:
+        raise ServerFault(f"the server answered a weight at {indices.max()} of {block.dimensions} dimensions")
+    return SparseEmbedResult(
+        indices=indices,
+        values=np.frombuffer(block.values, "<f4").astype(np.float32),
+        counts=counts,
+        dimensions=block.dimensions,
         model=response.model,
         usage=usage(response.usage, part.start),
         timing=timing(response.timing, elapsed_s),

@@ -40,6 +40,8 @@ class CrossEncoder:
         self,
         sentences: Sequence[Pair] | Pair,
         *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: object | None = None,
@@ -52,19 +54,27 @@ class CrossEncoder:
 
         One pair instead of a list of pairs gives one score (or one row). ``activation_fn`` may be None (the
         checkpoint's own), ``torch.nn.Identity()`` or ``torch.nn.Sigmoid()``; ``apply_softmax`` comes after it, as in
-        sentence-transformers. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing here.
+        sentence-transformers. ``prompt`` is put before every first text, or, where pairs have a template, becomes the
+        instruction, and wins over ``prompt_name``. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing
+        here.
 
         Raises:
             InvalidInput: not pairs of texts, or an argument that only torch can serve.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         refuse_tensors(convert_to_numpy, convert_to_tensor, "predict")
         activation = activation_of(activation_fn)
         single = _is_single(sentences)
         pairs = [sentences] if single else list(sentences)
         if not pairs:
             return np.array([], dtype=np.float32)
-        scores = self._client.score(pairs, model=self._model, activation=activation).scores  # type: ignore[arg-type]
+        scores = self._client.score(
+            pairs,  # type: ignore[arg-type]  # what is no pair is refused there, with its index
+            model=self._model,
+            activation=activation,
+            prompt_name=prompt_name if prompt is None else None,
+            prompt=prompt,
+        ).scores
         if apply_softmax:
             scores = _softmax(scores)
         return scores[0] if single else scores
@@ -76,6 +86,8 @@ class CrossEncoder:
         top_k: int | None = None,
         return_documents: bool = False,
         *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: object | None = None,
@@ -86,18 +98,28 @@ class CrossEncoder:
     ) -> list[RankedDict]:
         """``[{"corpus_id": 3, "score": ...}, ...]`` by descending score, with ``"text"`` where documents are returned.
 
+        ``prompt`` and ``prompt_name`` as in ``predict``.
+
         Raises:
             InvalidInput: as ``predict``; ``apply_softmax``, which would make every score of the one label 1.
             WrongModelKind: the model has several labels.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         refuse_tensors(convert_to_numpy, convert_to_tensor, "rank")
         if apply_softmax:
             raise InvalidInput.at("apply_softmax", "softmax over one label makes every score 1; leave it off")
         activation = activation_of(activation_fn)
         if not len(documents):
             return []
-        ranked = self._client.rerank(query, documents, top_k=top_k, model=self._model, activation=activation)
+        ranked = self._client.rerank(
+            query,
+            documents,
+            top_k=top_k,
+            model=self._model,
+            activation=activation,
+            prompt_name=prompt_name if prompt is None else None,
+            prompt=prompt,
+        )
         found: list[RankedDict] = []
         for document in ranked:
             entry: RankedDict = {"corpus_id": document.index, "score": np.float32(document.score)}
@@ -136,7 +158,12 @@ def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool, method: str)
         raise InvalidInput.at(field, f"this client does without torch; use torch.from_numpy on what {method} returns")
 
 
-def _check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: int) -> None:
+    """Refuses what sentence-transformers refuses, although the server decides.
+
+    Raises:
+        ValueError: less than 1.
+    """
     if batch_size <= 0:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
 

@@ -68,7 +68,7 @@ class ModelNotFound(ClientError):
 
 
 class WrongModelKind(ClientError):
-    """The model exists but is of a kind that cannot do what was asked."""
+    """The model exists but cannot do what was asked: it is of another kind, or its package lacks what that needs."""
 
 
 class NotPermitted(ClientError):
@@ -170,7 +170,8 @@ def _violations(packed: str | bytes | None, start: int) -> list[FieldViolation]:
 
 def _as_given(field: str, start: int) -> str:
     """``text_pairs.pairs[3].first`` of a request that begins at pair 256 is ``pairs[259].first`` to the caller."""
-    field = re.sub(r"^(text_pairs|query_documents)\.", "", field)
+    field = re.sub(r"^(text_pairs|query_documents|token_id_pairs)\.", "", field)
+    field = re.sub(r"^token_ids\b", "texts", field)
     return re.sub(
         r"^(pairs|documents|texts)\[(\d+)\]", lambda match: f"{match[1]}[{int(match[2]) + start}]", field, count=1
     )

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .errors import InvalidInput
 from .options import ClientOptions, check_timeout
+from .token_ids import Text, TokenIds
 
-Pair: TypeAlias = Sequence[str]
-"""Two texts: a tuple, a list or a numpy row."""
+Pair: TypeAlias = Sequence[Text]
+"""Two texts, or the token ids of two: a tuple, a list or a numpy row."""
 
 Activation = Literal["identity", "sigmoid", "softmax"]
 """What turns logits into scores."""
@@ -22,9 +23,16 @@ Truncation = Literal["longest_first", "only_second", "error"]
 Priority = Literal["low", "normal", "high"]
 """What a request may overtake in the server's queue; each gives way only for a while, low for at most ten seconds."""
 
-Encoding = Literal["float32", "float16"]
-"""How the numbers of vectors travel; they arrive as float32 in any case."""
+Encoding = Literal["float32", "float16", "int8", "binary"]
+"""How the numbers of vectors travel. float16 ones arrive as float32 again.
 
+int8 has a fixed range for each dimension, from the package, so that a vector does not depend on its neighbours: compare
+by cosine. binary has a bit a number, 1 above 0, most significant bit first, in uint8: compare by Hamming distance.
+"""
+
+_MOST_BYTES_OF_AN_ID = 5
+_LIST_OVERHEAD = 6
+"""Token ids are a message with a list in it, which has a tag and a length of its own."""
 _MAX_UINT32 = 2**32 - 1
 _MAX_INT32 = 2**31 - 1
 
@@ -34,7 +42,7 @@ class ScoreOptions:
     """How pairs are read and scored. None means the model's own, of ``truncation`` longest_first.
 
     Raises:
-        InvalidInput: an unknown name, or a ``max_length`` that is no token count.
+        InvalidInput: an unknown name, a ``max_length`` that is no token count, or two prompts.
     """
 
     model: str = ""
@@ -45,9 +53,15 @@ class ScoreOptions:
     """Most tokens of an input, special tokens included; at most the model's own limit."""
     priority: Priority | None = None
     """None means normal."""
+    prompt_name: str | None = None
+    """The checkpoint's prompt that is put before the first text of every pair, or, of a model with a template for its
+    pairs, becomes its instruction; None means the default one, which often is none."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty means none."""
 
     def __post_init__(self) -> None:
         utf8_bytes("model", self.model)
+        check_prompts(self.prompt_name, self.prompt)
         check_choice("activation", self.activation, get_args(Activation))
         check_choice("truncation", self.truncation, get_args(Truncation))
         check_count("max_length", self.max_length, _MAX_UINT32)
@@ -59,28 +73,79 @@ class EmbedOptions:
     """How texts are read and embedded. None means the model's own.
 
     Raises:
-        InvalidInput: an unknown name, or a ``max_length`` that is no token count.
+        InvalidInput: an unknown name, a ``max_length`` or ``dimensions`` that is no count, or two prompts.
     """
 
     model: str = ""
     """May be empty where exactly one model fits the call."""
     prompt_name: str | None = None
     """The checkpoint's prompt that is put before every text; None means its default, which often is none."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty means none."""
     truncation: Truncation | None = None
     max_length: int | None = None
     priority: Priority | None = None
     """None means normal."""
+    dimensions: int | None = None
+    """Matryoshka: how many of the first numbers of each vector are kept."""
+    normalize: bool | None = None
+    """Unit length, after the cut. False is as None: as the checkpoint does, which normalises, if at all, before it."""
     encoding: Encoding = "float32"
-    """float16 halves the bytes of an answer and rounds to about three digits."""
+    """float16 halves the bytes of an answer and rounds to about three digits; int8 takes a quarter, binary 1/32."""
 
     def __post_init__(self) -> None:
         utf8_bytes("model", self.model)
-        if self.prompt_name is not None:
-            utf8_bytes("prompt_name", self.prompt_name)
+        check_prompts(self.prompt_name, self.prompt)
         check_choice("truncation", self.truncation, get_args(Truncation))
         check_choice("encoding", self.encoding, get_args(Encoding))
         check_count("max_length", self.max_length, _MAX_UINT32)
         check_choice("priority", self.priority, get_args(Priority))
+        check_count("dimensions", self.dimensions, _MAX_UINT32)
+        if not isinstance(self.normalize, bool | None):
+            raise InvalidInput.at("normalize", f"expected True, False or None, got {type(self.normalize).__name__}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseOptions:
+    """How texts are read and embedded by a sparse encoder. None means the model's own.
+
+    Raises:
+        InvalidInput: an unknown name, a ``max_length`` or ``max_active_dims`` that is no count, or two prompts.
+    """
+
+    model: str = ""
+    """May be empty where exactly one model fits the call."""
+    prompt_name: str | None = None
+    prompt: str | None = None
+    """As in `EmbedOptions`."""
+    truncation: Truncation | None = None
+    max_length: int | None = None
+    priority: Priority | None = None
+    """None means normal."""
+    max_active_dims: int | None = None
+    """How many of the largest weights of each text are kept."""
+
+    def __post_init__(self) -> None:
+        utf8_bytes("model", self.model)
+        check_prompts(self.prompt_name, self.prompt)
+        check_choice("truncation", self.truncation, get_args(Truncation))
+        check_count("max_length", self.max_length, _MAX_UINT32)
+        check_choice("priority", self.priority, get_args(Priority))
+        check_count("max_active_dims", self.max_active_dims, _MAX_UINT32)
+
+
+def check_prompts(prompt_name: str | None, prompt: str | None) -> None:
+    """Refuses what is no text, and a prompt beside the name of one.
+
+    Raises:
+        InvalidInput: it is.
+    """
+    if prompt_name is not None:
+        utf8_bytes("prompt_name", prompt_name)
+    if prompt is not None:
+        utf8_bytes("prompt", prompt)
+        if prompt_name is not None:
+            raise InvalidInput.at("prompt", f"given beside prompt_name {prompt_name!r}; give one of them")
 
 
 def utf8_bytes(field: str, text: object) -> int:
@@ -101,8 +166,19 @@ def utf8_bytes(field: str, text: object) -> int:
         ) from None
 
 
-def two_texts(field: str, pair: Any) -> tuple[str, str, int]:
-    """The texts of a pair and their bytes in UTF-8.
+def text_bytes(field: str, text: object) -> int:
+    """At most how many bytes a text, or its token ids, take in a request.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    if isinstance(text, TokenIds):
+        return _LIST_OVERHEAD + _MOST_BYTES_OF_AN_ID * len(text)
+    return utf8_bytes(field, text)
+
+
+def two_texts(field: str, pair: Any) -> tuple[Text, Text, int]:
+    """The texts of a pair, or the token ids of both, and at most how many bytes they take in a request.
 
     Raises:
         InvalidInput: not two texts.
@@ -116,7 +192,9 @@ def two_texts(field: str, pair: Any) -> tuple[str, str, int]:
         first, second = pair
     except TypeError:
         raise InvalidInput.at(field, f"expected two texts, e.g. ('a', 'b'), got {type(pair).__name__}") from None
-    return first, second, utf8_bytes(f"{field}.first", first) + utf8_bytes(f"{field}.second", second)
+    if isinstance(first, TokenIds) != isinstance(second, TokenIds):
+        raise InvalidInput.at(field, "one text and one of token ids; both of a pair must be the same")
+    return first, second, text_bytes(f"{field}.first", first) + text_bytes(f"{field}.second", second)
 
 
 def not_one_text(field: str, texts: object) -> None:

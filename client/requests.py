@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 from pairwire.v1 import embedding_pb2, scoring_pb2
 
 from .errors import InvalidInput
-from .inputs import EmbedOptions, Pair, ScoreOptions, check_count, not_one_text, two_texts, utf8_bytes
+from .first_stage import FirstStage
+from .inputs import (
+    EmbedOptions,
+    Pair,
+    ScoreOptions,
+    SparseOptions,
+    check_count,
+    not_one_text,
+    text_bytes,
+    two_texts,
+    utf8_bytes,
+)
 from .options import SplitLimits
+from .token_ids import Text, TokenIds
 
 Request = TypeVar("Request")
 Item = TypeVar("Item")
@@ -37,7 +50,12 @@ _PRIORITIES = {
     "normal": scoring_pb2.PRIORITY_NORMAL,
     "high": scoring_pb2.PRIORITY_HIGH,
 }
-_ENCODINGS = {"float32": embedding_pb2.ENCODING_FLOAT32, "float16": embedding_pb2.ENCODING_FLOAT16}
+_ENCODINGS = {
+    "float32": embedding_pb2.ENCODING_FLOAT32,
+    "float16": embedding_pb2.ENCODING_FLOAT16,
+    "int8": embedding_pb2.ENCODING_INT8,
+    "binary": embedding_pb2.ENCODING_BINARY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +81,10 @@ def score_parts(
     base = _score_request(options)
     for start, chunk in _chunks(_checked_pairs(pairs), base.ByteSize() + _PAIR_OVERHEAD, limits, "pairs"):
         message = _score_request(options)
-        message.text_pairs.pairs.extend(chunk)
+        if isinstance(chunk[0], scoring_pb2.TokenIdPair):
+            message.token_id_pairs.pairs.extend(cast("list[scoring_pb2.TokenIdPair]", chunk))
+        else:
+            message.text_pairs.pairs.extend(cast("list[scoring_pb2.TextPair]", chunk))
         yield Part(message, start, len(chunk))
 
 
@@ -85,15 +106,23 @@ def score_documents_parts(
 
 
 def rerank_parts(
-    query: str, documents: Iterable[str], top_k: int | None, options: ScoreOptions, limits: SplitLimits
+    query: str,
+    documents: Iterable[str],
+    top_k: int | None,
+    options: ScoreOptions,
+    limits: SplitLimits,
+    first_stage: FirstStage | None = None,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
     """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
 
-    The documents are not asked back: the caller has them.
+    With a first stage it is one request: the nearest of all are not the nearest of each part. The documents are not
+    asked back: the caller has them.
 
     Raises:
-        InvalidInput: as ``score_parts``, or a ``top_k`` that is no count.
+        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, or too much for one request with a first stage.
     """
+    if first_stage is not None:
+        limits = replace(limits, max_items=sys.maxsize)
     not_one_text("documents", documents)
     check_count("top_k", top_k)
     utf8_bytes("query", query)
@@ -105,8 +134,18 @@ def rerank_parts(
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        first_stage=None if first_stage is None else first_stage.message(),
     )
     for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
+        if first_stage is not None and start:
+            raise InvalidInput.at(
+                f"documents[{start}]",
+                f"with a first stage all documents go in one request, and those before this fill its "
+                f"{limits.max_bytes} bytes; send fewer, or raise ClientOptions.split.max_bytes (a server takes its "
+                "--max-message-bytes, 32 MiB unless told otherwise)",
+            )
         message = scoring_pb2.RerankRequest()
         message.CopyFrom(base)
         message.documents.extend(chunk)
@@ -114,7 +153,7 @@ def rerank_parts(
 
 
 def embed_parts(
-    texts: Iterable[str], options: EmbedOptions, limits: SplitLimits
+    texts: Iterable[Text], options: EmbedOptions, limits: SplitLimits
 ) -> Iterator[Part[embedding_pb2.EmbedRequest]]:
     """Requests for texts. The iterable is read as far as the part being built.
 
@@ -125,15 +164,43 @@ def embed_parts(
     base = embedding_pb2.EmbedRequest(
         model=options.model,
         prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        dimensions=int(options.dimensions or 0),
+        normalize=options.normalize,
         encoding=_ENCODINGS[options.encoding],
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
     )
-    for start, chunk in _chunks(_checked_texts("texts", texts), base.ByteSize(), limits, "texts"):
+    for start, chunk in _chunks(_checked_single(texts), base.ByteSize(), limits, "texts"):
         message = embedding_pb2.EmbedRequest()
         message.CopyFrom(base)
-        message.texts.extend(chunk)
+        _add_texts(message, chunk)
+        yield Part(message, start, len(chunk))
+
+
+def sparse_parts(
+    texts: Iterable[Text], options: SparseOptions, limits: SplitLimits
+) -> Iterator[Part[embedding_pb2.EmbedSparseRequest]]:
+    """Requests for texts of a sparse encoder, as ``embed_parts``.
+
+    Raises:
+        InvalidInput: as ``score_parts``.
+    """
+    not_one_text("texts", texts)
+    base = embedding_pb2.EmbedSparseRequest(
+        model=options.model,
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        truncation=_TRUNCATIONS[options.truncation],
+        max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
+        max_active_dims=int(options.max_active_dims or 0),
+    )
+    for start, chunk in _chunks(_checked_single(texts), base.ByteSize(), limits, "texts"):
+        message = embedding_pb2.EmbedSparseRequest()
+        message.CopyFrom(base)
+        _add_texts(message, chunk)
         yield Part(message, start, len(chunk))
 
 
@@ -144,18 +211,55 @@ def _score_request(options: ScoreOptions) -> scoring_pb2.ScoreRequest:
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
     )
 
 
-def _checked_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[scoring_pb2.TextPair, int]]:
+def _checked_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[scoring_pb2.TextPair | scoring_pb2.TokenIdPair, int]]:
+    tokenised: bool | None = None
     for index, pair in enumerate(pairs):
         first, second, size = two_texts(f"pairs[{index}]", pair)
-        yield scoring_pb2.TextPair(first=first, second=second), size + _PAIR_OVERHEAD
+        tokenised = _check_kind(f"pairs[{index}]", first, tokenised)
+        if isinstance(first, TokenIds) and isinstance(second, TokenIds):
+            yield scoring_pb2.TokenIdPair(first=_ids(first), second=_ids(second)), size + _PAIR_OVERHEAD
+        else:
+            yield scoring_pb2.TextPair(first=str(first), second=str(second)), size + _PAIR_OVERHEAD
 
 
-def _checked_texts(field: str, texts: Iterable[str]) -> Iterator[tuple[str, int]]:
+def _checked_texts(field: str, texts: Iterable[Any]) -> Iterator[tuple[str, int]]:
     for index, text in enumerate(texts):
+        if isinstance(text, TokenIds):
+            raise InvalidInput.at(f"{field}[{index}]", "expected text (str); token ids can be scored as pairs: `score`")
         yield text, utf8_bytes(f"{field}[{index}]", text) + _TEXT_OVERHEAD
+
+
+def _checked_single(texts: Iterable[Text]) -> Iterator[tuple[Text, int]]:
+    tokenised: bool | None = None
+    for index, text in enumerate(texts):
+        size = text_bytes(f"texts[{index}]", text)
+        tokenised = _check_kind(f"texts[{index}]", text, tokenised)
+        yield text, size + _TEXT_OVERHEAD
+
+
+def _check_kind(field: str, text: Text, tokenised: bool | None) -> bool:
+    """Whether this is token ids, as what came before it was; a request carries one or the other."""
+    found = isinstance(text, TokenIds)
+    if tokenised is not None and found is not tokenised:
+        given, before = ("token ids", "text") if found else ("text", "token ids")
+        raise InvalidInput.at(field, f"{given} after {before}; make a call of each kind")
+    return found
+
+
+def _ids(text: TokenIds) -> scoring_pb2.TokenIds:
+    return scoring_pb2.TokenIds(ids=text.ids)
+
+
+def _add_texts(message: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest, texts: list[Text]) -> None:
+    if isinstance(texts[0], TokenIds):
+        message.token_ids.extend(_ids(text) for text in cast("list[TokenIds]", texts))
+    else:
+        message.texts.extend(cast("list[str]", texts))
 
 
 def _chunks(

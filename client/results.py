@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, overload
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from pairwire.v1 import manifest_pb2
 from .errors import ServerFault
 
 Float32Array = npt.NDArray[np.float32]
+UInt32Array = npt.NDArray[np.uint32]
+VectorArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 ModelKind = Literal["cross-encoder", "bi-encoder", "sparse-encoder"]
 
 
@@ -58,6 +61,16 @@ class ScoreResult:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def best_labels(self) -> list[str]:
+        """The label with the highest score of each pair, e.g. ``["entailment", "neutral"]``; of equal ones the first.
+
+        Raises:
+            ValueError: the model has one label only, so that its score is all there is to say.
+        """
+        if len(self.labels) == 1:
+            raise ValueError(f"model {self.model!r} has one label, {self.labels[0]!r}; read its scores")
+        return [self.labels[best] for best in self.scores.argmax(axis=1)]
+
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
@@ -67,6 +80,23 @@ class RankedDocument:
     """Position among the documents that the caller gave."""
     score: float
     document: str = field(repr=False)
+    first_stage_score: float | None = None
+    """Similarity of query and document, where there was a first stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStageReport:
+    """What the first stage of a rerank did."""
+
+    model: str
+    """The bi-encoder that answered."""
+    kept: int
+    """Documents that the cross-encoder read."""
+    cached: int
+    """Documents whose vectors the server knew already."""
+    usage: Usage
+    """Of the texts that had to be embedded."""
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,8 @@ class RerankResult(Sequence[RankedDocument]):
     model: str
     usage: Usage
     timing: Timing
+    first_stage: FirstStageReport | None = None
+    """Where there was one; the documents are then the best of those that it kept."""
 
     def __len__(self) -> int:
         return len(self.results)
@@ -96,14 +128,61 @@ class RerankResult(Sequence[RankedDocument]):
 class EmbedResult:
     """Vectors in input order."""
 
-    embeddings: Float32Array
-    """[texts, dimensions]"""
+    embeddings: VectorArray
+    """float32 [texts, dimensions]; where they were asked for, int8 [texts, dimensions], or, binary, uint8 [texts,
+    ceil(dimensions / 8)] with the most significant bit first."""
+    dimensions: int
+    """Numbers of a vector."""
     model: str
     usage: Usage
     timing: Timing
 
     def __len__(self) -> int:
         return len(self.embeddings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseEmbedResult:
+    """Sparse vectors in input order, row after row (CSR).
+
+    With scipy: ``scipy.sparse.csr_array((found.values, found.indices, found.offsets), shape=found.shape)``.
+    """
+
+    indices: UInt32Array
+    """[weights] the dimensions that have a weight, which are ids of tokens; ascending within a row."""
+    values: Float32Array
+    """[weights] each above 0."""
+    counts: UInt32Array
+    """[texts] how many weights each row has."""
+    dimensions: int
+    """Length of a whole vector: the size of the vocabulary."""
+    model: str
+    usage: Usage
+    timing: Timing
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Texts and dimensions."""
+        return len(self), self.dimensions
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """[texts + 1] where each row begins in ``indices`` and ``values``, and where the last one ends."""
+        return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+
+    def rows(self) -> list[tuple[UInt32Array, Float32Array]]:
+        """Indices and values of each text, as views."""
+        begins = self.offsets.tolist()
+        return [(self.indices[begin:end], self.values[begin:end]) for begin, end in itertools.pairwise(begins)]
+
+    def to_dense(self) -> Float32Array:
+        """float32 [texts, dimensions]: much memory where the vocabulary is large."""
+        dense = np.zeros(self.shape, np.float32)
+        dense[np.repeat(np.arange(len(self)), self.counts), self.indices] = self.values
+        return dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +244,7 @@ def merge_ranked(parts: Sequence[RerankResult], top_k: int | None) -> RerankResu
         model=parts[0].model,
         usage=merge_usage([part.usage for part in parts]),
         timing=merge_timing([part.timing for part in parts]),
+        first_stage=parts[0].first_stage,  # there is one part then
     )
 
 
@@ -176,9 +256,30 @@ def merge_embeddings(parts: Sequence[EmbedResult]) -> EmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.embeddings.shape[1]) for part in parts])
+    _check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
     return EmbedResult(
         embeddings=np.concatenate([part.embeddings for part in parts]),
+        dimensions=parts[0].dimensions,
+        model=parts[0].model,
+        usage=merge_usage([part.usage for part in parts]),
+        timing=merge_timing([part.timing for part in parts]),
+    )
+
+
+def merge_sparse(parts: Sequence[SparseEmbedResult]) -> SparseEmbedResult:
+    """One result of the parts of one input, in order.
+
+    Raises:
+        ServerFault: the parts come from different models.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    _check_same([(part.model, part.dimensions) for part in parts])
+    return SparseEmbedResult(
+        indices=np.concatenate([part.indices for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        counts=np.concatenate([part.counts for part in parts]),
+        dimensions=parts[0].dimensions,
         model=parts[0].model,
         usage=merge_usage([part.usage for part in parts]),
         timing=merge_timing([part.timing for part in parts]),

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from .cross_encoder import refuse_tensors
+from .cross_encoder import check_batch_size, refuse_tensors
 from .errors import InvalidInput
-from .inputs import check_count
-from .results import Float32Array
+from .inputs import Encoding, check_choice, check_count
+from .prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames
+from .results import VectorArray
+from .token_ids import Text, TokenIds
 
 if TYPE_CHECKING:
     from .sync import Client
 
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+Precision: TypeAlias = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+
+_ENCODINGS: dict[str, Encoding] = {
+    "float32": "float32",
+    "int8": "int8",
+    "uint8": "int8",
+    "binary": "binary",
+    "ubinary": "binary",
+}
+_TOP_BIT = np.uint8(128)
 
 
 class SentenceEncoder:
@@ -24,85 +35,132 @@ class SentenceEncoder:
     def __init__(self, client: Client, model: str) -> None:
         self._client = client
         self._model = model
-        self._prompts: dict[str, str] | None = None
+        self._prompts = PromptNames(client, model)
 
     def encode(
         self,
-        sentences: Sequence[str] | str,
+        sentences: Sequence[Text] | Text,
         *,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: str | None = "sentence_embedding",
-        precision: str | None = "float32",
+        precision: Precision | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: object | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
-    ) -> Float32Array:
+    ) -> VectorArray:
         """Vectors of texts: float32 [texts, dimensions]; one text instead of a list gives [dimensions].
 
-        ``prompt`` must be the text of one of the checkpoint's prompts (put any other before the texts yourself).
-        ``truncate_dim`` keeps the first dimensions, and ``normalize_embeddings`` makes unit vectors of what is left.
-        ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing here.
+        ``prompt`` is put before every text, and wins over ``prompt_name``. ``truncate_dim`` keeps the first dimensions,
+        and ``normalize_embeddings`` makes unit vectors of what is left. ``batch_size``, ``show_progress_bar`` and
+        ``device`` mean nothing here.
+
+        ``precision`` "ubinary" and "binary" give what sentence-transformers gives: uint8, or int8 shifted by 128,
+        [texts, ceil(dimensions / 8)]. "int8" and "uint8" [texts, dimensions] are quantised as by its
+        ``quantize_embeddings`` with the ranges that the package brings along; sentence-transformers itself takes the
+        ranges from the very texts of the call, so that the same text becomes other numbers beside other texts. The
+        ranges are those of the vectors as the model gives them: they do not go with ``normalize_embeddings``.
 
         Raises:
-            InvalidInput: not texts, an unknown prompt, or something that only torch can serve.
+            InvalidInput: not texts, an unknown prompt, more dimensions than there are, or something that only torch can
+                serve.
+            WrongModelKind: no bi-encoder, or int8 of a package without ranges.
         """
-        if batch_size <= 0:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
+        check_batch_size(batch_size)
         refuse_tensors(convert_to_numpy, convert_to_tensor, "encode")
         if output_value != "sentence_embedding":
             raise InvalidInput.at("output_value", f"{output_value!r} does not travel; only 'sentence_embedding' does")
-        if precision not in (None, "float32"):
-            raise InvalidInput.at(
-                "precision",
-                f"{precision!r} does not travel; quantise what float32 returns, e.g. with quantize_embeddings",
-            )
+        check_choice("precision", precision, list(_ENCODINGS))
         check_count("truncate_dim", truncate_dim)
-        single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else list(sentences)
+        single = isinstance(sentences, str | TokenIds)
+        texts: list[Text] = [sentences] if isinstance(sentences, str | TokenIds) else list(sentences)
         if not texts:
             return np.array([], dtype=np.float32)
-        if prompt is not None:
-            prompt_name = self._name_of(prompt)
-        vectors = self._client.embed(texts, model=self._model, prompt_name=prompt_name).embeddings[:, :truncate_dim]
-        if normalize_embeddings:
-            vectors = _unit(vectors)
+        found = self._client.embed(
+            texts,
+            model=self._model,
+            prompt_name=prompt_name if prompt is None else None,
+            prompt=prompt,
+            dimensions=truncate_dim,
+            normalize=normalize_embeddings or None,
+            encoding=_ENCODINGS[precision or "float32"],
+        )
+        vectors = _of_precision(found.embeddings, precision)
         return vectors[0] if single else vectors
 
-    def encode_query(self, sentences: Sequence[str] | str, *, normalize_embeddings: bool = False) -> Float32Array:
-        """``encode`` with the checkpoint's prompt named "query", where it has one."""
-        name = "query" if "query" in self._known_prompts() else None
-        return self.encode(sentences, prompt_name=name, normalize_embeddings=normalize_embeddings)
+    def encode_query(
+        self,
+        sentences: Sequence[Text] | Text,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> VectorArray:
+        """``encode`` with the checkpoint's prompt named "query", where it has one and no other is asked for."""
+        return self.encode(
+            sentences,
+            prompt_name=self._prompts.choose(QUERY_PROMPTS, prompt_name, prompt),
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            output_value=output_value,
+            precision=precision,
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+        )
 
-    def encode_document(self, sentences: Sequence[str] | str, *, normalize_embeddings: bool = False) -> Float32Array:
-        """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", where it has one."""
-        known = self._known_prompts()
-        name = next((name for name in _DOCUMENT_PROMPTS if name in known), None)
-        return self.encode(sentences, prompt_name=name, normalize_embeddings=normalize_embeddings)
-
-    def _known_prompts(self) -> dict[str, str]:
-        if self._prompts is None:
-            self._prompts = dict(self._client.model(self._model).manifest.prompts)
-        return self._prompts
-
-    def _name_of(self, prompt: str) -> str:
-        known = self._known_prompts()
-        for name, text in known.items():
-            if text == prompt:
-                return name
-        raise InvalidInput.at(
-            "prompt",
-            f"not one of the checkpoint's prompts ({', '.join(sorted(known)) or 'it has none'}); "
-            "put the text before each sentence yourself",
+    def encode_document(
+        self,
+        sentences: Sequence[Text] | Text,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> VectorArray:
+        """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", unless one is asked for."""
+        return self.encode(
+            sentences,
+            prompt_name=self._prompts.choose(DOCUMENT_PROMPTS, prompt_name, prompt),
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            output_value=output_value,
+            precision=precision,
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
         )
 
 
-def _unit(vectors: Float32Array) -> Float32Array:
-    """Rows of length 1 (rows of zeros stay), as torch.nn.functional.normalize does."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
+def _of_precision(vectors: VectorArray, precision: Precision | None) -> VectorArray:
+    """The signed or the unsigned form: one is the other with its top bit the other way round."""
+    if precision == "uint8":
+        return vectors.view(np.uint8) ^ _TOP_BIT
+    if precision == "binary":
+        return (vectors.view(np.uint8) ^ _TOP_BIT).view(np.int8)
+    return vectors

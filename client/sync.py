@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Iterable, Iterator
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from pairwire.v1 import (
-    embedding_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-    scoring_pb2_grpc,
-)
+from pairwire.v1 import model_pb2
 
 from . import codec, requests, results
-from .channel import channel_arguments, credentials_of, target_of
 from .cross_encoder import CrossEncoder
-from .errors import Cancelled, ClientError, DeadlineExceeded, Unavailable, error_of
-from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, Truncation, timeout_of
-from .options import DEFAULT_ADDRESS, ClientOptions
-from .requests import Part
-from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult
+from .first_stage import FirstStage
+from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 from .sentence_encoder import SentenceEncoder
-
-if TYPE_CHECKING:
-    from grpc import _CallFuture
-
-Q = TypeVar("Q")
-R = TypeVar("R")
-T = TypeVar("T")
-
-_WATCH_AGAIN_S = 0.1
+from .sparse_encoder import SparseEncoder
+from .sync_connection import Connection
+from .token_ids import Text
 
 
-class Client:
+class Client(Connection):
     """Scores, ranks and embeds on Pairwire servers. Thread-safe; make one and keep it, it holds the connections.
 
     ``addresses`` is one address (``host:port``, ``dns:///name:port``) or several IP addresses with ports, which are
@@ -51,21 +30,6 @@ class Client:
         OSError: a TLS file cannot be read.
     """
 
-    def __init__(
-        self, addresses: str | Sequence[str] = DEFAULT_ADDRESS, *, options: ClientOptions | None = None
-    ) -> None:
-        self.options = options or ClientOptions()
-        self.address = target_of(addresses)
-        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(self.address, options=arguments)
-        else:
-            self._channel = grpc.secure_channel(self.address, credentials, options=arguments)
-        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
-        self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
-        self._model = model_pb2_grpc.ModelServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
-
     def score(
         self,
         pairs: Iterable[Pair],
@@ -75,17 +39,26 @@ class Client:
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         timeout_s: float | None = None,
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
 
-        All of the input is checked before anything is sent.
+        ``ScoreOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none. All of the input
+        is checked before anything is sent.
 
         Raises:
             InvalidInput: no pairs, something that is not two texts, or an option out of range.
         """
         options = ScoreOptions(
-            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+            model=model,
+            activation=activation,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            prompt_name=prompt_name,
+            prompt=prompt,
         )
         parts = list(requests.score_parts(pairs, options, self.options.split))
         return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
@@ -100,6 +73,8 @@ class Client:
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         timeout_s: float | None = None,
     ) -> ScoreResult:
         """Scores each document against the query, in input order: ``score`` without sending the query again and again.
@@ -108,7 +83,13 @@ class Client:
             InvalidInput: as ``score``.
         """
         options = ScoreOptions(
-            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+            model=model,
+            activation=activation,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            prompt_name=prompt_name,
+            prompt=prompt,
         )
         parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
         return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
@@ -122,6 +103,8 @@ class Client:
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[ScoreResult]:
         """``score`` for inputs of any size: one result a request, in order, while the iterable is read as needed.
@@ -129,7 +112,13 @@ class Client:
         A wrong pair raises when its turn comes; what came before it has been scored.
         """
         options = ScoreOptions(
-            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+            model=model,
+            activation=activation,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            prompt_name=prompt_name,
+            prompt=prompt,
         )
         parts = requests.score_parts(pairs, options, self.options.split)
         return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
@@ -145,44 +134,65 @@ class Client:
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        first_stage: FirstStage | None = None,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
+
+        With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
+        little more than those that it keeps; all go in one request then.
 
         Raises:
             InvalidInput: no documents, something that is not text, or an option out of range.
             WrongModelKind: the model has several labels, so that there is no one score to sort by.
         """
         options = ScoreOptions(
-            model=model, activation=activation, truncation=truncation, max_length=max_length, priority=priority
+            model=model,
+            activation=activation,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            prompt_name=prompt_name,
+            prompt=prompt,
         )
-        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split))
+        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split, first_stage))
         ranked = self._exchange(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
         return results.merge_ranked(list(ranked), top_k)
 
     def embed(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         *,
         model: str = "",
         prompt_name: str | None = None,
+        prompt: str | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
         encoding: Encoding = "float32",
         timeout_s: float | None = None,
     ) -> EmbedResult:
-        """Embeds each text; ``.embeddings`` is float32 [texts, dimensions].
+        """Embeds each text; ``.embeddings`` is float32 [texts, dimensions], or what ``encoding`` says.
+
+        ``EmbedOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none.
 
         Raises:
             InvalidInput: no texts, something that is not text, an unknown prompt, or an option out of range.
+            WrongModelKind: no bi-encoder, or int8 of a package that has no ranges for it.
         """
         options = EmbedOptions(
             model=model,
             prompt_name=prompt_name,
+            prompt=prompt,
             truncation=truncation,
             max_length=max_length,
             priority=priority,
+            dimensions=dimensions,
+            normalize=normalize,
             encoding=encoding,
         )
         parts = list(requests.embed_parts(texts, options, self.options.split))
@@ -191,13 +201,16 @@ class Client:
 
     def embed_stream(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         *,
         model: str = "",
         prompt_name: str | None = None,
+        prompt: str | None = None,
         truncation: Truncation | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
         encoding: Encoding = "float32",
         timeout_s: float | None = None,
     ) -> Iterator[EmbedResult]:
@@ -205,13 +218,77 @@ class Client:
         options = EmbedOptions(
             model=model,
             prompt_name=prompt_name,
+            prompt=prompt,
             truncation=truncation,
             max_length=max_length,
             priority=priority,
+            dimensions=dimensions,
+            normalize=normalize,
             encoding=encoding,
         )
         parts = requests.embed_parts(texts, options, self.options.split)
         return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
+
+    def embed_sparse(
+        self,
+        texts: Iterable[Text],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncation: Truncation | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        max_active_dims: int | None = None,
+        timeout_s: float | None = None,
+    ) -> SparseEmbedResult:
+        """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
+
+        ``max_active_dims`` keeps so many of the largest weights of each text; None means what the checkpoint does,
+        which may be all. Texts may be `TokenIds`, all of a call or none.
+
+        Raises:
+            InvalidInput: as ``embed``.
+            WrongModelKind: no sparse encoder.
+        """
+        options = SparseOptions(
+            model=model,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            max_active_dims=max_active_dims,
+        )
+        parts = list(requests.sparse_parts(texts, options, self.options.split))
+        weights = self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
+        return results.merge_sparse(list(weights))
+
+    def embed_sparse_stream(
+        self,
+        texts: Iterable[Text],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncation: Truncation | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        max_active_dims: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[SparseEmbedResult]:
+        """``embed_sparse`` for inputs of any size, as ``score_stream``."""
+        options = SparseOptions(
+            model=model,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncation=truncation,
+            max_length=max_length,
+            priority=priority,
+            max_active_dims=max_active_dims,
+        )
+        parts = requests.sparse_parts(texts, options, self.options.split)
+        return self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
 
     def models(self, *, timeout_s: float | None = None) -> list[Model]:
         """Every loaded model, by name."""
@@ -234,89 +311,6 @@ class Client:
         """The model behind the interface of sentence-transformers' SentenceTransformer: ``encode``."""
         return SentenceEncoder(self, model)
 
-    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Returns once a server reports that all its models are warm (grpc.health.v1).
-
-        Raises:
-            DeadlineExceeded: none does in time.
-            NotSupported: what answers there has no health service.
-        """
-        deadline = time.monotonic() + timeout_s
-        while (left_s := deadline - time.monotonic()) > 0:
-            if self._watch_health(left_s):
-                return
-            time.sleep(min(_WATCH_AGAIN_S, left_s))
-        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
-
-    def close(self) -> None:
-        """Closes the connections; calls under way fail with `Cancelled`."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _watch_health(self, timeout_s: float) -> bool:
-        """Whether a server became ready while the stream lasted."""
-        watch = self._health.Watch(
-            health_pb2.HealthCheckRequest(),
-            timeout=timeout_s,
-            metadata=self.options.metadata,
-            wait_for_ready=True,
-        )
-        try:
-            return any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in watch)
-        except grpc.RpcError as error:
-            found = self._error(error)
-            if isinstance(found, DeadlineExceeded | Unavailable):
-                return False
-            raise found from error
-        finally:
-            watch.cancel()
-
-    def _exchange(
-        self,
-        rpc: grpc.UnaryUnaryMultiCallable[Q, R],
-        parts: Iterable[Part[Q]],
-        decode: Callable[[Part[Q], R, float], T],
-        timeout_s: float | None,
-    ) -> Iterator[T]:
-        """Sends the parts, at most ``split.in_flight`` at once, and decodes their answers in order."""
-        timeout = timeout_of(timeout_s, self.options)
-        began = time.monotonic()
-        waiting: deque[tuple[Part[Q], _CallFuture[R]]] = deque()
-
-        def finish() -> T:
-            part, call = waiting.popleft()
-            try:
-                answer = call.result()
-            except grpc.RpcError as error:
-                raise self._error(error, part.start) from error
-            except grpc.FutureCancelledError as error:
-                raise Cancelled(f"{self.address}: the call was cancelled") from error
-            return decode(part, answer, time.monotonic() - began)
-
-        try:
-            for part in parts:
-                if len(waiting) == self.options.split.in_flight:
-                    yield finish()
-                waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self.options.metadata)))
-            while waiting:
-                yield finish()
-        finally:
-            for _, call in waiting:
-                call.cancel()
-
-    def _ask(self, rpc: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
-        try:
-            return rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self.options.metadata)
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-
-    def _error(self, error: grpc.RpcError, start: int = 0) -> ClientError:
-        trailers = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
-        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)
+    def sparse_encoder(self, model: str = "") -> SparseEncoder:
+        """The model behind the interface of sentence-transformers' SparseEncoder: ``encode``."""
+        return SparseEncoder(self, model)

@@ -4,6 +4,7 @@
     checkpoint.py  what is this checkpoint? kind, labels, activation, limits, prompts, tokenizer
     graph.py       checkpoint -> plain ONNX                                     passes/      exact rewrites of it
     quantize.py    int8 variants                                                calibrate.py what activations look like
+    coding.py      how a tensor becomes uint8                                   rounding.py  how weights become int8
     parity.py      every variant against sentence-transformers                  report.py    parity.json, PARITY.md
     package.py     all files or none                                            exporter.py  the whole way
     texts.py       built-in and user's texts                                    cli.py       `pairwire export`

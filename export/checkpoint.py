@@ -8,19 +8,21 @@ parity is measured against. What Pairwire cannot serve exactly is refused here, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pairwire.server.engine.heads import Activation
 from pairwire.server.engine.text import TextEncoder, TextRules
 
-from . import bi_encoders, cross_encoders
+from . import bi_encoders, cross_encoders, sparse_encoders, templates
 from .config import Kind
 from .errors import CheckpointUnsupported
 from .source import Source, read_json
 
 _HEAD = "ForSequenceClassification"
+_LANGUAGE_MODEL = "ForCausalLM"
+"""Without modules, sentence-transformers takes it for a reranker that answers "yes" or "no"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,10 @@ class Checkpoint:
     directory: Path
     """What was loaded: the source's directory, or the merged adapter."""
     reference: Any
-    """``CrossEncoder`` or ``SentenceTransformer``, on the CPU in float32, cut at ``rules.max_length``."""
+    """``CrossEncoder``, ``SentenceTransformer`` or ``SparseEncoder``, on the CPU in float32.
+
+    It cuts at ``rules.max_length``.
+    """
     architecture: str
     """transformers' model type."""
     rules: TextRules
@@ -47,6 +52,10 @@ class Checkpoint:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
     similarity: str = ""
+    default_dimensions: int = 0
+    """Bi-encoders: numbers that vectors are cut to unless others are asked for; 0 for all."""
+    max_active_dims: int = 0
+    """Sparse encoders: most weights of a vector unless another number is asked for; 0 for all."""
 
     @property
     def default_prompt(self) -> str:
@@ -91,17 +100,23 @@ def open_checkpoint(
             pad_token_id=int(tokenizer.pad_token_id),
             pad_token_type_id=int(tokenizer.pad_token_type_id),
             truncate_left=tokenizer.truncation_side == "left",
+            prompt_excluded=kind is Kind.BI_ENCODER and bi_encoders.leaves_out_prompt(reference),
+            vocab_size=int(transformer.model.get_input_embeddings().num_embeddings),
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
         "trust_remote_code": trust_remote_code,
     }
     if kind is Kind.CROSS_ENCODER:
-        return Checkpoint(**common, **cross_encoders.describe(directory, reference))
-    return Checkpoint(**common, **bi_encoders.describe(reference))
+        described = cross_encoders.describe(directory, reference)
+        common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
+        return Checkpoint(**common, **described)
+    if kind is Kind.SPARSE_ENCODER:
+        return Checkpoint(**common, **sparse_encoders.describe(reference))
+    return Checkpoint(**common, **bi_encoders.describe(directory, reference, trust_remote_code=trust_remote_code))
 
 
 def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
-    """Cross-encoder or bi-encoder, by the files of the checkpoint; ``given`` decides where they do not say.
+    """Cross-encoder, bi-encoder or sparse encoder, by the checkpoint's files; ``given`` decides where they do not say.
 
     Raises:
         CheckpointUnsupported: no transformers checkpoint there, neither kind, or not the given one.
@@ -111,11 +126,14 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
         raise CheckpointUnsupported(f"{directory.name}: neither config.json nor modules.json; not a checkpoint")
     model_type = read_json(directory / "config_sentence_transformers.json").get("model_type")
     if model_type == "SparseEncoder":
-        raise CheckpointUnsupported("a sparse encoder; Pairwire serves cross-encoders and dense bi-encoders")
+        if given not in (None, Kind.SPARSE_ENCODER):
+            raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
+        return Kind.SPARSE_ENCODER
     architectures = config.get("architectures") or []
     has_head = any(str(name).endswith(_HEAD) for name in architectures)
-    if any(str(name).endswith("ForCausalLM") for name in architectures):
-        raise CheckpointUnsupported(f"a decoder ({architectures[0]}); Pairwire exports encoders so far")
+    if given is Kind.SPARSE_ENCODER:
+        return sparse_encoders.check_plain(directory, architectures)
+    has_head = has_head or bool(architectures and str(architectures[0]).endswith(_LANGUAGE_MODEL))
     if model_type == "CrossEncoder" or (has_head and not (directory / "modules.json").is_file()):
         found = Kind.CROSS_ENCODER
     elif (directory / "modules.json").is_file():
@@ -138,9 +156,10 @@ def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = Fal
     Raises:
         CheckpointUnsupported: the library cannot load it; the sentence carries its reason.
     """
-    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
-    load = CrossEncoder if kind is Kind.CROSS_ENCODER else SentenceTransformer
+    classes = {Kind.CROSS_ENCODER: CrossEncoder, Kind.SPARSE_ENCODER: SparseEncoder}
+    load = classes.get(kind, SentenceTransformer)
     try:
         reference = load(
             str(directory),
@@ -159,25 +178,23 @@ def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = Fal
 
 
 def _transformer(reference: Any, kind: Kind) -> Any:
-    """The first module, which must be the text transformer; for a cross-encoder also the only one."""
+    """The first module, which must be the text transformer."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
     modules = [type(module).__name__ for module in reference]
     first = reference[0]
     if not isinstance(first, Transformer):
         raise CheckpointUnsupported(f"the first module is {modules[0]}; expected a Transformer that reads text")
-    if kind is Kind.CROSS_ENCODER and len(modules) > 1:
-        raise CheckpointUnsupported(f"a cross-encoder of several modules ({', '.join(modules)}) is not exported yet")
-    if kind is Kind.CROSS_ENCODER and not type(first.model).__name__.endswith(_HEAD):
-        raise CheckpointUnsupported(f"{type(first.model).__name__} gives no classification logits")
-    if kind is Kind.CROSS_ENCODER and hasattr(first.model, "score"):
-        raise CheckpointUnsupported(f"a decoder ({type(first.model).__name__}); Pairwire exports encoders so far")
-    if list(first.modality_config) != ["text"]:
+    if kind is Kind.CROSS_ENCODER:
+        cross_encoders.form_of(reference)
+    elif list(first.modality_config) != ["text"]:
         raise CheckpointUnsupported(f"it reads {', '.join(first.modality_config)}; expected plain text only")
     return first
 
 
 def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
+    from . import decoders  # which needs torch
+
     if tokenizer is None or not tokenizer.is_fast:
         raise CheckpointUnsupported(
             f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json beside it first:"
@@ -185,22 +202,27 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
-    if tokenizer.padding_side != "right":
+    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
-    changed = {key: value for key, value in (transformer.processing_kwargs or {}).items() if value}
-    if changed:
-        raise CheckpointUnsupported(f"processing_kwargs {changed} change tokenisation; not exported yet")
+    templates.check_options(transformer)
 
 
 def _max_length(reference: Any, model: Any, wanted: int | None) -> int:
     """Tokens that the checkpoint really reads, or the fewer that are wanted."""
     import torch
 
+    from . import decoders
+
     limits = [int(reference.max_seq_length)] if reference.max_seq_length else []
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             # RoBERTa and its kin count positions from padding_idx + 1: 514 positions are 512 tokens.
             limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    if wanted is None and limits and decoders.is_decoder(model) and min(limits) > decoders.MOST_TOKENS:
+        raise CheckpointUnsupported(
+            f"a decoder whose positions end at {min(limits)} tokens, which no batch here can hold; give --max-length,"
+            f" e.g. {decoders.MOST_TOKENS}"
+        )
     if not limits or min(limits) > 1_000_000:
         if wanted is None:
             raise CheckpointUnsupported("the checkpoint names no maximum length; give --max-length")

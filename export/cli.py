@@ -97,6 +97,24 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="RHO",
         help=f"lowest Spearman correlation of an int8 variant with the checkpoint (default: {SPEARMAN_LIMIT})",
     )
+    data.add_argument(
+        "--max-diff",
+        type=float,
+        metavar="X",
+        help="largest difference of an int8 variant's score or vector component from the checkpoint's (default: any)",
+    )
+    data.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="measure what each layer of an int8 variant costs; the table goes into PARITY.md",
+    )
+    data.add_argument(
+        "--keep-float",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave the N layers of an int8 variant that cost most in float32 (default: 0)",
+    )
     data.add_argument("--no-parity", action="store_true", help="do not compare; the manifest says so")
     parser.set_defaults(run=run)
 
@@ -140,6 +158,9 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         parity=not args.no_parity,
         parity_data=args.parity_data,
         parity_threshold=args.parity_threshold,
+        max_diff=args.max_diff,
+        sensitivity=args.sensitivity,
+        keep_float=args.keep_float,
     )
 
 

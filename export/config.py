@@ -38,6 +38,16 @@ class Precision(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity:
+    """What is asked about the layers of an int8 graph."""
+
+    measure: bool = False
+    """Find out what each layer costs."""
+    keep_float: int = 0
+    """The layers that cost most are left in float32, so many of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
     """One export. Unset fields (None) follow the checkpoint.
 
@@ -73,6 +83,12 @@ class ExportConfig:
     """Lines of JSON that are compared beside the built-in ones."""
     parity_threshold: float | None = None
     """Lowest Spearman correlation of an int8 variant; None for ``SPEARMAN_LIMIT``."""
+    max_diff: float | None = None
+    """Largest difference of an int8 variant's score or vector component from the checkpoint's; None for no limit."""
+    sensitivity: bool = False
+    """Measure what each layer of an int8 variant costs; the table goes into the report."""
+    keep_float: int = 0
+    """So many layers of an int8 variant, those that cost most, stay float32."""
 
     def __post_init__(self) -> None:
         known = [precision.value for precision in Precision]
@@ -89,5 +105,12 @@ class ExportConfig:
             raise ConfigInvalid(f"max-length: {self.max_length} leaves no room for a pair of texts; at least 8 tokens")
         if self.parity_threshold is not None and not -1 <= self.parity_threshold <= 1:
             raise ConfigInvalid(f"parity-threshold: {self.parity_threshold} is not a correlation; between -1 and 1")
-        if not self.parity and (self.parity_data is not None or self.parity_threshold is not None):
-            raise ConfigInvalid("no-parity: contradicts parity-data and parity-threshold; leave one side out")
+        if self.max_diff is not None and not self.max_diff > 0:
+            raise ConfigInvalid(f"max-diff: {self.max_diff} is not a difference to allow; a number above 0")
+        if self.keep_float < 0:
+            raise ConfigInvalid(f"keep-float: {self.keep_float} is no number of layers")
+        if (self.keep_float or self.sensitivity) and Precision.INT8.value not in self.precisions:
+            raise ConfigInvalid("keep-float, sensitivity: about int8 variants; add --precision int8 or leave them out")
+        given = (self.parity_data, self.parity_threshold, self.max_diff)
+        if not self.parity and any(value is not None for value in given):
+            raise ConfigInvalid("no-parity: contradicts parity-data, parity-threshold and max-diff; leave one side out")

@@ -7,6 +7,7 @@ order; `benchmarks.gpu` compares those.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 from pairwire.v1 import manifest_pb2
 
+from . import storage
 from .checkpoint import Checkpoint
 from .errors import CheckpointUnsupported
 from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm, unpacked
@@ -31,6 +33,10 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
     Raises:
         CheckpointUnsupported: it cannot be packed exactly; the sentence says what is in the way.
     """
+    if checkpoint.rules.prompt_excluded:
+        raise CheckpointUnsupported(
+            f"{checkpoint.architecture} has no fp16 variant: its pooling leaves prompts out, which packed graphs do not"
+        )
     model = ModelProto()
     model.CopyFrom(plain)
     try:
@@ -40,7 +46,7 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
                 constant_reshapes.apply,
                 skip_layer_norm.apply,
                 bias_gelu.apply,
-                packed.apply,
+                functools.partial(packed.apply, longest=checkpoint.rules.max_length),
                 embed_layer_norm.apply,
                 half.apply,
             )
@@ -48,7 +54,7 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
     except (packed.NotPackable, half.OutOfRange) as error:
         raise CheckpointUnsupported(f"{checkpoint.architecture} has no fp16 variant: {error}") from error
     _check_counts(reports, checkpoint)
-    onnx.save(model, file)
+    storage.save(model, file)
     return manifest_pb2.Variant(passes=reports)
 
 
@@ -76,7 +82,7 @@ def checking_runtime(graph: Path, checkpoint: Checkpoint) -> Iterator[OnnxCudaRu
         model = onnx.load(graph)
         unpacked.apply(model)
         file = Path(folder) / graph.name
-        onnx.save(model, file)
+        storage.save(model, file)
         rules = checkpoint.rules
         options = CudaOptions(
             provider="cpu",

@@ -19,19 +19,21 @@ from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from . import adapter, passes
+from . import adapter, passes, storage, templates
 from .checkpoint import Checkpoint, open_checkpoint
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
+from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision, Sensitivity
 from .cuda import make_packed
 from .errors import ParityFailed
+from .findings import Findings
 from .graph import export_graph, input_names, output_name
 from .package import check_target, staged, write_tokenizer
-from .parity import ParityReport, Reference, compare
+from .parity import Limits, ParityReport, Reference, compare
 from .progress import Listener, Progress, Step, quiet_libraries
-from .recipes import DEFAULT, Candidates, Maker
+from .ranges import Ranges, measure_ranges
+from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .report import as_lines, write_report
 from .source import find_source
-from .texts import Texts, calibration_texts, parity_texts, read_texts
+from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 
 _TOOLS = (
     "numpy",
@@ -89,6 +91,7 @@ class _Export:
         self._workspace = workspace
         self._progress = progress
         self._measure = measure
+        self._findings: dict[str, Findings] = {}
 
     def run(self) -> Exported:
         config = self._config
@@ -104,15 +107,20 @@ class _Export:
                 if precision is Precision.FP16:
                     variants.append(self._packed(name, plain, checkpoint, file))
                 else:
-                    maker = Maker(graph, reports, precision, checkpoint, calibration)
+                    asked = Sensitivity(measure=config.sensitivity, keep_float=config.keep_float)
+                    maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
                     variants.append(self._variant(name, maker, calibration, reference, file))
             report = None if reference is None else self._parity(reference, variants, stage)
+            ranges = self._ranges(checkpoint)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
+                if ranges is not None:
+                    manifest.int8_low.extend(ranges.low.tolist())
+                    manifest.int8_high.extend(ranges.high.tolist())
                 manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
                 write_manifest(manifest, stage)
                 if report is not None:
-                    write_report(report, stage)
+                    write_report(report, stage, self._findings)
                 read_package(stage)
                 step.detail = f"{config.output} ({_megabytes(sum(f.stat().st_size for f in stage.iterdir()))})"
         return Exported(package=read_package(config.output), parity=report)
@@ -181,11 +189,13 @@ class _Export:
         reference: Reference | None,
         file: Path,
     ) -> manifest_pb2.Variant:
-        made = self._tuned(name, maker, reference, file) if self._config.tune else None
+        recipe, made = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None)
         with self._progress.step(f"make {name}") as step:
-            variant = maker.make(DEFAULT, file) if made is None else made
-            if maker.precision is Precision.INT8:
-                variant.calibration.CopyFrom(_calibration(calibration))
+            variant = maker.make(recipe, file) if made is None else made
+            findings = maker.findings(recipe)
+            if findings is not None:
+                self._findings[name] = findings
+                variant.calibration.data, variant.calibration.samples = calibration.origin, len(calibration.inputs)
             return self._named(name, maker.precision, file, variant, step)
 
     @staticmethod
@@ -196,30 +206,34 @@ class _Export:
         variant.name, variant.file, variant.provider = name, file.name, precision.provider
         variant.precision = precision.value
         variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
+        data = storage.data_file(file)
+        if data.exists():
+            variant.data_file, variant.data_sha256 = data.name, sha256_of(data)
+            variant.data_size_bytes = data.stat().st_size
         model = onnx.load(file, load_external_data=False)
         variant.inputs.extend(input_names(model))
         variant.output = output_name(model)
         done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-        step.detail = f"{_megabytes(variant.size_bytes)}; {done}"
+        step.detail = f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
         return variant
 
-    def _tuned(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> manifest_pb2.Variant:
+    def _tuned(
+        self, name: str, maker: Maker, reference: Reference | None, file: Path
+    ) -> tuple[Recipe, manifest_pb2.Variant]:
         """Writes the graph of the fastest recipe."""
         with self._progress.step(f"tune {name}") as step:
-            candidates = Candidates(
-                maker, self._workspace, name=name, reference=reference, spearman_limit=self._spearman_limit
-            )
+            candidates = Candidates(maker, self._workspace, name=name, reference=reference, limits=self._limits)
             choice = choose(candidates.choices(), self._measure)
             variant = candidates.take(choice.best, file)
             assert candidates.info is not None  # at least the start was opened
             variant.tunings.append(choice.to_proto("recipe", candidates.info, candidates.shapes))
             step.detail = f"{len(choice.table)} recipes, {choice.chosen.name}: {choice.chosen.reason}"
-        return variant
+        return choice.best, variant
 
     @property
-    def _spearman_limit(self) -> float:
+    def _limits(self) -> Limits:
         given = self._config.parity_threshold
-        return SPEARMAN_LIMIT if given is None else given
+        return Limits(SPEARMAN_LIMIT if given is None else given, self._config.max_diff)
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
         with self._progress.step("score the parity texts with sentence-transformers") as step:
@@ -228,17 +242,28 @@ class _Export:
         return reference
 
     def _parity(self, reference: Reference, variants: Sequence[manifest_pb2.Variant], stage: Path) -> ParityReport:
-        threshold, kind = self._spearman_limit, reference.checkpoint.kind
+        limits, kind = self._limits, reference.checkpoint.kind
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
-                results.append(compare(reference, stage / variant.file, variant, threshold=threshold))
+                results.append(compare(reference, stage / variant.file, variant, limits))
                 variant.parity.CopyFrom(results[-1].summary)
-                step.detail = as_lines(ParityReport(kind, threshold, results[-1:]))[0]
-        report = ParityReport(kind, threshold, results)
+                step.detail = as_lines(ParityReport(kind, limits.spearman, results[-1:]))[0]
+        report = ParityReport(kind, limits.spearman, results)
         if not report.passed:
             raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
         return report
+
+    def _ranges(self, checkpoint: Checkpoint) -> Ranges | None:
+        """Of the vectors' numbers; None for what has no dense ones."""
+        if checkpoint.kind is not Kind.BI_ENCODER:
+            return None
+        given = self._config.calibration_data
+        texts = range_texts() if given is None else read_texts(given, checkpoint.kind)
+        with self._progress.step("measure how large its vectors' numbers get") as step:
+            ranges = measure_ranges(checkpoint, texts)
+            step.detail = f"{len(texts.inputs)} texts"
+        return ranges
 
     def _manifest(self, checkpoint: Checkpoint, variants: Sequence[manifest_pb2.Variant]) -> manifest_pb2.ModelManifest:
         rules = checkpoint.rules
@@ -256,6 +281,8 @@ class _Export:
             ),
             pad_token_id=rules.pad_token_id,
             pad_token_type_id=rules.pad_token_type_id,
+            vocab_size=rules.vocab_size,
+            template=templates.message_of(rules.template),
             labels=checkpoint.labels,
             activation=_ACTIVATIONS[checkpoint.activation] if checkpoint.labels else scoring_pb2.ACTIVATION_UNSPECIFIED,
             dimensions=checkpoint.dimensions,
@@ -263,14 +290,13 @@ class _Export:
             normalized=checkpoint.normalized,
             prompts=checkpoint.prompts,
             default_prompt_name=checkpoint.default_prompt_name,
+            prompt_excluded=rules.prompt_excluded,
+            default_dimensions=checkpoint.default_dimensions,
+            max_active_dims=checkpoint.max_active_dims,
             similarity=checkpoint.similarity,
             variants=variants,
             tool_versions={tool: importlib.metadata.version(tool) for tool in _installed(_TOOLS)},
         )
-
-
-def _calibration(texts: Texts) -> manifest_pb2.Calibration:
-    return manifest_pb2.Calibration(method="minmax", data=texts.origin, samples=len(texts.inputs))
 
 
 def _describe(checkpoint: Checkpoint) -> str:
@@ -278,6 +304,9 @@ def _describe(checkpoint: Checkpoint) -> str:
     if checkpoint.kind is Kind.CROSS_ENCODER:
         labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
         return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
+    if checkpoint.kind is Kind.SPARSE_ENCODER:
+        how = ", ".join(checkpoint.pooling)
+        return f"{checkpoint.architecture} sparse encoder, {checkpoint.dimensions} dimensions, {how}, {limit}"
     unit = ", unit length" if checkpoint.normalized else ""
     pooling = "+".join(checkpoint.pooling)
     return f"{checkpoint.architecture} bi-encoder, {checkpoint.dimensions} dimensions, {pooling} pooling{unit}, {limit}"

@@ -12,19 +12,21 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto
 
+from . import cross_encoders, sparse_encoders, storage
 from .checkpoint import Checkpoint, load_reference
 from .config import Kind
 from .errors import CheckpointUnsupported
+from .pooling import PROMPT_LENGTHS, replace_pooling
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", PROMPT_LENGTHS)
 """What the server can feed."""
 OUTPUTS = {
     Kind.CROSS_ENCODER: "logits",
     Kind.BI_ENCODER: "sentence_embedding",
     Kind.SPARSE_ENCODER: "sentence_embedding",
 }
-_LARGEST_BYTES = 2**31 - 2**20
-"""A protobuf message, and so an ONNX file, ends at 2 GiB."""
+_TRACED = "traced"
+"""In place of one of optimum's tasks: a module of ours, which traces itself."""
 
 
 def export_graph(checkpoint: Checkpoint, workspace: Path) -> ModelProto:
@@ -36,17 +38,16 @@ def export_graph(checkpoint: Checkpoint, workspace: Path) -> ModelProto:
     from optimum.exporters.onnx import onnx_export_from_model
 
     model, task = _exportable(checkpoint)
-    size = sum(parameter.numel() * 4 for parameter in model.parameters())
-    if size > _LARGEST_BYTES:
-        raise CheckpointUnsupported(
-            f"{size / 2**30:.1f} GiB of float32 weights; a graph of more than 2 GiB is not exported yet"
-        )
     try:
-        onnx_export_from_model(model, output=workspace, task=task, do_validation=False, no_post_process=True)
+        if task == _TRACED:
+            model.write(OUTPUTS[checkpoint.kind], workspace / "model.onnx")
+        else:
+            onnx_export_from_model(model, output=workspace, task=task, do_validation=False, no_post_process=True)
     except (ValueError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointUnsupported(f"{checkpoint.architecture}: optimum cannot export it: {reason}") from error
-    graph = onnx.load(workspace / "model.onnx")
+    del model  # a large one would be in memory beside its graph
+    graph = onnx.load(workspace / "model.onnx", load_external_data=False)
     _keep_output(graph, OUTPUTS[checkpoint.kind])
     _check_inputs(graph, checkpoint)
     return _basic(graph, workspace)
@@ -71,22 +72,16 @@ def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
     except CheckpointUnsupported:  # an architecture without a choice of attention
         loaded = load_reference(checkpoint.directory, checkpoint.kind, trust_remote_code=checkpoint.trust_remote_code)
     if checkpoint.kind is Kind.CROSS_ENCODER:
-        return loaded.model, "text-classification"
-    if list(checkpoint.pooling) == ["cls"]:
-        loaded[1] = _first_token()
-    return loaded, "feature-extraction"
+        traceable = cross_encoders.traceable(loaded)
+        return (loaded.model, "text-classification") if traceable is None else (traceable, _TRACED)
+    if checkpoint.kind is Kind.SPARSE_ENCODER:
+        loaded[1] = sparse_encoders.splade(loaded[1])
+        return loaded, "feature-extraction"
+    from . import embedders  # which needs torch
 
-
-def _first_token() -> Any:
-    """CLS pooling for right-padded rows. The library's own searches for the first unpadded token: here, the first."""
-    import torch
-
-    class FirstToken(torch.nn.Module):
-        def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            features["sentence_embedding"] = features["token_embeddings"][:, 0]
-            return features
-
-    return FirstToken()
+    replace_pooling(loaded)
+    traceable = embedders.traceable(loaded, prompt_lengths=checkpoint.rules.prompt_excluded)
+    return (loaded, "feature-extraction") if traceable is None else (traceable, _TRACED)
 
 
 def _keep_output(model: ModelProto, name: str) -> None:
@@ -108,10 +103,17 @@ def _check_inputs(model: ModelProto, checkpoint: Checkpoint) -> None:
 
 
 def _basic(model: ModelProto, workspace: Path) -> ModelProto:
-    """Constants folded, no-ops removed: standard operators only."""
+    """Constants folded, no-ops removed: standard operators only. Weights outside ``model`` lie in ``workspace``."""
     before, after = workspace / "exported.onnx", workspace / "basic.onnx"
     onnx.save(model, before)
     options = ort.SessionOptions()
+    if storage.is_large(model):
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", storage.data_file(after).name
+        )
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", str(storage.EXTERNAL_FROM)
+        )
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(after)
     options.log_severity_level = 3

@@ -8,16 +8,19 @@ activation, or vectors.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from pairwire.server.engine.heads import activate
+from pairwire.server.engine.heads import Activation, activate
 from pairwire.server.engine.text import EncodedRows, TextEncoder
+from pairwire.server.errors import InvalidInput
 from pairwire.server.runtime.base import Float32Array, Runtime
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
@@ -38,8 +41,19 @@ MATES = 32
 _NEXT_BUCKET = 16
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
+_ANY_PROMPT = "query: "
 _SEED = 0
 """Draws the batch-mates; fixed, so that a report can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a variant whose rounding is coarse has to keep to."""
+
+    spearman: float = SPEARMAN_LIMIT
+    """Lowest rank correlation."""
+    max_diff: float | None = None
+    """Largest difference of an int8 variant; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +121,33 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> None:
         self.checkpoint = checkpoint
-        self.texts = texts
-        self.inputs: list[Input] = [item for part in texts for item in part.inputs]
         self.encoder = checkpoint.text_encoder()
+        self.texts = [_with_tokens(part, self.encoder, checkpoint) for part in texts]
+        self.inputs: list[Input] = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, checkpoint)
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
         self.results = _reference_results(checkpoint, self.inputs)
 
 
+def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
+    """Without inputs of no token at all: where no special token stands around them, the library cannot read them."""
+    return Texts([item for item in texts.inputs if _has_tokens(item, encoder, checkpoint)], texts.origin)
+
+
+def _has_tokens(item: Input, encoder: TextEncoder, checkpoint: Checkpoint) -> bool:
+    try:
+        encode(encoder, [item], checkpoint)
+    except InvalidInput:
+        return False
+    return True
+
+
 def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
     """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
     if checkpoint.kind is Kind.CROSS_ENCODER:
-        return encoder.encode_pairs([item[0] for item in inputs], [item[1] for item in inputs])
-    return encoder.encode_texts([checkpoint.default_prompt + item[0] for item in inputs])
+        firsts, seconds = [item[0] for item in inputs], [item[1] for item in inputs]
+        return encoder.encode_pairs(firsts, seconds, prompt=checkpoint.default_prompt)
+    return encoder.encode_texts([item[0] for item in inputs], prompt=checkpoint.default_prompt)
 
 
 def check_tokenisation(
@@ -131,33 +159,73 @@ def check_tokenisation(
         CheckpointUnsupported: they differ for an input; the sentence says for which.
     """
     tokenizer = checkpoint.reference.tokenizer
-    seconds = [item[1] for item in inputs] if checkpoint.kind is Kind.CROSS_ENCODER else None
-    prompt = checkpoint.default_prompt if seconds is None else ""
-    expected = tokenizer(
-        [prompt + item[0] for item in inputs],
-        seconds,
-        truncation="longest_first",
-        max_length=checkpoint.rules.max_length,
-        return_token_type_ids=True,
-    )
+    _check_prompt_lengths(checkpoint, encoder)
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        expected = _read_pairs(checkpoint, inputs)
+    else:
+        expected = tokenizer(
+            [checkpoint.default_prompt + item[0] for item in inputs],
+            truncation="longest_first",
+            max_length=checkpoint.rules.max_length,
+            return_token_type_ids=True,
+        )
     for index in range(len(inputs)):
         batch = encoder.assemble([(rows, index)], int(rows.lengths[index]))
         ids, types = batch.input_ids[0].tolist(), batch.token_type_ids[0].tolist()
-        if ids != expected["input_ids"][index] or types != expected["token_type_ids"][index]:
+        if ids != expected["input_ids"][index] or not _same_types(checkpoint, types, expected["token_type_ids"][index]):
             raise CheckpointUnsupported(
                 f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code"
-                f" ({len(ids)} and {len(expected['input_ids'][index])} tokens); its rules cannot be kept exactly"
+                f" ({len(ids)} and {len(expected['input_ids'][index] or ())} tokens); its rules cannot be kept exactly"
             )
+
+
+def _same_types(checkpoint: Checkpoint, types: list[int], expected: list[int] | None) -> bool:
+    """Where the reference is given no token types, a model that has some takes them all for 0."""
+    if expected is not None:
+        return types == expected
+    parameters = inspect.signature(checkpoint.reference[0].model.forward).parameters
+    return not any(types) or "token_type_ids" not in parameters
+
+
+def _check_prompt_lengths(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
+    """Where pooling leaves the prompt out: that the server counts its tokens as sentence-transformers does.
+
+    Raises:
+        CheckpointUnsupported: it does not; the sentence says for which prompt.
+    """
+    if not checkpoint.rules.prompt_excluded:
+        return
+    for prompt in dict.fromkeys([_ANY_PROMPT, *filter(None, checkpoint.prompts.values())]):
+        expected = int(checkpoint.reference.preprocess([_ANY_PROMPT], prompt=prompt)["prompt_length"])
+        counted = encoder.encode_texts([_ANY_PROMPT], prompt=prompt).rows[0][2]
+        if counted != expected:
+            raise CheckpointUnsupported(
+                f"the prompt {prompt!r} has {expected} tokens that pooling leaves out, and {counted} in the serving"
+                " code, which takes other tokens for special ones; its rules cannot be kept exactly"
+            )
+
+
+def _read_pairs(checkpoint: Checkpoint, inputs: Sequence[Input]) -> dict[str, list[Any]]:
+    """What sentence-transformers feeds its model for each pair, prompts, template and truncation included.
+
+    Token types are None where the model is given none.
+    """
+    prompt = checkpoint.default_prompt or None
+    features = [checkpoint.reference.preprocess([list(item)], prompt=prompt) for item in inputs]
+    return {
+        name: [each[name][0].tolist() if name in each else None for each in features]
+        for name in ("input_ids", "token_type_ids")
+    }
 
 
 def compare(
     reference: Reference,
     graph: Path,
     variant: manifest_pb2.Variant,
-    *,
-    threshold: float = SPEARMAN_LIMIT,
+    limits: Limits | None = None,
 ) -> VariantParity:
     """Runs the variant's graph over the reference's texts."""
+    limits = limits or Limits()
     precision = Precision(variant.precision)
     with _runtime(graph, variant, reference.checkpoint) as runtime:
         runner = _Runner(runtime, reference)
@@ -166,7 +234,9 @@ def compare(
     differences = np.abs(results - reference.results).max(axis=1)
     overall = _section("all", results, reference.results, reference.checkpoint.kind)
     limit = MAX_DIFF_LIMITS.get(precision, 0.0) * max(1.0, float(np.abs(reference.results).max()))
-    spearman_limit = 0.0 if precision is Precision.FP32 else threshold
+    if precision not in MAX_DIFF_LIMITS and limits.max_diff is not None:
+        limit = limits.max_diff
+    spearman_limit = 0.0 if precision is Precision.FP32 else limits.spearman
     summary = manifest_pb2.ParitySummary(
         samples=overall.samples,
         max_abs_diff=overall.max_abs_diff,
@@ -213,9 +283,9 @@ class _Runner:
         length = int(reference.rows.lengths[list(indices)].max()) + extra
         batch = reference.encoder.assemble([(reference.rows, index) for index in indices], length)
         output = self._runtime.run(batch)
-        if reference.checkpoint.kind is Kind.BI_ENCODER:
-            return output
-        return activate(output, reference.checkpoint.activation)
+        if reference.checkpoint.kind is Kind.CROSS_ENCODER:
+            return activate(output, reference.checkpoint.activation)
+        return output
 
     def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
         """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
@@ -238,10 +308,28 @@ def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.N
     model = checkpoint.reference
     if checkpoint.kind is Kind.CROSS_ENCODER:
         # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
-        results = model.predict([list(item) for item in inputs], batch_size=_REFERENCE_BATCH, show_progress_bar=False)
+        results = model.predict(
+            [list(item) for item in inputs],
+            activation_fn=_activation_of(checkpoint),
+            batch_size=_REFERENCE_BATCH,
+            show_progress_bar=False,
+        )
     else:
-        results = model.encode([item[0] for item in inputs], batch_size=_REFERENCE_BATCH, show_progress_bar=False)
+        # All numbers are compared, also those that the checkpoint would cut off.
+        whole = {"truncate_dim": checkpoint.dimensions}
+        if checkpoint.kind is Kind.SPARSE_ENCODER:
+            whole = {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
+        texts = [item[0] for item in inputs]
+        results = model.encode(texts, batch_size=_REFERENCE_BATCH, show_progress_bar=False, **whole)
     return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
+
+
+def _activation_of(checkpoint: Checkpoint) -> Any:
+    """None for what the library has resolved itself; Sigmoid where that gives the bare logits of a multi-label head."""
+    import torch
+
+    bare = isinstance(checkpoint.reference.activation_fn, torch.nn.Identity)
+    return torch.nn.Sigmoid() if bare and checkpoint.activation is Activation.SIGMOID else None
 
 
 def _sections(results: Float32Array, reference: Reference) -> list[Section]:
@@ -256,10 +344,11 @@ def _sections(results: Float32Array, reference: Reference) -> list[Section]:
 
 def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float64], kind: Kind) -> Section:
     differences = np.abs(results.astype(np.float64) - expected)
-    if kind is Kind.BI_ENCODER:
-        correlation = _spearman(_cosines(results)[:, None], _cosines(expected)[:, None])
-    else:
+    if kind is Kind.CROSS_ENCODER:
         correlation = _spearman(results, expected)
+    else:
+        similarities = _cosines if kind is Kind.BI_ENCODER else _dot_products
+        correlation = _spearman(similarities(results)[:, None], similarities(expected)[:, None])
     return Section(
         origin=origin,
         samples=len(results),
@@ -286,6 +375,12 @@ def _cosines(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.asarray((unit @ unit.T)[np.triu_indices(len(unit), k=1)])
 
 
+def _dot_products(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Of every two rows, each two once: how sparse vectors are compared."""
+    vectors = vectors.astype(np.float64)
+    return np.asarray((vectors @ vectors.T)[np.triu_indices(len(vectors), k=1)])
+
+
 def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: int = 5) -> list[Difference]:
     origins = [(part.origin, index) for part in reference.texts for index in range(len(part.inputs))]
     return [
@@ -297,9 +392,11 @@ def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: in
 def _failure(variant: VariantParity) -> str:
     summary = variant.summary
     if summary.max_abs_diff_limit and not summary.max_abs_diff <= summary.max_abs_diff_limit:
+        asked = variant.precision not in MAX_DIFF_LIMITS
+        way_out = " (--max-diff); --keep-float N leaves the worst layers in float32, fp32 all of them" if asked else ""
         return (
             f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.1e},"
-            f" allowed {summary.max_abs_diff_limit:.0e}"
+            f" allowed {summary.max_abs_diff_limit:.0e}{way_out}"
         )
     return (
         f"{variant.variant} ranks unlike the checkpoint: Spearman {summary.spearman:.4f},"

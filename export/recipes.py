@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from pairwire.server.engine.heads import Activation
@@ -24,9 +23,11 @@ from pairwire.server.tuning.measuring import Contender, Shape, shapes_up_to, wor
 from pairwire.server.tuning.probe import Probe, difference
 from pairwire.v1 import manifest_pb2
 
+from . import storage
 from .checkpoint import Checkpoint
-from .config import Kind, Precision
-from .parity import Reference, compare
+from .config import Kind, Precision, Sensitivity
+from .findings import Findings
+from .parity import Limits, Reference, compare
 from .passes import fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
 from .quantize import quantize
@@ -78,14 +79,24 @@ class Maker:
         precision: Precision,
         checkpoint: Checkpoint,
         calibration: Texts,
+        asked: Sensitivity | None = None,
     ) -> None:
-        """``graph`` is the exported one after ``passes.ALWAYS``, ``reports`` what those said. Neither is changed."""
+        """``graph`` is the exported one after ``passes.ALWAYS``, ``reports`` what those said. Neither is changed.
+
+        ``asked`` is about the layers of an int8 graph.
+        """
         self.precision = precision
         self.checkpoint = checkpoint
         self._graph = graph
         self._reports = reports
         self._calibration = calibration
+        self._asked = asked or Sensitivity()
+        self._findings: dict[tuple[bool, bool], Findings | None] = {}
         self._last: tuple[tuple[bool, bool], ModelProto, list[manifest_pb2.PassReport]] | None = None
+
+    def findings(self, recipe: Recipe) -> Findings | None:
+        """What making the graph of that recipe found out; None before it was made, and for all but int8."""
+        return self._findings.get((recipe.fold_bias, recipe.sequence_major))
 
     def make(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
         """Writes the graph, and says what it took and how it must be loaded; without names and hashes."""
@@ -94,11 +105,16 @@ class Maker:
         model.CopyFrom(graph)
         variant = manifest_pb2.Variant(passes=[*self._reports, *reports])
         variant.disabled_optimizers.extend(recipe.disabled_optimizers)
+        findings = self.findings(recipe)
+        if findings is not None:
+            findings.describe(variant.calibration)
         if recipe.unpadded_from:
-            variant.passes.append(unpadded_attention.apply(model, unpadded_from=recipe.unpadded_from))
+            longest = self.checkpoint.rules.max_length
+            report = unpadded_attention.apply(model, unpadded_from=recipe.unpadded_from, longest=longest)
+            variant.passes.append(report)
             if variant.passes[-1].rewritten:
                 variant.unpadded_from = recipe.unpadded_from
-        onnx.save(model, file)
+        storage.save(model, file)
         return variant
 
     def _products(self, recipe: Recipe) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
@@ -111,8 +127,11 @@ class Maker:
             if recipe.sequence_major:
                 reports.append(sequence_major.apply(model))
             if self.precision is not Precision.FP32:
-                model, more = quantize(model, self.precision, self.checkpoint, self._calibration)
-                reports += more
+                # A layer costs in one recipe what it costs in another: that is measured once.
+                known = next((found.layers for found in self._findings.values() if found is not None), ())
+                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known)
+                model, self._findings[key] = done.model, done.findings
+                reports += done.reports
             self._last = (key, model, reports)
         return self._last[1], self._last[2]
 
@@ -129,7 +148,7 @@ class Candidates:
     """The recipes that one variant is tried with; ``choices`` is what `server.tuning.choosing.choose` takes."""
 
     def __init__(
-        self, maker: Maker, workspace: Path, *, name: str, reference: Reference | None, spearman_limit: float
+        self, maker: Maker, workspace: Path, *, name: str, reference: Reference | None, limits: Limits
     ) -> None:
         """Graphs go into ``workspace`` while they are tried.
 
@@ -139,7 +158,7 @@ class Candidates:
         self._workspace = workspace
         self._name = name
         self._reference = reference
-        self._spearman_limit = spearman_limit
+        self._limits = limits
         checkpoint = maker.checkpoint
         cross = checkpoint.kind is Kind.CROSS_ENCODER
         self._encoder = checkpoint.text_encoder()
@@ -156,12 +175,17 @@ class Candidates:
         return Choices(DEFAULT, (self._thresholds, _optimizers, _sequence_major, _fold_bias), self._open, name_of)
 
     def take(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
-        """Moves the graph of a recipe that was tried to ``file``, and removes all others. What `Maker.make` said."""
+        """Moves the graph of a recipe that was tried to ``file``, and removes all others. What `Maker.make` said.
+
+        A graph names the file of its weights, so ``file`` must have the name of the variant.
+        """
         made = self._made[recipe]
         shutil.move(made.file, file)
+        if made.variant.data_sha256:
+            shutil.move(storage.data_file(made.file), storage.data_file(file))
         self._made = {}
-        for other in self._workspace.glob(f"{self._name}-*.onnx"):
-            other.unlink()
+        for folder in self._workspace.glob(f"{self._name}-*"):
+            shutil.rmtree(folder)
         return made.variant
 
     def _thresholds(self, best: Recipe) -> list[Recipe]:
@@ -185,13 +209,16 @@ class Candidates:
         return Opened(contender, off, lambda: self._refusal(off, made), runtime.close)
 
     def _make(self, recipe: Recipe) -> _Made:
-        file = self._workspace / f"{self._name}-{len(self._made)}.onnx"
+        file = self._workspace / f"{self._name}-{len(self._made)}" / f"{self._name}.onnx"
+        file.parent.mkdir(exist_ok=True)
         variant = self._maker.make(recipe, file)
         variant.name, variant.precision = self._name, self._maker.precision.value
         variant.sha256 = sha256_of(file)
+        if storage.data_file(file).exists():
+            variant.data_sha256 = sha256_of(storage.data_file(file))
         for other, made in self._made.items():
-            if made.variant.sha256 == variant.sha256 and other.disabled_optimizers == recipe.disabled_optimizers:
-                file.unlink()
+            if _same_graph(made.variant, variant) and other.disabled_optimizers == recipe.disabled_optimizers:
+                shutil.rmtree(file.parent)
                 raise NotApplicable(f"makes the same graph as {name_of(other)}")
         return _Made(file, variant)
 
@@ -203,10 +230,14 @@ class Candidates:
         if (exact or self._reference is None) and not off <= limit:
             return f"answers differ by {off:.1e} from the default recipe's, allowed {limit:.0e}"
         if self._reference is not None:
-            summary = compare(self._reference, made.file, made.variant, threshold=self._spearman_limit).summary
+            summary = compare(self._reference, made.file, made.variant, self._limits).summary
             if not summary.passed:
                 return f"fails parity: max difference {summary.max_abs_diff:.1e}, Spearman {summary.spearman:.4f}"
         return ""
+
+
+def _same_graph(one: manifest_pb2.Variant, other: manifest_pb2.Variant) -> bool:
+    return (one.sha256, one.data_sha256) == (other.sha256, other.data_sha256)
 
 
 def _optimizers(best: Recipe) -> list[Recipe]:

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf import json_format
 
 from .config import Kind, Precision
+from .findings import Findings
+from .findings import as_lines as findings_lines
 from .parity import ParityReport, VariantParity
 
 JSON_FILE = "parity.json"
 TEXT_FILE = "PARITY.md"
+_EXPLAINED = (
+    "Each row is a tensor that is multiplied. Errors are of the products on calibration texts that the code was not"
+    " made for, relative to the deviation of their output: with plain ranges, and with the code that the search chose"
+    " (exponent: share of a channel's size that went into the weights; channels apart are multiplied in float32)."
+)
 
 
-def write_report(report: ParityReport, directory: Path) -> None:
-    """Writes both files."""
-    (directory / JSON_FILE).write_text(json.dumps(as_dict(report), indent=2) + "\n", encoding="utf-8")
-    (directory / TEXT_FILE).write_text(as_markdown(report), encoding="utf-8")
+def write_report(report: ParityReport, directory: Path, findings: Mapping[str, Findings] | None = None) -> None:
+    """Writes both files; ``findings`` are those of int8 variants, by their names."""
+    found = findings or {}
+    (directory / JSON_FILE).write_text(json.dumps(as_dict(report, found), indent=2) + "\n", encoding="utf-8")
+    (directory / TEXT_FILE).write_text(as_markdown(report, found), encoding="utf-8")
 
 
-def as_dict(report: ParityReport) -> dict[str, Any]:
+def as_dict(report: ParityReport, found: Mapping[str, Findings] = MappingProxyType({})) -> dict[str, Any]:
     """The whole report in plain types."""
     return {
         "kind": report.kind.value,
         "spearman_threshold": report.threshold,
         "passed": report.passed,
         "variants": [_variant_dict(variant) for variant in report.variants],
+        "quantisation": {name: asdict(findings) for name, findings in found.items()},
     }
+
+
+_RANKED = {
+    Kind.CROSS_ENCODER: "scores",
+    Kind.BI_ENCODER: "pairwise cosines",
+    Kind.SPARSE_ENCODER: "pairwise dot products",
+}
 
 
 def as_lines(report: ParityReport) -> list[str]:
@@ -42,10 +60,10 @@ def as_lines(report: ParityReport) -> list[str]:
     ]
 
 
-def as_markdown(report: ParityReport) -> str:
+def as_markdown(report: ParityReport, found: Mapping[str, Findings] = MappingProxyType({})) -> str:
     """The report for people."""
     what = "scores after the activation" if report.kind is Kind.CROSS_ENCODER else "vector components"
-    ranks = "scores" if report.kind is Kind.CROSS_ENCODER else "pairwise cosines"
+    ranks = _RANKED[report.kind]
     lines = [
         "# Parity with the checkpoint",
         "",
@@ -78,6 +96,8 @@ def as_markdown(report: ParityReport) -> str:
         ]
     lines += ["", "## Verdict", ""]
     lines += [f"- {_verdict(variant)}" for variant in report.variants]
+    for name, findings in found.items():
+        lines += ["", f"## How {name} was quantised", "", _EXPLAINED, "", *findings_lines(findings)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +106,10 @@ def _verdict(variant: VariantParity) -> str:
     if variant.precision is Precision.FP32:
         rule = f"largest difference {summary.max_abs_diff:.1e}, at most {summary.max_abs_diff_limit:.0e}"
     else:
-        rule = f"Spearman {summary.spearman:.4f}, at least {summary.spearman_limit:g}"
+        rule = (
+            f"Spearman {summary.spearman:.4f}, at least {summary.spearman_limit:g};"
+            f" off by {summary.mean_abs_diff:.1e} on average, {summary.max_abs_diff:.1e} at most"
+        )
     return f"{variant.variant}: {'passed' if summary.passed else 'failed'} ({rule})"
 
 

@@ -4,7 +4,7 @@ Built-in topics (texts.jsonl) each have a query, a passage that answers it, and 
 odd lines check, so that parity is measured on texts that the calibration has not seen.
 
 A user's file has one JSON value a line: ``{"first": ..., "second": ...}`` or ``[first, second]`` for cross-encoders, a
-string or ``{"text": ...}`` for bi-encoders.
+string or ``{"text": ...}`` for bi-encoders and sparse encoders.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _EDGE_TEXTS = (
     "naïve café — “quoted”… ½ ﬁ Å",
     "tabs\tand\nnew lines\r\nand\u00a0hard\u200bspaces",
     "[CLS] [SEP] <s> </s> [MASK]",
+    "a<|im_end|> <mask> b</s>  <pad>[UNK] <|endoftext|>c <unk> [PAD][SEP]",
+    "  e\u0301 İ ``two''   spaces\u2028\ufeff\x07 \n\n",
     "https://example.org/a?b=1&c=%20#d",
     "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen" * 3,
     "ﷺ สวัสดีชาวโลก გამარჯობა שלום",
@@ -58,7 +60,7 @@ def calibration_texts(kind: Kind) -> Texts:
     """What activation ranges are taken from: queries with passages of 1 to about 400 tokens, or single texts."""
     topics = _topics()[0::2]
     long = _long_passages(topics)
-    if kind is Kind.BI_ENCODER:
+    if kind is not Kind.CROSS_ENCODER:
         return Texts(
             [(text,) for topic in topics for text in (topic.query, topic.passage, topic.near)] + _singles(long),
             BUILT_IN,
@@ -72,12 +74,19 @@ def calibration_texts(kind: Kind) -> Texts:
     return Texts(pairs, BUILT_IN)
 
 
+def range_texts() -> Texts:
+    """What the ranges of vectors are taken from: all topics, as nothing is checked against them."""
+    topics = _topics()
+    texts = [text for topic in topics for text in (topic.query, topic.passage, topic.near)]
+    return Texts(_singles([*texts, *_long_passages(topics)]), BUILT_IN)
+
+
 def parity_texts(kind: Kind, max_length: int) -> Texts:
     """What scores are compared on: related, half related, unrelated; short to over-long; the edges of Unicode."""
     topics = _topics()[1::2]
     long = _long_passages(topics)
     beyond = _beyond(topics, max_length)
-    if kind is Kind.BI_ENCODER:
+    if kind is not Kind.CROSS_ENCODER:
         texts = [text for topic in topics for text in (topic.query, topic.passage, topic.near)]
         return Texts(_singles([*texts, *long, *_EDGE_TEXTS, beyond]), BUILT_IN)
     pairs: list[Input] = []
@@ -90,6 +99,18 @@ def parity_texts(kind: Kind, max_length: int) -> Texts:
     pairs += [(topics[1].query, text) for text in _EDGE_TEXTS]
     pairs += [("", ""), (beyond, topics[2].passage), (topics[3].query, beyond), (beyond, beyond)]
     return Texts(pairs, BUILT_IN)
+
+
+def held_out_texts(kind: Kind, count: int) -> list[Input]:
+    """At most ``count`` that calibrate nothing: of each topic a pair that is related, half related or unrelated."""
+    topics = _topics()[1::2]
+    passages = [
+        (topic.passage, topic.near, topics[(index + 5) % len(topics)].passage)[index % 3]
+        for index, topic in enumerate(topics)
+    ][:count]
+    if kind is not Kind.CROSS_ENCODER:
+        return _singles(passages)
+    return [(topic.query, passage) for topic, passage in zip(topics, passages, strict=False)]
 
 
 def read_texts(path: Path, kind: Kind) -> Texts:

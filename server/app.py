@@ -227,7 +227,7 @@ class Application:
             healthy = {name: model.healthy for name, model in self._engine.statistics().models.items()}
             kinds = {name: info.kind for name, info in self._engine.models.items()}
             scorers = [healthy[name] for name, kind in kinds.items() if kind is ModelKind.CROSS_ENCODER]
-            embedders = [healthy[name] for name, kind in kinds.items() if kind is ModelKind.BI_ENCODER]
+            embedders = [healthy[name] for name, kind in kinds.items() if kind is not ModelKind.CROSS_ENCODER]
             self._board.set(
                 {
                     OVERALL: all(healthy.values()),

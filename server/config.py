@@ -59,7 +59,7 @@ class RequestLimits:
     max_items: int = 2048
     """Most pairs, documents or texts of a request."""
     max_text_bytes: int = 1 << 20
-    """Longest text, in bytes of UTF-8."""
+    """Longest text, in bytes of UTF-8; a token id counts as 4."""
     max_message_bytes: int = 32 << 20
     """Longest request message. From four times as much on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
 

@@ -41,7 +41,7 @@ class ModelNotFound(PairwireError):
 
 
 class WrongModelKind(PairwireError):
-    """The model exists but is of a kind that cannot do what was asked."""
+    """The model exists but cannot do what was asked: it is of another kind, or its package lacks what that needs."""
 
 
 class Overloaded(PairwireError):

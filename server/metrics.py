@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .engine.cache import CacheStatistics
 from .engine.observer import BatchEvent, Outcome, RequestEvent
 from .engine.results import EngineStatistics, ModelInfo, ModelKind, ModelStatistics
 from .runtime.base import CudaInfo
@@ -61,6 +62,9 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_token_cache_hits", "counter", ("model",), "Texts whose token ids were known."),
     Series("pairwire_token_cache_misses", "counter", ("model",), "Texts that were tokenised."),
     Series("pairwire_token_cache_bytes", "gauge", ("model",), "Memory that known token ids take."),
+    Series("pairwire_vector_cache_hits", "counter", ("model",), "Documents of a first stage whose vector was known."),
+    Series("pairwire_vector_cache_misses", "counter", ("model",), "Documents of a first stage that were embedded."),
+    Series("pairwire_vector_cache_bytes", "gauge", ("model",), "Memory that known vectors take."),
     Series("pairwire_score_cache_hits", "counter", (), "Pairs or texts whose result was known."),
     Series("pairwire_score_cache_misses", "counter", (), "Pairs or texts looked up and not known."),
     Series("pairwire_score_cache_bytes", "gauge", (), "Memory that known results take."),
@@ -74,6 +78,7 @@ _KIND_OF_RPC: Mapping[str, ModelKind] = {
     "Score": ModelKind.CROSS_ENCODER,
     "Rerank": ModelKind.CROSS_ENCODER,
     "Embed": ModelKind.BI_ENCODER,
+    "EmbedSparse": ModelKind.SPARSE_ENCODER,
 }
 
 
@@ -176,6 +181,12 @@ def _by_model(read: Callable[[ModelStatistics], float]) -> _Reading:
     return lambda now: [((name,), read(model)) for name, model in now.models.items()]
 
 
+def _by_vector_cache(read: Callable[[CacheStatistics], float]) -> _Reading:
+    return lambda now: [
+        ((name,), read(model.vector_cache)) for name, model in now.models.items() if model.vector_cache is not None
+    ]
+
+
 def _by_cuda_model(read: Callable[[CudaInfo], float]) -> _Reading:
     return lambda now: [((name,), read(model.cuda)) for name, model in now.models.items() if model.cuda is not None]
 
@@ -195,6 +206,9 @@ _READINGS: Mapping[str, _Reading] = {
     "pairwire_token_cache_hits": _by_model(lambda model: model.token_cache.hits),
     "pairwire_token_cache_misses": _by_model(lambda model: model.token_cache.misses),
     "pairwire_token_cache_bytes": _by_model(lambda model: model.token_cache.bytes),
+    "pairwire_vector_cache_hits": _by_vector_cache(lambda cache: cache.hits),
+    "pairwire_vector_cache_misses": _by_vector_cache(lambda cache: cache.misses),
+    "pairwire_vector_cache_bytes": _by_vector_cache(lambda cache: cache.bytes),
     "pairwire_score_cache_hits": _once(lambda now: now.score_cache.hits),
     "pairwire_score_cache_misses": _once(lambda now: now.score_cache.misses),
     "pairwire_score_cache_bytes": _once(lambda now: now.score_cache.bytes),

@@ -61,11 +61,13 @@ class Package:
         raise PackageInvalid(f"{self.directory}: no {wanted} in this package; it has {known}")
 
     def graph_file(self, variant: manifest_pb2.Variant) -> Path:
-        """The verified file of a variant.
+        """The verified file of a variant; that of its weights, where there is one, lies beside it and is verified too.
 
         Raises:
-            PackageInvalid: the file is missing or its sha256 is not the manifest's.
+            PackageInvalid: a file is missing or its sha256 is not the manifest's.
         """
+        if variant.data_file:
+            _verified(self.directory / variant.data_file, variant.data_sha256)
         return _verified(self.directory / variant.file, variant.sha256)
 
 
@@ -160,6 +162,12 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
     elif manifest.kind in (manifest_pb2.MODEL_KIND_BI_ENCODER, manifest_pb2.MODEL_KIND_SPARSE_ENCODER):
         if not manifest.dimensions:
             problems.append("vectors without dimensions")
+        ranges = {len(manifest.int8_low), len(manifest.int8_high)}
+        if ranges not in ({0}, {manifest.dimensions}):
+            problems.append(
+                f"int8 ranges of {len(manifest.int8_low)} and {len(manifest.int8_high)} numbers for "
+                f"{manifest.dimensions} dimensions"
+            )
     else:
         problems.append(f"kind {manifest.kind} is unknown")
     if manifest.max_length < 4:
@@ -169,6 +177,8 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
     for variant in manifest.variants:
         if not variant.file or Path(variant.file).name != variant.file:
             problems.append(f"variant {variant.name!r}: file {variant.file!r} is not a plain file name")
+        if Path(variant.data_file).name != variant.data_file:
+            problems.append(f"variant {variant.name!r}: data_file {variant.data_file!r} is not a plain file name")
     if problems:
         raise PackageInvalid(f"{path}: {'; '.join(problems)}; export the model again")
 

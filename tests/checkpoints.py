@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import architectures, decoders
+from tests.architectures import ARCHITECTURES as ARCHITECTURES
+
 TEXTS: tuple[str, ...] = (
     "a cat sleeps on the warm mat",
     "the dog runs through the park in the rain",
@@ -35,11 +38,8 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )
 """Pairs of ``TEXTS``: related, half related and unrelated, of unlike lengths."""
 
-ARCHITECTURES: tuple[str, ...] = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
-"""What ``save_cross_encoder`` builds."""
-
-_POSITIONS = 128
-_HIDDEN = 32
+_POSITIONS = architectures.POSITIONS
+_HIDDEN = architectures.HIDDEN
 
 
 def save_cross_encoder(
@@ -50,6 +50,7 @@ def save_cross_encoder(
     layers: int = 2,
     activation: str | None = None,
     legacy_activation: str | None = None,
+    problem_type: str | None = None,
     seed: int = 0,
 ) -> Path:
     """Writes what ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` load, and returns the directory.
@@ -61,11 +62,12 @@ def save_cross_encoder(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    tokenizer = _tokenizer(architecture)
-    config = _config(architecture, tokenizer, layers=layers)
+    tokenizer = architectures.tokenizer(architecture)
+    config = architectures.config(architecture, tokenizer, layers=layers)
     names = ["contradiction", "entailment", "neutral"] if labels == 3 else [f"LABEL_{index}" for index in range(labels)]
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = problem_type
     if activation is not None:
         config.sentence_transformers = {"activation_fn": activation, "version": "5.0.0"}
     if legacy_activation is not None:
@@ -81,32 +83,39 @@ def save_cross_encoder(
 def save_bi_encoder(
     directory: Path,
     *,
+    architecture: str = "bert",
     pooling: str | Sequence[str] = "mean",
     normalize: bool = True,
     dense: int | None = None,
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
+    include_prompt: bool = True,
+    truncate_dim: int | None = None,
+    before: Sequence[Any] = (),
+    after: Sequence[Any] = (),
     max_length: int = _POSITIONS,
     layers: int = 2,
     seed: int = 0,
 ) -> Path:
-    """Writes a sentence-transformers directory (modules.json, BERT inside) and returns it.
+    """Writes a sentence-transformers directory (modules.json, an encoder inside) and returns it.
 
-    ``dense`` adds a projection to that many dimensions; ``max_length`` is counted in tokens.
+    ``dense`` adds a projection to that many dimensions; ``before`` and ``after`` are modules around the pooling;
+    ``max_length`` is counted in tokens.
     """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
     from transformers import AutoModel
 
-    tokenizer = _tokenizer("bert")
+    tokenizer = architectures.tokenizer(architecture)
     torch.manual_seed(seed)
-    model = AutoModel.from_config(_config("bert", tokenizer, layers=layers))
+    model = AutoModel.from_config(architectures.config(architecture, tokenizer, layers=layers))
     plain = directory.with_name(directory.name + "-transformer")
     model.save_pretrained(plain)
     tokenizer.save_pretrained(plain)
     modes = pooling if isinstance(pooling, str) else tuple(pooling)
-    modules: list[Any] = [Transformer(str(plain), max_seq_length=max_length), Pooling(_HIDDEN, pooling_mode=modes)]
+    modules: list[Any] = [Transformer(str(plain), max_seq_length=max_length), *before]
+    modules += [Pooling(_HIDDEN, pooling_mode=modes, include_prompt=include_prompt), *after]
     if dense is not None:
         modules.append(Dense(modules[-1].get_embedding_dimension(), dense))
     if normalize:
@@ -116,8 +125,153 @@ def save_bi_encoder(
         device="cpu",
         prompts=dict(prompts) if prompts else None,
         default_prompt_name=default_prompt_name,
+        truncate_dim=truncate_dim,
     )
     encoder.save(str(directory), create_model_card=False)
+    return directory
+
+
+def save_modular_cross_encoder(
+    directory: Path,
+    *,
+    architecture: str = "bert",
+    pooling: str | Sequence[str] = "cls",
+    hidden: int | None = 24,
+    labels: int = 1,
+    normalize: bool = False,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    layers: int = 2,
+    seed: int = 0,
+) -> Path:
+    """Writes a cross-encoder of modules (Transformer, Pooling, Dense ...) and returns its directory.
+
+    ``hidden`` is the width of a first Dense with Tanh, if any; the last one gives the scores of ``labels``. A decoder
+    (`tests.decoders`) is tokenised without a chat template.
+    """
+    import torch
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling, Transformer
+    from transformers import AutoModel
+
+    torch.manual_seed(seed)
+    if architecture in decoders.DECODERS:
+        tokenizer = decoders.tokenizer(template=None)
+        config = decoders.config(architecture, tokenizer, layers=layers)
+    else:
+        tokenizer = architectures.tokenizer(architecture)
+        config = architectures.config(architecture, tokenizer, layers=layers)
+    plain = directory.with_name(directory.name + "-transformer")
+    AutoModel.from_config(config).save_pretrained(plain)
+    tokenizer.save_pretrained(plain)
+    modes = pooling if isinstance(pooling, str) else tuple(pooling)
+    modules: list[Any] = [Transformer(str(plain)), Pooling(_HIDDEN, pooling_mode=modes)]
+    if normalize:
+        modules += [LayerNorm(modules[-1].get_embedding_dimension()), Normalize()]
+    width = modules[1].get_embedding_dimension()
+    if hidden is not None:
+        modules.append(Dense(width, hidden))
+        width = hidden
+    modules.append(Dense(width, labels, activation_function=None, module_output_name="scores"))
+    _spread_dense(modules)
+    return _saved(directory, modules, prompts, default_prompt_name)
+
+
+def save_decoder_reranker(
+    directory: Path,
+    *,
+    architecture: str = "qwen3",
+    template: str | None = decoders.TEMPLATE,
+    modules: bool = False,
+    false_token: str | None = "no",
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    layers: int = 2,
+    seed: int = 0,
+) -> Path:
+    """Writes a language model whose answer "yes" is the score, as Qwen3-Reranker is, and returns the directory.
+
+    Without ``modules`` it is a plain ``...ForCausalLM``; with them, or with prompts, sentence-transformers has saved it
+    and says which tokens are read.
+    """
+    import torch
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules import LogitScore
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = decoders.tokenizer(template=template)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(decoders.config(architecture, tokenizer, layers=layers))
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    states = decoders.last_states(model.model, tokenizer, PAIRS)
+    with torch.no_grad():
+        rows = model.lm_head.weight
+        spread = decoders.spread((rows[yes] - rows[no])[None], states)[0]
+        rows[yes], rows[no] = spread / 2, -spread / 2
+    plain = modules or prompts
+    target = directory.with_name(directory.name + "-transformer") if plain else directory
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    if not plain:
+        return directory
+    answers = [None if token is None else tokenizer.convert_tokens_to_ids(token) for token in ("yes", false_token)]
+    chain = [Transformer(str(target), transformer_task="text-generation"), LogitScore(*answers)]
+    return _saved(directory, chain, prompts, default_prompt_name)
+
+
+def save_decoder_classifier(
+    directory: Path,
+    *,
+    architecture: str = "qwen3",
+    template: str | None = None,
+    labels: int = 1,
+    layers: int = 2,
+    seed: int = 0,
+) -> Path:
+    """Writes a decoder with a classifier over its last token (``...ForSequenceClassification``), and returns it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer = decoders.tokenizer(template=template)
+    config = decoders.config(architecture, tokenizer, layers=layers)
+    config.num_labels = labels
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        model.score.weight.copy_(
+            decoders.spread(model.score.weight, decoders.last_states(model.model, tokenizer, PAIRS))
+        )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def _spread_dense(modules: Sequence[Any]) -> None:
+    """As ``_spread_scores``, of a cross-encoder of modules."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(modules=list(modules), device="cpu")
+    logits = model.predict(list(PAIRS), activation_fn=torch.nn.Identity(), convert_to_tensor=True)
+    logits = logits.reshape(len(PAIRS), -1)
+    scale = 1.5 / logits.std(dim=0)
+    with torch.no_grad():
+        modules[-1].linear.weight.mul_(scale[:, None])
+        modules[-1].linear.bias.sub_(logits.mean(dim=0)).mul_(scale)
+
+
+def _saved(
+    directory: Path, modules: Sequence[Any], prompts: Mapping[str, str] | None, default_prompt_name: str | None
+) -> Path:
+    from sentence_transformers import CrossEncoder
+
+    encoder = CrossEncoder(
+        modules=list(modules),
+        device="cpu",
+        prompts=dict(prompts) if prompts else None,
+        default_prompt_name=default_prompt_name,
+    )
+    encoder.save_pretrained(str(directory), create_model_card=False)
     return directory
 
 
@@ -170,59 +324,3 @@ def _spread_scores(model: Any, tokenizer: Any) -> None:
         scale = 1.5 / logits.std(dim=0)
         last.weight.mul_(scale[:, None])
         last.bias.sub_(logits.mean(dim=0)).mul_(scale)
-
-
-def _config(architecture: str, tokenizer: Any, *, layers: int) -> Any:
-    from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig
-
-    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    if architecture == "distilbert":
-        return DistilBertConfig(
-            **common,
-            dim=_HIDDEN,
-            hidden_dim=64,
-            n_layers=layers,
-            n_heads=4,
-            max_position_embeddings=_POSITIONS,
-            initializer_range=0.12,
-        )
-    common |= {"hidden_size": _HIDDEN, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 4}
-    common |= {"initializer_range": 0.12}
-    if architecture in ("roberta", "xlm-roberta"):
-        # Positions start after the pad id, so two more are needed than a row has tokens (514 for 512 in the real ones).
-        family = RobertaConfig if architecture == "roberta" else XLMRobertaConfig
-        special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        return family(**common, **special, max_position_embeddings=_POSITIONS + 2, type_vocab_size=1)
-    if architecture == "electra":
-        return ElectraConfig(**common, embedding_size=16, max_position_embeddings=_POSITIONS)
-    if architecture == "bert":
-        return BertConfig(**common, max_position_embeddings=_POSITIONS)
-    raise ValueError(f"architecture {architecture!r}: expected one of {', '.join(ARCHITECTURES)}")
-
-
-def _tokenizer(architecture: str) -> Any:
-    """A fast tokenizer of the architecture's own class."""
-    from transformers import (
-        BertTokenizerFast,
-        DistilBertTokenizerFast,
-        ElectraTokenizerFast,
-        RobertaTokenizerFast,
-        XLMRobertaTokenizerFast,
-    )
-
-    if architecture == "roberta":
-        return RobertaTokenizerFast(tokenizer_object=_frozen("byte_level_bpe"), model_max_length=_POSITIONS)
-    if architecture == "xlm-roberta":
-        return XLMRobertaTokenizerFast(tokenizer_object=_frozen("unigram"), model_max_length=_POSITIONS)
-    families = {"bert": BertTokenizerFast, "distilbert": DistilBertTokenizerFast, "electra": ElectraTokenizerFast}
-    return families[architecture](tokenizer_object=_frozen("word_piece"), model_max_length=_POSITIONS)
-
-
-def _frozen(name: str) -> Any:
-    """A tokenizer of a few hundred tokens, trained once on ``TEXTS`` and ``PAIRS`` with the `tokenizers` library.
-
-    Not trained anew on every run: its trainers break ties at random, and with other ids the random weights score anew.
-    """
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(Path(__file__).parent / "tokenizers" / f"{name}.json"))

@@ -9,7 +9,8 @@ is rewritten:
 
     attention     softmax(q k^T * scale + padding mask) v, split into heads and joined again, becomes
                   PackedMultiHeadAttention(q, k, v, biases, token_offset, cumulative_lengths)
-    positions     whatever computes 0, 1, 2 ... (or n, n + 1 ...) along each row becomes the input position_ids
+    positions     whatever computes 0, 1, 2 ... (or n, n + 1 ...) along each row becomes the input position_ids, less
+                  the tokens that it leaves out: RoBERTa's family does not count padding, which a text may spell
     first token   Gather(hidden, 0) of axis 1 becomes Gather(hidden, cumulative_lengths[:-1])
     mean pooling  the masked sum over axis 1 becomes a product with the [rows, tokens] matrix of who belongs to whom
 
@@ -33,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, POSITION_IDS, TOKEN_OFFSET
+from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, MOST_TOKENS, POSITION_IDS, TOKEN_OFFSET
 from pairwire.v1 import manifest_pb2
 
 from .pooling import ATTENTION, BEGINS, is_ours, pack_first_token, pack_mean
@@ -49,7 +50,11 @@ _NEGLIGIBLE = -1e4
 _WORDS = (7, 8, 9, 10, 11)
 """Token ids that are no padding: position ids of some models count only the others."""
 _PADDED = (([3, 7, 5], 7), ([4], 4), ([2, 9], 12))
-"""(tokens of each row, padded length) of the batches that the graph is probed with."""
+"""(tokens of each row, padded length) of the batches that the graph is probed with, beside one long row."""
+_SHORT = 32
+"""What every model reads."""
+_LONGEST_PROBE = 320
+"""Windows are shorter, and the products of all attentions of a row of so many tokens fit into memory."""
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -67,8 +72,8 @@ class _Probe:
     values: Values
 
 
-def apply(model: ModelProto) -> manifest_pb2.PassReport:
-    """Rewrites the model in place. ``rewritten`` counts attentions.
+def apply(model: ModelProto, *, longest: int = _SHORT) -> manifest_pb2.PassReport:
+    """Rewrites the model in place. ``rewritten`` counts attentions; ``longest`` is how many tokens a row may have.
 
     Run `skip_layer_norm` and `bias_gelu` before it: they need dims, which are not inferred for a packed graph.
 
@@ -77,20 +82,22 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     """
     packed = ModelProto()
     packed.CopyFrom(model)
-    rewritten = _pack(packed)
+    rewritten = _pack(packed, min(longest, _LONGEST_PROBE))
     model.CopyFrom(packed)
     return manifest_pb2.PassReport(name=NAME, rewritten=rewritten)
 
 
-def _pack(model: ModelProto) -> int:
+def _pack(model: ModelProto, longest: int) -> int:
     view = GraphView(model)
     attentions = _attentions(view)
     lookups = _lookups(view)
     names = [name for node, attention in attentions for name in (attention.scaled, node.input[0])]
-    probes = _run(model, [*names, *(node.input[1] for node in lookups)])
+    probes = _run(model, [*names, *(node.input[1] for node in lookups)], longest)
     for node, attention in attentions:
         if not all(_masks_only_padding(probe, attention.scaled, node.input[0]) for probe in probes):
-            raise NotPackable(f"attention {attention.result.name} adds more than a mask of padding")
+            raise NotPackable(
+                f"attention {attention.result.name} adds more than a mask of padding, as a bias by distance would be"
+            )
     for node in lookups:
         _replace_index(model, view, node, probes)
     for _, attention in attentions:
@@ -111,7 +118,9 @@ def _attentions(view: GraphView) -> list[tuple[NodeProto, Attention]]:
         if node.op_type == "Softmax":
             attention = read_attention(view, node)
             if attention is None:
-                raise NotPackable(f"attention around {node.name} has another form")
+                raise NotPackable(
+                    f"attention around {node.name} has another form than softmax(q k + mask) v of three products"
+                )
             found.append((node, attention))
     if not found:
         raise NotPackable("the graph has no attention")
@@ -131,15 +140,15 @@ def _lookups(view: GraphView) -> list[NodeProto]:
     ]
 
 
-def _run(model: ModelProto, names: Sequence[str]) -> list[_Probe]:
+def _run(model: ModelProto, names: Sequence[str], longest: int) -> list[_Probe]:
     names = list(dict.fromkeys(names))
     session = probing_session(model, names)
     # As many types as the table has, but two at most: the third would be nobody's.
     tables = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == IDS[1]]
     types = min([2, *(int(tensor.dims[0]) for tensor in model.graph.initializer if tensor.name in tables)])
     results = []
-    for lengths, longest in _PADDED:
-        inside = np.arange(longest) < np.array(lengths)[:, None]
+    for lengths, padded in (*_PADDED, ([longest], longest)):
+        inside = np.arange(padded) < np.array(lengths)[:, None]
         given = {
             "input_ids": np.where(inside, np.resize(_WORDS, inside.shape), 0),
             "token_type_ids": np.where(inside, np.resize(range(types), inside.shape), 0),
@@ -173,10 +182,60 @@ def _replace_index(model: ModelProto, view: GraphView, node: NodeProto, probes: 
         model.graph.node.remove(node)
         model.graph.node.append(helper.make_node("Identity", [row], [result], name=f"{result}/Identity"))
     elif len(steps) == 1 and min(steps) >= 0:
-        node.input[0] = add_constant(model, f"{result}/table", table[steps.pop() :])
-        node.input[1] = POSITION_IDS
+        first, left_out = steps.pop(), _left_out(view, node)
+        if left_out is not None:
+            first = _check_counted(model, node, left_out, first)
+        node.input[0] = add_constant(model, f"{result}/table", table[first:])
+        node.input[1] = POSITION_IDS if left_out is None else _count(model, f"packed/{result}", left_out)
     else:
         raise NotPackable(f"{node.name} looks up neither ids nor positions")
+
+
+def _left_out(view: GraphView, node: NodeProto) -> int | None:
+    """The id that a look-up of positions compares the ids with; None where it reads none."""
+    above = view.ancestors([node.input[1]])
+    for each in view.graph.node:
+        if each.op_type == "Equal" and IDS[0] in each.input and each.output[0] in above:
+            value = next((view.constant(name) for name in each.input if view.is_constant(name)), None)
+            if value is not None and value.size == 1:
+                return int(value.reshape(()))
+    return None
+
+
+def _check_counted(model: ModelProto, node: NodeProto, left_out: int, first: int) -> int:
+    """Row of the table that tokens of the id ``left_out`` look up, one before that of the ``first`` other token.
+
+    Raises:
+        NotPackable: they look up another, or are counted.
+    """
+    ids = np.array([[*_WORDS[:2], left_out, *_WORDS[2:4], left_out, _WORDS[4]]])
+    session = probing_session(model, [node.input[1]])
+    feeds = {each.name: ids if each.name == IDS[0] else np.ones_like(ids) for each in session.get_inputs()}
+    counted = ids != left_out
+    if first < 1 or not np.array_equal(session.run(None, feeds)[0], np.cumsum(counted, axis=1) * counted + first - 1):
+        raise NotPackable(f"{node.name} counts positions in a way that is not known")
+    return first - 1
+
+
+def _count(model: ModelProto, name: str, left_out: int) -> str:
+    """int32 [tokens]: the number of a token in its row among those of other ids, from 1; 0 for the id ``left_out``."""
+    ids, zero = IDS[0], add_constant(model, f"{name}/0", np.array([0], dtype=np.int64))
+    left = add_constant(model, f"{name}/left_out", np.array([left_out], dtype=np.int32))
+    numbers = add_constant(model, f"{name}/numbers", np.arange(MOST_TOKENS, dtype=np.int32))
+
+    def make(kind: str, inputs: list[str], part: str, **attributes: Any) -> str:
+        result = f"{name}/{part}"
+        model.graph.node.append(helper.make_node(kind, inputs, [result], name=f"{result}/{kind}", **attributes))
+        return result
+
+    other = make("Not", [make("Equal", [ids, left], "equal")], "other")
+    one = make("Cast", [other], "one", to=TensorProto.INT32)
+    until = make("CumSum", [one, zero], "until")
+    before = make("Sub", [until, one], "before")
+    token = make("Slice", [numbers, zero, make("Shape", [ids], "shape"), zero], "token")
+    begin = make("Sub", [token, POSITION_IDS], "begin")
+    number = make("Sub", [until, make("Gather", [before, begin], "skipped")], "number")
+    return make("Mul", [number, one], "counted")
 
 
 def _replace_attention(model: ModelProto, view: GraphView, attention: Attention) -> None:
@@ -235,6 +294,8 @@ def _check_alone(model: ModelProto) -> None:
     """Raises where an operator is left that may look at more than one token, or at a third axis."""
     view = GraphView(model)
     for node in model.graph.node:
+        if is_ours(node):
+            continue
         if node.op_type == "LayerNormalization":
             if attribute(node, "axis", -1) not in (-1, 2):
                 raise NotPackable(f"{node.name} normalises another axis than the last")

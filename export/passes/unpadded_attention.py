@@ -34,6 +34,10 @@ NAME = "unpadded_attention"
 MASK = "attention_mask"
 UNPADDED = "pairwire/unpadded"
 """The condition: one bool for the whole batch."""
+_SHORT = 64
+"""What every model reads."""
+_LONGEST_PROBE = 2048
+"""No model looks further before its windows or buckets of distances end, and a mask of so many tokens has 16 MiB."""
 UNPADDED_FROM = 256
 """Tokens from which the fused kernel is used, unless another number is asked for; below, it gains less than 5 %."""
 
@@ -59,27 +63,29 @@ class Attention:
     """What is added to the scaled products."""
 
 
-def apply(model: ModelProto, *, unpadded_from: int = UNPADDED_FROM) -> manifest_pb2.PassReport:
+def apply(model: ModelProto, *, unpadded_from: int = UNPADDED_FROM, longest: int = _SHORT) -> manifest_pb2.PassReport:
     """Rewrites the model in place, after `sequence_major`. ``rewritten`` counts attentions.
 
-    ``unpadded_from`` is the number of tokens from which the fused kernel is used. Run it last: it hides attentions from
-    other passes.
+    ``unpadded_from`` is the number of tokens from which the fused kernel is used, ``longest`` how many a row may have.
+    Run it last: it hides attentions from other passes.
     """
     view = GraphView(model)
     if MASK not in {value.name for value in model.graph.input}:
         return manifest_pb2.PassReport(name=NAME, reason=f"the graph has no input {MASK}")
     softmaxes = [node for node in model.graph.node if node.op_type == "Softmax"]
     found = [attention for node in softmaxes if (attention := _read(view, node)) is not None]
-    idle = _zero_without_padding(model, {attention.mask for attention in found})
+    idle = _zero_without_padding(model, {attention.mask for attention in found}, min(longest, _LONGEST_PROBE))
+    biased = sum(attention.mask not in idle for attention in found)
     found = [attention for attention in found if attention.mask in idle]
     for attention in found:
         _replace(model, attention)
     if found:
         _add_condition(model, unpadded_from)
         require_domain(model, MICROSOFT)
-    left = len(softmaxes) - len(found)
-    reason = f"{left} of {len(softmaxes)} attentions have another form" if left else ""
-    return manifest_pb2.PassReport(name=NAME, rewritten=len(found), reason=reason)
+    other, every = len(softmaxes) - len(found) - biased, f"of {len(softmaxes)} attentions"
+    reasons = [f"{other} {every} have another form"] * bool(other)
+    reasons += [f"{biased} {every} add more than a mask of padding"] * bool(biased)
+    return manifest_pb2.PassReport(name=NAME, rewritten=len(found), reason="; ".join(reasons))
 
 
 def _read(view: GraphView, softmax: NodeProto) -> Attention | None:
@@ -114,17 +120,20 @@ def _read(view: GraphView, softmax: NodeProto) -> Attention | None:
     )
 
 
-def _zero_without_padding(model: ModelProto, names: set[str]) -> set[str]:
+def _zero_without_padding(model: ModelProto, names: set[str], longest: int) -> set[str]:
     """Which tensors are all zeros where the mask is all ones: found by running the graph.
 
-    What else could they hold? A relative position bias, say, which the fused kernel would drop.
+    What else could they hold? A relative position bias, say, which the fused kernel would drop; or a window of some
+    hundred tokens, which shows in long rows only.
     """
     if not names:
         return set()
     session = probing_session(model, sorted(names))
     zero = set(names)
-    for rows, length in ((1, 5), (2, 9)):
-        feeds = {node.name: np.ones((rows, length), dtype=np.int64) for node in session.get_inputs()}
+    for rows, length in ((1, 5), (2, 9), (1, longest)):
+        # An input of one axis is how long prompts are, which no mask of attention depends on.
+        inputs = session.get_inputs()
+        feeds = {node.name: np.ones((rows, length)[: len(node.shape)], dtype=np.int64) for node in inputs}
         values = session.run(sorted(names), feeds)
         zero -= {name for name, value in zip(sorted(names), values, strict=True) if value.any()}
     return zero

@@ -26,7 +26,7 @@ class GraphView:
         self.producers: dict[str, NodeProto] = {name: node for node in self.graph.node for name in node.output if name}
         self.consumers: dict[str, list[NodeProto]] = {}
         for node in self.graph.node:
-            for name in node.input:
+            for name in reads(node):
                 self.consumers.setdefault(name, []).append(node)
         self.outputs = {value.name for value in self.graph.output}
         self._initializers = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -85,8 +85,19 @@ class GraphView:
             seen.add(name)
             node = self.producers.get(name)
             if node is not None and id(node) not in cut:
-                todo.extend(source for source in node.input if source)
+                todo.extend(source for source in reads(node) if source)
         return seen
+
+
+def reads(node: NodeProto) -> list[str]:
+    """The tensors that a node reads, those included that the branches of an If take from outside."""
+    names = list(node.input)
+    for branch in (item.g for item in node.attribute if item.HasField("g")):
+        inner = {tensor.name for tensor in branch.initializer} | {value.name for value in branch.input}
+        inner |= {name for each in branch.node for name in each.output}
+        asked = [name for each in branch.node for name in reads(each)] + [value.name for value in branch.output]
+        names += [name for name in asked if name not in inner]
+    return names
 
 
 def attribute(node: NodeProto, name: str, default: object) -> object:
@@ -121,9 +132,12 @@ def remove_dead(model: ModelProto) -> None:
             continue
         alive.add(name)
         if name in producers:
-            todo.extend(producers[name].input)
+            todo.extend(reads(producers[name]))
     _keep(graph.node, [node for node in graph.node if any(name in alive for name in node.output)])
-    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in alive])
+    # Taken out one by one: copies of the others would be as large as the model.
+    for at in reversed(range(len(graph.initializer))):
+        if graph.initializer[at].name not in alive:
+            del graph.initializer[at]
     del graph.value_info[:]
 
 
@@ -136,7 +150,7 @@ def sort_nodes(model: ModelProto) -> None:
     while waiting:
         later = []
         for node in waiting:
-            if all(name in made for name in node.input):
+            if all(name in made for name in reads(node)):
                 ordered.append(node)
                 made.update(node.output)
             else:

@@ -4,6 +4,10 @@
     results.py     what callers give and get          config.py    how an engine uses the machine
     text.py        text -> token ids -> rows          heads.py     logits -> scores
     template.py    the special tokens around a row    truncation.py  what is cut off a too long input
+    token_ids.py   what may stand for a text          rendering.py   a pair as one text, by a template
+    rows.py        rows ready to be padded
+    sparse.py      dense rows -> indices and values   vectors.py   cut, unit length, int8, bits
+    encodings.py   how vectors may be handed on
     cache.py       bytes by bytes, bounded            score_cache.py scores of earlier requests
     catalog.py     which model answers
     loading.py     package -> Model                   model.py     what serves requests under one name
@@ -16,6 +20,8 @@
     priority.py    who may overtake whom              agenda.py    things in the order of their times
     call.py        one call on its way                texts.py     what it was given to read
     text_stage.py  where calls are tokenised          inflight.py  equal rows are computed once
+    first_stage.py retrieve, then rerank              open_requests.py  what a drain waits for
+    similarity.py  how vectors are compared           vector_cache.py   vectors of earlier documents
     ticket.py      who waits for results              observer.py  events for metrics and logs
     clock.py       the time
 
@@ -30,7 +36,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .clock import Clock, SimClock, SystemClock
     from .config import EngineConfig
+    from .encodings import Encoding
     from .engine import Engine
+    from .first_stage import FirstStage, FirstStageReport, StagedResult
     from .heads import Activation
     from .loading import build_model, load_model
     from .model import Model
@@ -45,9 +53,12 @@ if TYPE_CHECKING:
         ModelStatistics,
         ScoreOptions,
         ScoreResult,
+        SparseOptions,
+        SparseResult,
         Timing,
         Usage,
     )
+    from .token_ids import TokenIds
     from .truncation import Truncation
 
 _HOMES = {
@@ -56,9 +67,12 @@ _HOMES = {
     "Clock": "clock",
     "EmbedOptions": "results",
     "EmbedResult": "results",
+    "Encoding": "encodings",
     "Engine": "engine",
     "EngineConfig": "config",
     "EngineStatistics": "results",
+    "FirstStage": "first_stage",
+    "FirstStageReport": "first_stage",
     "Model": "model",
     "ModelInfo": "results",
     "ModelKind": "results",
@@ -70,8 +84,12 @@ _HOMES = {
     "ScoreOptions": "results",
     "ScoreResult": "results",
     "SimClock": "clock",
+    "SparseOptions": "results",
+    "SparseResult": "results",
+    "StagedResult": "first_stage",
     "SystemClock": "clock",
     "Timing": "results",
+    "TokenIds": "token_ids",
     "Truncation": "truncation",
     "Usage": "results",
     "build_model": "loading",
@@ -84,9 +102,12 @@ __all__ = [
     "Clock",
     "EmbedOptions",
     "EmbedResult",
+    "Encoding",
     "Engine",
     "EngineConfig",
     "EngineStatistics",
+    "FirstStage",
+    "FirstStageReport",
     "Model",
     "ModelInfo",
     "ModelKind",
@@ -98,8 +119,12 @@ __all__ = [
     "ScoreOptions",
     "ScoreResult",
     "SimClock",
+    "SparseOptions",
+    "SparseResult",
+    "StagedResult",
     "SystemClock",
     "Timing",
+    "TokenIds",
     "Truncation",
     "Usage",
     "build_model",

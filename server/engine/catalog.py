@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
 from .model import Model
-from .results import ModelKind
+from .results import ModelInfo, ModelKind
 
 
 class Catalog:
@@ -54,6 +54,12 @@ class Catalog:
             raise InvalidInput("model", f"empty, but {reason}")
         reason = f"no model of kind {kind.value} is loaded; there is {_names(self.models.values())}"
         raise InvalidInput("model", f"empty, and {reason}")
+
+
+def only_model(models: Mapping[str, ModelInfo], name: str, kind: ModelKind) -> ModelInfo | None:
+    """The model that a call means, from outside; None for what ``resolve`` will refuse."""
+    fitting = [info for info in models.values() if info.kind is kind and info.name == (name or info.name)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 _DOES = {

@@ -52,6 +52,9 @@ class EngineConfig:
     """Memory for token ids of earlier texts, by digest, for each model; the least recently used go; 0 keeps none."""
     score_cache_bytes: int = 0
     """Memory for outputs of earlier pairs and texts, by digest, for all models together; 0 keeps none."""
+    vector_cache_bytes: int = 64 << 20
+    """Memory for vectors of documents of earlier reranks with a first stage, by digest, for each bi-encoder; 0 keeps
+    none."""
     warmup_s: float = 1.5
     """Seconds to spend at start-up on measuring what batches cost, for each model."""
     cache_dir: str = "auto"
@@ -71,6 +74,7 @@ class EngineConfig:
             "text_threads": 0,
             "token_cache_bytes": 0,
             "score_cache_bytes": 0,
+            "vector_cache_bytes": 0,
         }
         for name, minimum in least.items():
             value = getattr(self, name)

@@ -12,18 +12,20 @@ from typing import Self
 
 import numpy as np
 
-from ..errors import DeadlineExceeded, InvalidInput, NotReady
-from ..runtime.base import Float32Array, is_packed
+from ..errors import DeadlineExceeded, InvalidInput
+from ..runtime.base import Float32Array
 from .cache import ByteCache
 from .call import Call
 from .catalog import Catalog
 from .clock import Clock, SystemClock
 from .config import EngineConfig
+from .first_stage import Asked, FirstStage, StagedResult, Stages
 from .heads import Activation
 from .loading import load_model
 from .memory import bring_to_height
-from .model import Model
+from .model import Model, on_gpu
 from .observer import Observer, SafeObserver
+from .open_requests import OpenRequests
 from .planner import OptimalCover, Planner
 from .results import (
     EmbedOptions,
@@ -34,13 +36,18 @@ from .results import (
     ModelStatistics,
     ScoreOptions,
     ScoreResult,
+    SparseOptions,
+    SparseResult,
 )
 from .scheduler import Lane, Scheduler
 from .score_cache import ScoreCache
+from .sparse import INLINE_ROWS, check_size, to_sparse
 from .text import EncodedRows
 from .text_stage import TextStage
 from .texts import PairTexts, SingleTexts
 from .ticket import Ticket
+from .token_ids import Text
+from .vectors import check_dimensions, shape_vectors
 from .worker import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -73,7 +80,8 @@ class Engine:
         self._clock = clock or SystemClock()
         self._observer = SafeObserver(observer)
         self._catalog = Catalog(models)
-        workers = self._worker_count = worker_count(self._config, self._catalog.models.values())
+        cuda = on_gpu(self._catalog.models.values())
+        workers = self._worker_count = self._config.worker_count(cuda=cuda)
         self.models: Mapping[str, ModelInfo] = MappingProxyType(
             {name: model.info(workers) for name, model in self._catalog.models.items()}
         )
@@ -81,15 +89,13 @@ class Engine:
         self._tokens = {name: ByteCache(self._config.token_cache_bytes) for name in self._catalog.models}
         self._scores = ScoreCache(self._config.score_cache_bytes)
         self._text = TextStage(
-            self._config.text_thread_count(cuda=on_gpu(self._catalog.models.values())),
+            self._config.text_thread_count(cuda=cuda),
             queue_tokens=self._config.queue_tokens,
             clock=self._clock,
             wait_s=lambda: self.statistics().estimated_wait_s,
         )
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
+        self._stages = Stages(self._catalog, cache_bytes=self._config.vector_cache_bytes, clock=self._clock)
+        self._open = OpenRequests()
         self._closed = False
         self._workers = WorkerPool(
             Scheduler(
@@ -129,7 +135,7 @@ class Engine:
         try:
             for package in packages:
                 models.append(await asyncio.to_thread(load_model, package, settings))
-            await asyncio.to_thread(bring_to_height, models, worker_count(settings, models))
+            await asyncio.to_thread(bring_to_height, models, settings.worker_count(cuda=on_gpu(models)))
             return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal)
         except BaseException:
             for model in models:
@@ -146,19 +152,20 @@ class Engine:
 
     async def score(
         self,
-        pairs: Sequence[tuple[str, str]],
+        pairs: Sequence[tuple[Text, Text]],
         *,
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
     ) -> ScoreResult:
-        """Scores of pairs of texts, in input order.
+        """Scores of pairs of texts, in input order. A text without a prompt before it may be given as `TokenIds`.
 
         ``model`` may be empty where exactly one cross-encoder is loaded. ``timeout_s`` counts from now until the
         answer; None waits as long as it takes.
 
         Raises:
-            InvalidInput: no pairs, a text that is not valid Unicode or does not fit, more than the whole queue holds.
+            InvalidInput: no pairs, a text that is not valid Unicode or does not fit, a token id or prompt that the
+                model does not know, more than the whole queue holds.
             ModelNotFound, WrongModelKind: see the message.
             Overloaded: the queue has no room now.
             DeadlineExceeded: it took, or would take, longer than ``timeout_s``.
@@ -172,8 +179,8 @@ class Engine:
 
     async def score_documents(
         self,
-        query: str,
-        documents: Sequence[str],
+        query: Text,
+        documents: Sequence[Text],
         *,
         model: str = "",
         options: ScoreOptions | None = None,
@@ -185,9 +192,30 @@ class Engine:
         """
         return await self._score("documents", [query], documents, ("query", "documents[{}]"), model, options, timeout_s)
 
+    async def retrieve_and_rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        first_stage: FirstStage,
+        model: str = "",
+        options: ScoreOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> StagedResult:
+        """Both scores of the documents that a bi-encoder finds nearest to the query, in input order.
+
+        ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Where all documents are kept, the
+        bi-encoder compares them all the same: there are always two scores. Errors as ``score_documents`` and ``embed``,
+        with the fields of ``first_stage`` as ``first_stage.model`` and so on; a cross-encoder with several labels is
+        WrongModelKind too.
+        """
+        asked = Asked(query, documents, first_stage, model, options or ScoreOptions(), timeout_s)
+        with self._open.accept():
+            return await self._stages.serve(self, asked)
+
     async def embed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
         model: str = "",
         options: EmbedOptions | None = None,
@@ -195,21 +223,41 @@ class Engine:
     ) -> EmbedResult:
         """Vectors of texts, in input order, with the checkpoint's own pooling and normalisation.
 
-        Arguments and errors as ``score``; an unknown ``prompt_name`` is InvalidInput and lists the known ones.
+        Arguments and errors as ``score``; an unknown ``prompt_name`` is InvalidInput and lists the known ones, and so
+        are more ``dimensions`` than a vector has.
         """
         options = options or EmbedOptions()
         loaded = self._catalog.resolve(model, ModelKind.BI_ENCODER)
-        given = SingleTexts(
-            encoder=loaded.encoder,
-            cache=self._tokens[loaded.name],
-            texts=texts,
-            prompt=loaded.prompt(options.prompt_name),
-            max_length=options.max_length,
-            truncation=options.truncation,
-        )
-        call = Call(loaded, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
-        vectors = await self._serve(call)
+        check_dimensions(options.dimensions, loaded.outputs)
+        call = self._reading(loaded, texts, options, timeout_s)
+        dimensions = options.dimensions or loaded.default_dimensions or None
+        vectors = shape_vectors(await self._serve(call), dimensions, options.normalize)
         return EmbedResult(embeddings=vectors, model=loaded.name, usage=call.usage, timing=call.timing)
+
+    async def embed_sparse(
+        self,
+        texts: Sequence[Text],
+        *,
+        model: str = "",
+        options: SparseOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> SparseResult:
+        """Sparse vectors of texts, in input order: the tokens of the vocabulary that have weight, and their weights.
+
+        Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
+        texts for the vocabulary are InvalidInput (`sparse.MOST_BYTES`).
+        """
+        options = options or SparseOptions()
+        loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
+        check_size(len(texts), loaded.outputs)
+        keep = loaded.active_dims(options.max_active_dims)
+        call = self._reading(loaded, texts, options, timeout_s)
+        dense = await self._serve(call)
+        inline = len(dense) <= INLINE_ROWS
+        weights = to_sparse(dense, keep) if inline else await asyncio.to_thread(to_sparse, dense, keep)
+        return SparseResult(
+            *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
+        )
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
@@ -222,10 +270,10 @@ class Engine:
             queue_limit_tokens=self._config.queue_tokens,
             running_rows=queue.running_rows,
             running_batches=queue.running_batches,
-            open_requests=self._calls,
+            open_requests=self._open.count,
             estimated_wait_s=queue.estimated_wait_s,
             score_cache=self._scores.statistics(),
-            draining=self._draining,
+            draining=self._open.draining,
             failed=self._workers.fatal is not None,
             models={
                 name: ModelStatistics(
@@ -235,6 +283,7 @@ class Engine:
                     running_rows=lane.running_rows,
                     shared_rows=shared[name],
                     token_cache=self._tokens[name].statistics(),
+                    vector_cache=self._stages.cache_statistics(name),
                     cuda=self.models[name].runtime.cuda,
                 )
                 for name, lane in queue.lanes.items()
@@ -243,25 +292,39 @@ class Engine:
 
     async def drain(self) -> None:
         """Refuses new work with NotReady; returns when all accepted work is answered. May be called more than once."""
-        self._draining = True
-        await self._idle.wait()
+        self._open.draining = True
+        await self._open.wait_idle()
 
     async def close(self) -> None:
         """Waiting work fails with NotReady, running batches end, threads and graphs are freed. Idempotent."""
         if self._closed:
             return
-        self._closed = self._draining = True
+        self._closed = self._open.draining = True
         await asyncio.to_thread(self._workers.stop)
-        await self._idle.wait()  # calls that are being tokenised find the workers gone
+        await self._open.wait_idle()  # calls that are being tokenised find the workers gone
         self._text.close()
         for model in self._catalog.models.values():
             model.runtime.close()
 
+    def _reading(
+        self, model: Model, texts: Sequence[Text], options: EmbedOptions | SparseOptions, timeout_s: float | None
+    ) -> Call:
+        """A call that gives one row of numbers for each text."""
+        given = SingleTexts(
+            encoder=model.encoder,
+            cache=self._tokens[model.name],
+            texts=texts,
+            prompt=model.prompt(options.prompt_name, options.prompt),
+            max_length=options.max_length,
+            truncation=options.truncation,
+        )
+        return Call(model, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
+
     async def _score(
         self,
         field: str,
-        firsts: Sequence[str],
-        seconds: Sequence[str],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
         names: tuple[str, str],
         model: str,
         options: ScoreOptions | None,
@@ -274,6 +337,7 @@ class Engine:
             cache=self._tokens[loaded.name],
             firsts=firsts,
             seconds=seconds,
+            prompt=loaded.prompt(options.prompt_name, options.prompt),
             fields=names,
             max_length=options.max_length,
             truncation=options.truncation,
@@ -284,24 +348,18 @@ class Engine:
 
     async def _serve(self, call: Call) -> Float32Array:
         """Takes a call through the engine, keeps count of it, and tells the observer how it ended."""
-        self._calls += 1
-        self._idle.clear()
         failure: BaseException | None = None
         try:
-            return await self._within_deadline(call)
+            with self._open.accept():
+                return await self._within_deadline(call)
         except BaseException as error:
             failure = error
             raise
         finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
             self._observer.request_finished(call.event(failure))
             failure = None  # a frame that holds the exception that holds the frame would be a ring
 
     async def _within_deadline(self, call: Call) -> Float32Array:
-        if self._draining:
-            raise NotReady("the engine is draining and takes no new work; try another server")
         if not call.texts.rows:
             raise InvalidInput(call.what, "empty; give at least one")
         if call.timeout_s is None:
@@ -340,13 +398,3 @@ class Engine:
             ticket.abandon()
             raise
         return ticket.output
-
-
-def worker_count(config: EngineConfig, models: Iterable[Model]) -> int:
-    """Threads that run batches of these models."""
-    return config.worker_count(cuda=on_gpu(models))
-
-
-def on_gpu(models: Iterable[Model]) -> bool:
-    """Whether all of them run on a GPU."""
-    return all(is_packed(model.runtime) for model in models)

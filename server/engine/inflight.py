@@ -364,7 +364,7 @@ def _is_no_later(owner: PartRequest, due: float, deadline: float) -> bool:
 
 
 def _rows(template: Template, rows: Sequence[Row]) -> EncodedRows:
-    lengths = np.array([len(ids) for ids, _ in rows], np.int32) // ID_BYTES
+    lengths = np.array([len(ids) for ids, *_ in rows], np.int32) // ID_BYTES
     return EncodedRows(template, rows, lengths, _NONE)
 
 

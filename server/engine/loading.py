@@ -19,6 +19,7 @@ from .cost_cache import CostCache, CostKey
 from .heads import Activation
 from .model import Model
 from .planner import PackingPlanner
+from .rendering import PairTemplate, Slot
 from .results import ModelKind
 from .text import TextEncoder, TextRules
 
@@ -33,6 +34,11 @@ _ACTIVATIONS = {
     scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,
     scoring_pb2.ACTIVATION_SIGMOID: Activation.SIGMOID,
     scoring_pb2.ACTIVATION_SOFTMAX: Activation.SOFTMAX,
+}
+_SLOTS = {
+    manifest_pb2.TEMPLATE_SLOT_PROMPT: Slot.PROMPT,
+    manifest_pb2.TEMPLATE_SLOT_FIRST: Slot.FIRST,
+    manifest_pb2.TEMPLATE_SLOT_SECOND: Slot.SECOND,
 }
 
 
@@ -157,6 +163,8 @@ def build_model(
         dimensions=manifest.dimensions,
         prompts=dict(manifest.prompts),
         default_prompt_name=manifest.default_prompt_name,
+        default_dimensions=manifest.default_dimensions,
+        max_active_dims=manifest.max_active_dims,
     )
 
 
@@ -207,7 +215,7 @@ def _cache(variant: manifest_pb2.Variant, info: RuntimeInfo, ladder: Ladder, con
 
 
 def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
-    """What turns the graph's output into scores; the identity for bi-encoders.
+    """What turns the graph's output into scores; the identity for bi-encoders and sparse encoders.
 
     Raises:
         PackageInvalid: the manifest names one that this version does not know.
@@ -220,10 +228,32 @@ def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
 
 
 def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:
-    """The checkpoint's own rules for text."""
+    """The checkpoint's own rules for text.
+
+    Raises:
+        PackageInvalid: the manifest has a text template that this version does not know.
+    """
     return TextRules(
         max_length=manifest.max_length,
         pad_token_id=manifest.pad_token_id,
         pad_token_type_id=manifest.pad_token_type_id,
         truncate_left=manifest.truncation_side == manifest_pb2.TRUNCATION_SIDE_LEFT,
+        template=_template(manifest.template) if manifest.HasField("template") else None,
+        prompt_excluded=manifest.prompt_excluded,
+        vocab_size=manifest.vocab_size,
     )
+
+
+def _template(message: manifest_pb2.TextTemplate) -> PairTemplate:
+    parts: list[str | Slot] = []
+    for part in message.parts:
+        if part.WhichOneof("part") == "literal":
+            parts.append(part.literal)
+        elif part.slot in _SLOTS:
+            parts.append(_SLOTS[part.slot])
+        else:
+            raise PackageInvalid(f"template slot {part.slot} is unknown; export the model again")
+    try:
+        return PairTemplate(tuple(parts), message.default_prompt, tuple(message.suffix_ids))
+    except ValueError as error:
+        raise PackageInvalid(f"template: {error}; export the model again") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from .heads import Activation
 from .planner import PackingPlanner
 from .results import ModelInfo, ModelKind
 from .text import EncodedRows, TextEncoder
+from .token_ids import check_texts
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
@@ -38,9 +39,13 @@ class Model:
     activation: Activation = Activation.IDENTITY
     """Cross-encoders: the checkpoint's own."""
     dimensions: int = 0
-    """Bi-encoders: length of a vector."""
+    """Bi-encoders and sparse encoders: length of a whole vector."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
+    default_dimensions: int = 0
+    """Bi-encoders: numbers of a vector that a request gets unless it asks for others; 0 means all."""
+    max_active_dims: int = 0
+    """Sparse encoders: most weights of a vector unless a request asks for another number; 0 means all."""
 
     @property
     def outputs(self) -> int:
@@ -52,12 +57,18 @@ class Model:
         """What tells its graph from every other; the model's name where the manifest does not say."""
         return next((each.sha256 for each in self.manifest.variants if each.name == self.variant), "") or self.name
 
-    def prompt(self, name: str | None) -> str:
-        """What is put before every text: the prompt of that name, or the default one, which may be none.
+    def prompt(self, name: str | None, literal: str | None = None) -> str:
+        """What is put before texts: ``literal``, else the prompt of that name, else the default one, which may be none.
 
         Raises:
-            InvalidInput: no prompt has that name; the sentence lists those that there are.
+            InvalidInput: no prompt has that name (the sentence lists those that there are), a literal is given beside a
+                name, or is not Unicode text.
         """
+        if literal is not None:
+            if name is not None:
+                raise InvalidInput("prompt", f"given beside the prompt_name {name!r}; give one of the two")
+            check_texts([literal], "prompt")
+            return literal
         name = self.default_prompt_name or None if name is None else name
         if name is None:
             return ""
@@ -65,6 +76,16 @@ class Model:
             known = ", ".join(repr(known) for known in sorted(self.prompts)) or "none at all"
             raise InvalidInput("prompt_name", f"{name!r} is unknown; model {self.name!r} has {known}")
         return self.prompts[name]
+
+    def active_dims(self, wanted: int | None) -> int:
+        """Most weights of a sparse vector: what is asked for, or what the checkpoint does; 0 means all.
+
+        Raises:
+            InvalidInput: less than 1.
+        """
+        if wanted is not None and wanted < 1:
+            raise InvalidInput("max_active_dims", f"{wanted}; at least 1, or leave it out for what the model does")
+        return self.max_active_dims if wanted is None else wanted
 
     def run(self, rows: Sequence[tuple[EncodedRows, int]], length: int) -> Float32Array:
         """[rows, outputs] float32 of rows padded to ``length``, or of rows one after the other.
@@ -103,3 +124,8 @@ class Model:
         if values.shape != expected:
             raise ValueError(f"the graph of {self.name!r} gave {values.shape}, expected {expected}")
         return values
+
+
+def on_gpu(models: Iterable[Model]) -> bool:
+    """Whether all of them run on a GPU."""
+    return all(is_packed(model.runtime) for model in models)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo
+from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .cache import CacheStatistics
 from .heads import Activation
 from .priority import Priority
@@ -61,6 +61,23 @@ class EmbedOptions:
     """Unit length after the cut; None leaves vectors as the checkpoint makes them."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseOptions:
+    """How texts become sparse vectors."""
+
+    prompt_name: str | None = None
+    """Which of the checkpoint's prompts is put before every text; None means the checkpoint's default."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty for none at all."""
+    truncation: Truncation = Truncation.LONGEST_FIRST
+    max_length: int | None = None
+    """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
+    priority: Priority = Priority.NORMAL
+    """What it may overtake in the queue."""
+    max_active_dims: int | None = None
+    """How many of the largest weights of each text are kept; None means what the checkpoint does, which may be all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a request cost."""
@@ -112,6 +129,24 @@ class EmbedResult:
     timing: Timing
 
 
+@dataclass(frozen=True, slots=True)
+class SparseResult:
+    """Sparse vectors of texts, in input order, row after row (CSR)."""
+
+    indices: UInt32Array
+    """[weights] uint32: the dimensions that have a weight, which are ids of tokens; ascending within a row."""
+    values: Float32Array
+    """[weights] float32, each above 0."""
+    counts: UInt32Array
+    """[texts] uint32: how many weights each row has."""
+    dimensions: int
+    """Length of a whole vector: the size of the vocabulary."""
+    model: str
+    """Name of the model that answered."""
+    usage: Usage
+    timing: Timing
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
     """A loaded model, for people and for GetModel."""
@@ -142,6 +177,8 @@ class ModelStatistics:
     shared_rows: int
     """Rows since the start that were answered with the result of an equal row, of the same or another request."""
     token_cache: CacheStatistics
+    vector_cache: CacheStatistics | None = None
+    """Bi-encoders: vectors of documents, for requests with a first stage."""
     cuda: CudaInfo | None = None
     """On an NVIDIA GPU."""
 

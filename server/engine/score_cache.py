@@ -50,6 +50,6 @@ def _person(graph: str) -> bytes:
 
 
 def _key(person: bytes, row: Row) -> bytes:
-    ids, split = row
-    salt = split.to_bytes(blake2b.SALT_SIZE, "little")
+    ids, split, left_out = row
+    salt = (split << 32 | left_out).to_bytes(blake2b.SALT_SIZE, "little")
     return blake2b(ids, digest_size=_DIGEST_BYTES, person=person, salt=salt).digest()

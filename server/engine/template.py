@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Encoding
 
-ID_BYTES = 4
-"""Of a token id, an int32 in the machine's byte order."""
+from .token_ids import ID_BYTES as ID_BYTES
 
-Row = tuple[bytes, int]
-"""A row as it is run: its token ids (int32 each), special tokens included, and how many of them come before the middle.
+Row = tuple[bytes, int, int]
+"""A row as it is run: its token ids (int32 each), special tokens included, how many of them come before the middle, and
+how many at the beginning pooling leaves out.
 
-Within a model, equal rows are the same input: the ids are what the graph reads, and the number tells its token types.
-It is a value of plain bytes because rows are joined, compared and hashed far more often than they are computed with.
+Within a model, equal rows are the same input: the ids are what the graph reads, the numbers tell its token types and
+what it pools. It is a value of plain bytes because rows are joined, compared and hashed far more often than they are
+computed with.
 """
 
 
@@ -38,15 +39,20 @@ class Template:
         """Tokens that a row has beside its content."""
         return (len(self.prefix) + len(self.middle) + len(self.suffix)) // ID_BYTES
 
-    def row(self, first: bytes, second: bytes = b"") -> Row:
-        """The row of two contents, already cut."""
+    def row(self, first: bytes, second: bytes = b"", left_out: int = 0) -> Row:
+        """The row of two contents, already cut, of which pooling leaves out the first tokens."""
         ids = b"".join((self.prefix, first, self.middle, second, self.suffix))
-        return ids, (len(self.prefix) + len(first)) // ID_BYTES
+        return ids, (len(self.prefix) + len(first)) // ID_BYTES, left_out
 
     def types(self, tokens: int, split: int) -> tuple[bytes, bytes, bytes]:
         """The token types of a row of so many tokens, in three pieces, a byte a token."""
         end = self.end_types
         return self.head_types[:split], self.tail_types[: tokens - split - len(end)], end
+
+
+def bare_template(max_length: int) -> Template:
+    """Nothing around the content of a single text, whose tokens are all of type 0."""
+    return Template(b"", b"", b"", head_types=bytes(max_length), tail_types=b"", end_types=b"")
 
 
 def read_template(encoding: Encoding, max_length: int) -> Template:

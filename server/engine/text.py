@@ -9,27 +9,35 @@ text, so that no text outlives its request.
 
 from __future__ import annotations
 
-import itertools
 import os
+import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput
-from ..runtime.base import Int32Array, PackedBatch, TokenBatch
+from ..runtime.base import PackedBatch, TokenBatch
 from .cache import ByteCache
-from .template import ID_BYTES, Row, Template, read_template
-from .truncation import Truncation, longest_first
+from .rendering import PairTemplate
+from .rows import EncodedRows as EncodedRows
+from .rows import join as join
+from .template import ID_BYTES, bare_template, read_template
+from .token_ids import Text, check_texts, forbid_ids
+from .truncation import Truncation, longest_first, refuse, refuse_empty
 
 _DIGEST_BYTES = 16
 """Two of 2^48 texts share a digest with a probability of 2^-33."""
 _OFF = ByteCache(0)
-_NONE: Int32Array = np.zeros(0, dtype=np.int32)
+_PAIRS = ("pairs[{}].first", "pairs[{}].second")
+_TEXTS = "texts[{}]"
+_TEMPLATE_NEEDS_TEXT = "this model makes one text of a pair by its template and tokenises that as a whole; send text"
+_PROMPT_NEEDS_TEXT = "a prompt is tokenised with the text that it stands before; send text, or an empty prompt for none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,47 +50,12 @@ class TextRules:
     pad_token_type_id: int = 0
     truncate_left: bool = False
     """Cut the beginning of a too long text, not its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRows:
-    """Rows that were asked for together, tokenised and cut, ready to be assembled in any grouping."""
-
-    template: Template
-    rows: Sequence[Row]
-    """One for each input, in input order."""
-    lengths: Int32Array
-    """[rows] tokens after truncation, special tokens included."""
-    truncated: Int32Array
-    """Ascending indices of the rows that were cut."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all rows."""
-        return int(self.lengths.sum(dtype=np.int64))
-
-    def subset(self, indices: Sequence[int]) -> EncodedRows:
-        """Some of the rows, in the given order; which of them were cut is not told."""
-        rows = [self.rows[index] for index in indices]
-        return EncodedRows(self.template, rows, self.lengths[list(indices)], _NONE)
-
-
-def join(parts: Sequence[EncodedRows]) -> EncodedRows:
-    """The rows of at least one part, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    begins = [0, *itertools.accumulate(len(part) for part in parts[:-1])]
-    return EncodedRows(
-        template=parts[0].template,
-        rows=[row for part in parts for row in part.rows],
-        lengths=np.concatenate([part.lengths for part in parts]),
-        truncated=np.concatenate([part.truncated + begin for part, begin in zip(parts, begins, strict=True)]).astype(
-            np.int32
-        ),
-    )
+    template: PairTemplate | None = None
+    """How a pair becomes one text; None where the tokenizer joins two."""
+    prompt_excluded: bool = False
+    """Pooling leaves the prompt's tokens out, so that batches must say how many they are."""
+    vocab_size: int = 0
+    """Ids of tokens are below it; 0 where the package does not say."""
 
 
 class TextEncoder:
@@ -98,6 +71,9 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._single = read_template(tokenizer.encode("a"), rules.max_length)
         self._pair = read_template(tokenizer.encode("a", "b"), rules.max_length)
+        self._bare = bare_template(rules.max_length)
+        self._vocab_size = rules.vocab_size or tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
         self._pad_type = bytes([rules.pad_token_type_id])
 
@@ -106,35 +82,74 @@ class TextEncoder:
         """Reads a tokenizer.json."""
         return cls(Tokenizer.from_file(str(path)), rules)
 
+    @property
+    def takes_empty_pairs(self) -> bool:
+        """Whether a pair of two empty texts is a row; else it is refused."""
+        template = self.rules.template
+        return bool(self._pair.special_tokens if template is None else template.literal_characters)
+
+    @property
+    def takes_empty_texts(self) -> bool:
+        """Whether an empty text is a row; else it is refused."""
+        return bool(self._single.special_tokens)
+
+    def check_pairs(
+        self, firsts: Sequence[Text], seconds: Sequence[Text], *, prompt: str = "", fields: tuple[str, str] = _PAIRS
+    ) -> bool:
+        """Raises what ``encode_pairs`` raises of the texts themselves; whether any of them is token ids."""
+        first_ids = check_texts(firsts, fields[0], self._vocab_size)
+        second_ids = check_texts(seconds, fields[1], self._vocab_size)
+        if self.rules.template is not None and (first_ids or second_ids):
+            forbid_ids(firsts, fields[0], _TEMPLATE_NEEDS_TEXT)
+            forbid_ids(seconds, fields[1], _TEMPLATE_NEEDS_TEXT)
+        elif prompt and first_ids:
+            forbid_ids(firsts, fields[0], _PROMPT_NEEDS_TEXT)
+        return first_ids or second_ids
+
+    def check_singles(self, texts: Sequence[Text], *, prompt: str = "", field: str = _TEXTS) -> bool:
+        """Raises what ``encode_texts`` raises of the texts themselves; whether any of them is token ids."""
+        any_ids = check_texts(texts, field, self._vocab_size)
+        if prompt and any_ids:
+            forbid_ids(texts, field, _PROMPT_NEEDS_TEXT)
+        return any_ids
+
     def encode_pairs(
         self,
-        firsts: Sequence[str],
-        seconds: Sequence[str],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
         *,
+        prompt: str = "",
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
-        fields: tuple[str, str] = ("pairs[{}].first", "pairs[{}].second"),
+        fields: tuple[str, str] = _PAIRS,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of ``zip(firsts, seconds)``; a single first stands for one query with many documents.
 
-        ``fields`` are the names under which the caller knows the texts, for error messages. ``cache`` belongs to this
-        tokenizer alone.
+        ``prompt`` is put before every first text, or where the checkpoint's template has a place for it. ``fields`` are
+        the names under which the caller knows the texts, for error messages. ``cache`` belongs to this tokenizer alone;
+        it is of no use to a model with a template, whose texts come again only where both texts of a pair do.
 
         Raises:
-            InvalidInput: not Unicode text, ``max_length`` out of range, or a text that does not fit and may not be cut.
+            InvalidInput: not Unicode text, ``max_length`` out of range, a text that does not fit and may not be cut, or
+                token ids that are unknown or stand where text is needed.
         """
         if len(firsts) not in (1, len(seconds)):
             raise ValueError(f"{len(firsts)} first texts for {len(seconds)} second texts")
+        any_ids = self.check_pairs(firsts, seconds, prompt=prompt, fields=fields)
+        if self.rules.template is not None:
+            return self._encode_rendered(self.rules.template, firsts, seconds, prompt, max_length, truncation, fields)
         template = self._pair
-        limit = self._limit(max_length, template)
-        check_texts(firsts, fields[0])
-        check_texts(seconds, fields[1])
-        ids = self.tokenize([*firsts, *seconds], cache)
+        limit = self._limit(max_length, template.special_tokens)
+        if prompt:
+            firsts = [f"{prompt}{first}" for first in firsts]
+        ids = self._contents([*firsts, *seconds], cache, any_ids)
         first, second = ids[: len(firsts)], ids[len(firsts) :]
         if len(first) < len(second):
             first *= len(second)
         lengths = np.array([len(a) + len(b) for a, b in zip(first, second, strict=True)], np.int32) // ID_BYTES
+        if not self.takes_empty_pairs:
+            refuse_empty(lengths, fields[1])
         room = limit - template.special_tokens
         over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
         if over:
@@ -149,12 +164,12 @@ class TextEncoder:
 
     def encode_texts(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
         prompt: str = "",
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
-        field: str = "texts[{}]",
+        field: str = _TEXTS,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of single texts, ``prompt`` put before each.
@@ -165,19 +180,22 @@ class TextEncoder:
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
         template = self._single
-        limit = self._limit(max_length, template)
-        check_texts(texts, field)
-        ids = self.tokenize([prompt + text for text in texts] if prompt else texts, cache)
+        limit = self._limit(max_length, template.special_tokens)
+        any_ids = self.check_singles(texts, prompt=prompt, field=field)
+        ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids)
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
+        if not self.takes_empty_texts:
+            refuse_empty(lengths, field)
         room = limit - template.special_tokens
         over = np.flatnonzero(lengths > room)
         if truncation is Truncation.ERROR and len(over):
-            _refuse(int(over[0]), int(lengths[over[0]]) + template.special_tokens, limit, field)
+            refuse(int(over[0]), int(lengths[over[0]]) + template.special_tokens, limit, field)
         for index in over.tolist():
             ids[index] = self._cut(ids[index], room)
+        left_out = self._prompt_length(prompt, room, cache) if prompt and self.rules.prompt_excluded else 0
         return EncodedRows(
             template=template,
-            rows=[template.row(each) for each in ids],
+            rows=[template.row(each, left_out=left_out) for each in ids],
             lengths=(np.minimum(lengths, room) + template.special_tokens).astype(np.int32),
             truncated=over.astype(np.int32),
         )
@@ -220,7 +238,7 @@ class TextEncoder:
         types: list[bytes] = []
         sizes: list[int] = []
         for encoded, index in rows:
-            row, split = encoded.rows[index]
+            row, split, _ = encoded.rows[index]
             size = len(row)
             tokens = size // ID_BYTES
             ids += (row, padding[size:])
@@ -232,11 +250,13 @@ class TextEncoder:
             types.append(pad_types * blank)
             sizes += [0] * blank
         shape = (height, length)
-        return TokenBatch(
-            input_ids=np.frombuffer(b"".join(ids), np.int32).reshape(shape),
-            token_type_ids=np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32),
-            lengths=np.array(sizes, np.int32),
-        )
+        input_ids = np.frombuffer(b"".join(ids), np.int32).reshape(shape)
+        token_type_ids = np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32)
+        lengths = np.array(sizes, np.int32)
+        if not self.rules.prompt_excluded:
+            return TokenBatch(input_ids, token_type_ids, lengths)
+        left_out = [encoded.rows[index][2] for encoded, index in rows] + [0] * blank
+        return TokenBatch(input_ids, token_type_ids, lengths, np.array(left_out, np.int32))
 
     def pack(self, rows: Sequence[tuple[EncodedRows, int]]) -> PackedBatch:
         """One batch of rows of any requests of this model, one after the other. Its ids are read-only."""
@@ -244,7 +264,7 @@ class TextEncoder:
         types: list[bytes] = []
         sizes: list[int] = []
         for encoded, index in rows:
-            row, split = encoded.rows[index]
+            row, split, _ = encoded.rows[index]
             tokens = len(row) // ID_BYTES
             ids.append(row)
             types += encoded.template.types(tokens, split)
@@ -264,12 +284,19 @@ class TextEncoder:
             lengths=np.full(rows, length, np.int32),
         )
 
+    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool) -> list[bytes]:
+        """What ``tokenize`` gives for texts, of which some may be ids already."""
+        if not any_ids:
+            return self.tokenize(cast(Sequence[str], texts), cache)
+        known = iter(self.tokenize([text for text in texts if isinstance(text, str)], cache))
+        return [next(known) if isinstance(text, str) else text.data for text in texts]
+
     def _tokenize_new(self, texts: Sequence[str]) -> list[bytes]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [array("i", encoding.ids).tobytes() for encoding in encodings]
 
     def _cut(self, ids: bytes, keep: int) -> bytes:
-        return ids[len(ids) - keep * ID_BYTES :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
+        return ids[max(0, len(ids) - keep * ID_BYTES) :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
 
     def _cut_pairs(
         self,
@@ -286,11 +313,11 @@ class TextEncoder:
         first = np.array([len(firsts[index]) for index in over], np.int32) // ID_BYTES
         second = np.array([len(seconds[index]) for index in over], np.int32) // ID_BYTES
         if truncation is Truncation.ERROR:
-            _refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
+            refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
         if truncation is Truncation.ONLY_SECOND:
             if int(first.max()) > room:
                 at = int(np.argmax(first > room))
-                _refuse(over[at], int(first[at]) + special, limit, fields[0])
+                refuse(over[at], int(first[at]) + special, limit, fields[0])
             kept_first, kept_second = first, np.minimum(second, room - first)
         else:
             kept_first, kept_second = longest_first(first, second, room)
@@ -298,38 +325,73 @@ class TextEncoder:
             firsts[index] = self._cut(firsts[index], keep_first)
             seconds[index] = self._cut(seconds[index], keep_second)
 
-    def _limit(self, max_length: int | None, template: Template) -> int:
+    def _encode_rendered(
+        self,
+        template: PairTemplate,
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        prompt: str,
+        max_length: int | None,
+        truncation: Truncation,
+        fields: tuple[str, str],
+    ) -> EncodedRows:
+        """Rows of pairs that the template makes one text of: what sentence-transformers makes of the chat template."""
+        suffix = np.array(template.suffix_ids, np.int32).tobytes()
+        limit = self._limit(max_length, len(template.suffix_ids))
+        queries = list(firsts) if len(firsts) == len(seconds) else list(firsts) * len(seconds)
+        texts = [template.render(str(a), str(b), prompt) for a, b in zip(queries, seconds, strict=True)]
+        ids = self.tokenize(texts)
+        lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
+        if not self.takes_empty_pairs:
+            refuse_empty(lengths, fields[1])
+        over = np.flatnonzero(lengths > limit)
+        if truncation is Truncation.ERROR and len(over):
+            refuse(int(over[0]), int(lengths[over[0]]), limit, fields[1])
+        for index in over.tolist():
+            if truncation is Truncation.ONLY_SECOND:
+                self._check_only_second(template, texts[index], len(seconds[index]), limit, fields[0].format(index))
+            ids[index] = self._cut(ids[index], limit)
+        for index in np.flatnonzero(lengths >= limit).tolist():  # the library does not tell a full row from a cut one
+            ids[index] = ids[index][: len(ids[index]) - len(suffix)] + suffix
+        return EncodedRows(
+            template=self._bare,
+            rows=[self._bare.row(each) for each in ids],
+            lengths=np.minimum(lengths, limit).astype(np.int32),
+            truncated=over.astype(np.int32),
+        )
+
+    def _check_only_second(self, template: PairTemplate, text: str, second: int, limit: int, field: str) -> None:
+        """Whether cutting the row to ``limit`` tokens leaves all that stands before the second text, whole.
+
+        ``second`` is how many characters the second text has; ``field`` is what the caller calls the first.
+        """
+        after = template.characters_after_second
+        if after is None or self.rules.truncate_left:
+            raise InvalidInput(
+                "truncation",
+                "only_second: a row of this model is cut at a place where its template has other text too; "
+                "use longest_first or error",
+            )
+        begins = [begin for begin, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+        before = sum(begin < len(text) - after - second for begin in begins) + len(template.suffix_ids)
+        if before > limit:
+            refuse(0, before, limit, field)
+
+    def _prompt_length(self, prompt: str, room: int, cache: ByteCache) -> int:
+        """How many first tokens of a row are the prompt's: those of the prompt alone, without a special one at its end.
+
+        Source: sentence-transformers, `_get_prompt_length` in base/modules/transformer.py. Special is what
+        tokenizer.json says; a checkpoint is not exported where its prompts show that transformers knows others.
+        """
+        row, *_ = self._single.row(self._cut(self.tokenize([prompt], cache)[0], room))
+        last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
+        return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
+
+    def _limit(self, max_length: int | None, taken: int) -> int:
+        """Tokens of a row, of which ``taken`` are no text."""
         limit = max_length or self.rules.max_length
         if limit > self.rules.max_length:
             raise InvalidInput("max_length", f"{limit} is more than this model reads; at most {self.rules.max_length}")
-        if limit <= template.special_tokens:
-            raise InvalidInput("max_length", f"{limit} leaves no room for text; at least {template.special_tokens + 1}")
+        if limit <= taken:
+            raise InvalidInput("max_length", f"{limit} leaves no room for text; at least {taken + 1}")
         return limit
-
-
-def _refuse(index: int, length: int, limit: int, field: str) -> None:
-    raise InvalidInput(
-        field.format(index),
-        f"{length} tokens with special tokens exceed max_length {limit}; "
-        "shorten the text, raise max_length, or let it be cut (truncation longest_first)",
-    )
-
-
-def check_texts(texts: Sequence[str], pattern: str) -> None:
-    """Before the tokenizer sees them: it takes a tuple for a pair, and says of a bad text neither which nor why.
-
-    Raises:
-        InvalidInput: something is not text, or not valid Unicode; ``pattern`` with its index is the field.
-    """
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidInput(pattern.format(index), f"expected text, got {type(text).__name__}")
-        if text.isascii():  # known without looking, and true of most texts
-            continue
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidInput(
-                pattern.format(index),
-                f"not valid Unicode: a lone surrogate at character {error.start}; replace it, e.g. with U+FFFD",
-            ) from None

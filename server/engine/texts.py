@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .cache import ByteCache
-from .text import EncodedRows, TextEncoder, check_texts
+from .text import EncodedRows, TextEncoder
+from .token_ids import Text
 from .truncation import Truncation
 
 
@@ -16,8 +17,10 @@ class PairTexts:
 
     encoder: TextEncoder
     cache: ByteCache
-    firsts: Sequence[str]
-    seconds: Sequence[str]
+    firsts: Sequence[Text]
+    seconds: Sequence[Text]
+    prompt: str
+    """What stands before every first text, or in its place in the checkpoint's template."""
     fields: tuple[str, str]
     """What the caller calls the texts, with a place for their index."""
     max_length: int | None
@@ -30,23 +33,27 @@ class PairTexts:
 
     @property
     def characters(self) -> int:
-        """Of all texts together; 0 where something is no text."""
-        return count_characters(self.firsts) + count_characters(self.seconds)
+        """Of all that is tokenised; 0 where something is no text."""
+        firsts, seconds = count_characters(self.firsts), count_characters(self.seconds)
+        template = self.encoder.rules.template
+        if template is None:
+            return firsts + seconds + len(self.prompt) * len(self.firsts)
+        times = len(self.seconds) // len(self.firsts)  # a query is tokenised anew with every document
+        return firsts * times + seconds + (template.literal_characters + len(self.prompt)) * len(self.seconds)
 
     @property
     def may_be_split(self) -> bool:
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
-        return self.truncation is Truncation.LONGEST_FIRST
+        return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_pairs
 
     @property
     def most_tokens(self) -> int:
-        """Most tokens of a row, special tokens included."""
-        return self.max_length or self.encoder.rules.max_length
+        """Most tokens of a row, special tokens included; a limit that is too high is refused by ``encode``."""
+        return min(self.max_length or self.encoder.rules.max_length, self.encoder.rules.max_length)
 
     def check(self) -> None:
         """Raises what ``encode`` would raise of the texts themselves."""
-        check_texts(self.firsts, self.fields[0])
-        check_texts(self.seconds, self.fields[1])
+        self.encoder.check_pairs(self.firsts, self.seconds, prompt=self.prompt, fields=self.fields)
 
     def encode(self, begin: int, end: int) -> EncodedRows:
         """Rows ``begin`` to ``end``; see ``TextEncoder.encode_pairs``."""
@@ -54,6 +61,7 @@ class PairTexts:
         return self.encoder.encode_pairs(
             firsts,
             self.seconds[begin:end],
+            prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
             fields=self.fields,
@@ -67,7 +75,7 @@ class SingleTexts:
 
     encoder: TextEncoder
     cache: ByteCache
-    texts: Sequence[str]
+    texts: Sequence[Text]
     prompt: str
     max_length: int | None
     truncation: Truncation
@@ -85,16 +93,16 @@ class SingleTexts:
     @property
     def may_be_split(self) -> bool:
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
-        return self.truncation is Truncation.LONGEST_FIRST
+        return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_texts
 
     @property
     def most_tokens(self) -> int:
-        """Most tokens of a row, special tokens included."""
-        return self.max_length or self.encoder.rules.max_length
+        """Most tokens of a row, special tokens included; a limit that is too high is refused by ``encode``."""
+        return min(self.max_length or self.encoder.rules.max_length, self.encoder.rules.max_length)
 
     def check(self) -> None:
         """Raises what ``encode`` would raise of the texts themselves."""
-        check_texts(self.texts, _TEXTS)
+        self.encoder.check_singles(self.texts, prompt=self.prompt)
 
     def encode(self, begin: int, end: int) -> EncodedRows:
         """Rows ``begin`` to ``end``; see ``TextEncoder.encode_texts``."""
@@ -103,16 +111,12 @@ class SingleTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
-            field=_TEXTS,
             cache=self.cache,
         )
 
 
-_TEXTS = "texts[{}]"
-
-
-def count_characters(texts: Iterable[str]) -> int:
-    """Of all of them; 0 where something is no text, for the tokenizer's stage to say which."""
+def count_characters(texts: Iterable[Text]) -> int:
+    """Of all of them, each token id as one; 0 where something is no text, for the tokenizer's stage to say which."""
     try:
         return sum(map(len, texts))
     except TypeError:

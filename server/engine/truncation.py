@@ -1,4 +1,4 @@
-"""What is cut off an input that is longer than the limit."""
+"""What is cut off an input that is longer than the limit, and what may not be cut."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from enum import Enum
 
 import numpy as np
 
+from ..errors import InvalidInput
 from ..runtime.base import Int32Array
 
 
@@ -33,3 +34,21 @@ def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int
     kept_first = np.where(swapped, kept_long, kept_short)
     kept_second = np.where(swapped, kept_short, kept_long)
     return np.minimum(kept_first, first).astype(np.int32), np.minimum(kept_second, second).astype(np.int32)
+
+
+def refuse(index: int, length: int, limit: int, field: str) -> None:
+    """Raises InvalidInput: an input of ``length`` tokens does not fit and may not be cut; ``field`` takes its index."""
+    raise InvalidInput(
+        field.format(index),
+        f"{length} tokens with special tokens exceed max_length {limit}; "
+        "shorten the text, raise max_length, or let it be cut (truncation longest_first)",
+    )
+
+
+def refuse_empty(lengths: Int32Array, field: str) -> None:
+    """Raises InvalidInput: a row has no token, on which sentence-transformers fails; ``field`` takes its index."""
+    if not lengths.all():
+        index = int(np.argmin(lengths))
+        raise InvalidInput(
+            field.format(index), "no token is left of it, and this model puts none around a text; give text"
+        )

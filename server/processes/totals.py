@@ -25,6 +25,7 @@ GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "pairwire_estimated_wait_seconds": max,
     "pairwire_token_cache_bytes": sum,
     "pairwire_score_cache_bytes": sum,
+    "pairwire_vector_cache_bytes": sum,
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
     "process_start_time_seconds": max,

@@ -165,6 +165,8 @@ async def _pass(engine: Engine, model: Model, inputs: Sequence[tuple[str, ...]])
         async with gate:
             if model.kind is ModelKind.CROSS_ENCODER:
                 await engine.score([(first, second) for first, second in part])
+            elif model.kind is ModelKind.SPARSE_ENCODER:
+                await engine.embed_sparse([text for (text,) in part])
             else:
                 await engine.embed([text for (text,) in part])
 

@@ -4,6 +4,8 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
 
 scoring.py embedding.py model.py   one servicer a service: decode, one awaited engine call, encode
 codec.py          messages <-> plain values, with every check of a request
+texts.py          the same for the texts and token ids of a request
+vectors.py        vectors -> blocks of bytes
 wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
 interceptors.py   what every RPC goes through, one concern a class
 status.py         error class -> gRPC status code, the one table

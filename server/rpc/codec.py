@@ -1,4 +1,4 @@
-"""Messages <-> plain values, with every check of a request; pure functions.
+"""Messages <-> plain values, with every check of a request but for its texts (texts.py); pure functions.
 
 What the engine checks itself (a prompt's name, ``max_length`` against the model, what does not fit) is left
 to it.
@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
 
-from ..config import RequestLimits
+from ..engine.catalog import only_model
+from ..engine.encodings import Encoding
 from ..engine.heads import Activation
 from ..engine.priority import Priority
-from ..engine.results import EmbedOptions, EmbedResult, ModelInfo, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
+from ..engine.results import EmbedOptions, ModelInfo, ModelKind, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
 from ..engine.truncation import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
 from ..runtime.base import CudaInfo
+from .texts import Prompted
 
 T = TypeVar("T")
 
@@ -42,65 +44,34 @@ _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
 }
-_ENCODINGS: Mapping[int, tuple[embedding_pb2.Encoding.ValueType, str]] = {
-    embedding_pb2.ENCODING_UNSPECIFIED: (embedding_pb2.ENCODING_FLOAT32, "<f4"),
-    embedding_pb2.ENCODING_FLOAT32: (embedding_pb2.ENCODING_FLOAT32, "<f4"),
-    embedding_pb2.ENCODING_FLOAT16: (embedding_pb2.ENCODING_FLOAT16, "<f2"),
+_ENCODINGS: Mapping[int, Encoding] = {
+    embedding_pb2.ENCODING_UNSPECIFIED: Encoding.FLOAT32,
+    embedding_pb2.ENCODING_FLOAT32: Encoding.FLOAT32,
+    embedding_pb2.ENCODING_FLOAT16: Encoding.FLOAT16,
+    embedding_pb2.ENCODING_INT8: Encoding.INT8,
+    embedding_pb2.ENCODING_BINARY: Encoding.BINARY,
 }
 _KINDS: Mapping[ModelKind, manifest_pb2.ModelKind.ValueType] = {
     ModelKind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
     ModelKind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
     ModelKind.SPARSE_ENCODER: manifest_pb2.MODEL_KIND_SPARSE_ENCODER,
 }
-_MOST_BYTES_OF_A_CHARACTER = 4
-
-
-def decode_texts(field: str, texts: Sequence[str], limits: RequestLimits) -> list[str]:
-    """A list of texts.
-
-    Raises:
-        InvalidInput: none, too many, or one that is too long.
-    """
-    _check_count(field, len(texts), limits)
-    decoded = list(texts)
-    _check_sizes(decoded, limits, lambda index: f"{field}[{index}]")
-    return decoded
-
-
-def decode_text(field: str, text: str, limits: RequestLimits) -> str:
-    """One text.
-
-    Raises:
-        InvalidInput: it is too long.
-    """
-    _check_sizes((text,), limits, lambda _: field)
-    return text
-
-
-def decode_pairs(field: str, pairs: Sequence[scoring_pb2.TextPair], limits: RequestLimits) -> list[tuple[str, str]]:
-    """Pairs of texts.
-
-    Raises:
-        InvalidInput: none, too many, or a text that is too long.
-    """
-    _check_count(field, len(pairs), limits)
-    decoded = [(pair.first, pair.second) for pair in pairs]
-    _check_sizes([first for first, _ in decoded], limits, lambda index: f"{field}[{index}].first")
-    _check_sizes([second for _, second in decoded], limits, lambda index: f"{field}[{index}].second")
-    return decoded
 
 
 def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankRequest) -> ScoreOptions:
     """How to score.
 
     Raises:
-        InvalidInput: a number that an enum does not have.
+        InvalidInput: a number that an enum does not have, or two prompts.
     """
+    prompt_name, prompt = _prompts(request)
     return ScoreOptions(
         activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
         truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
         max_length=request.max_length or None,
         priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        prompt_name=prompt_name,
+        prompt=prompt,
     )
 
 
@@ -108,23 +79,44 @@ def decode_embed_options(request: embedding_pb2.EmbedRequest) -> EmbedOptions:
     """How to embed.
 
     Raises:
-        InvalidInput: a number that an enum does not have.
+        InvalidInput: a number that an enum does not have, or two prompts.
     """
+    prompt_name, prompt = _prompts(request)
     return EmbedOptions(
-        prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
+        prompt_name=prompt_name,
         truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
         max_length=request.max_length or None,
         priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        prompt=prompt,
+        dimensions=request.dimensions or None,
+        normalize=request.normalize if request.HasField("normalize") else None,
     )
 
 
-def decode_encoding(request: embedding_pb2.EmbedRequest) -> embedding_pb2.Encoding.ValueType:
-    """How the vectors are to travel; never UNSPECIFIED.
+def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOptions:
+    """How to embed sparsely.
+
+    Raises:
+        InvalidInput: a number that an enum does not have, or two prompts.
+    """
+    prompt_name, prompt = _prompts(request)
+    return SparseOptions(
+        prompt_name=prompt_name,
+        prompt=prompt,
+        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        max_length=request.max_length or None,
+        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        max_active_dims=request.max_active_dims or None,
+    )
+
+
+def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
+    """How the vectors are to travel.
 
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)[0]
+    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -165,14 +157,13 @@ def check_can_rerank(models: Mapping[str, ModelInfo], name: str, options: ScoreO
         WrongModelKind: the model gives several numbers.
         InvalidInput: the activation makes every score 1.
     """
-    scorers = [info for info in models.values() if info.kind is ModelKind.CROSS_ENCODER]
-    fitting = [info for info in scorers if info.name == name or not name]
-    if len(fitting) != 1:
+    found = only_model(models, name, ModelKind.CROSS_ENCODER)
+    if found is None:
         return
-    labels = fitting[0].manifest.labels
+    labels = found.manifest.labels
     if len(labels) != 1:
         raise WrongModelKind(
-            f"model {fitting[0].name!r} has {len(labels)} labels ({', '.join(labels)}), Rerank needs a model with one; "
+            f"model {found.name!r} has {len(labels)} labels ({', '.join(labels)}), Rerank needs a model with one; "
             "call Score and sort by the label that matters"
         )
     if options.activation is Activation.SOFTMAX:
@@ -217,18 +208,6 @@ def encode_ranking(result: ScoreResult, top_k: int, documents: Sequence[str] | N
         if documents is not None:
             ranked.document = documents[index]
     return response
-
-
-def encode_embeddings(result: EmbedResult, encoding: embedding_pb2.Encoding.ValueType) -> embedding_pb2.EmbedResponse:
-    """The answer to Embed: one little-endian block, row-major."""
-    rows, dimensions = result.embeddings.shape
-    data = np.ascontiguousarray(result.embeddings, dtype=_ENCODINGS[encoding][1]).tobytes()
-    return embedding_pb2.EmbedResponse(
-        embeddings=embedding_pb2.Embeddings(data=data, rows=rows, dimensions=dimensions, encoding=encoding),
-        model=result.model,
-        usage=encode_usage(result.usage),
-        timing=encode_timing(result.timing),
-    )
 
 
 def encode_usage(usage: Usage) -> usage_pb2.Usage:
@@ -278,23 +257,13 @@ def encode_cuda(info: CudaInfo, device: str) -> model_pb2.CudaSummary:
     )
 
 
-def _check_count(field: str, count: int, limits: RequestLimits) -> None:
-    if not count:
-        raise InvalidInput(field, "empty; give at least one")
-    if count > limits.max_items:
-        raise InvalidInput(field, f"{count} exceed --max-items {limits.max_items}; send several smaller requests")
-
-
-def _check_sizes(texts: Sequence[str], limits: RequestLimits, name: Callable[[int], str]) -> None:
-    # Counting bytes means encoding: only where the number of characters leaves a doubt.
-    if max(map(len, texts)) * _MOST_BYTES_OF_A_CHARACTER <= limits.max_text_bytes:
-        return
-    for index, text in enumerate(texts):
-        size = len(text.encode("utf-8"))
-        if size > limits.max_text_bytes:
-            raise InvalidInput(
-                name(index), f"{size} bytes exceed --max-text-bytes {limits.max_text_bytes}; shorten or split the text"
-            )
+def _prompts(request: Prompted) -> tuple[str | None, str | None]:
+    """The prompt by its name and the prompt itself, of which at least one is None."""
+    name = request.prompt_name if request.HasField("prompt_name") else None
+    prompt = request.prompt if request.HasField("prompt") else None
+    if name is not None and prompt is not None:
+        raise InvalidInput("prompt", f"set beside prompt_name {name!r}; give one of them")
+    return name, prompt
 
 
 def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pairwire.v1 import embedding_pb2
 
 from ..config import RequestLimits
+from ..engine.catalog import only_model
+from ..engine.encodings import check_encoding
+from ..engine.results import ModelKind
+from ..engine.token_ids import Text
+from ..errors import InvalidInput
 from . import codec
 from .method import EngineSource, Method, Methods
+from .texts import check_prompt, decode_single_texts
+from .vectors import encode_embeddings, encode_sparse
 
 
 class EmbeddingServicer:
@@ -21,11 +31,44 @@ class EmbeddingServicer:
     @property
     def methods(self) -> Methods:
         """All RPCs of the service."""
-        return (Method("Embed", embedding_pb2.EmbedRequest, self.embed),)
+        return (
+            Method("Embed", embedding_pb2.EmbedRequest, self.embed),
+            Method("EmbedSparse", embedding_pb2.EmbedSparseRequest, self.embed_sparse),
+        )
 
     async def embed(self, request: embedding_pb2.EmbedRequest, timeout_s: float | None) -> embedding_pb2.EmbedResponse:
         """Vectors in input order."""
-        options, encoding = codec.decode_embed_options(request), codec.decode_encoding(request)
-        texts = codec.decode_texts("texts", request.texts, self._limits)
-        result = await self._engine().embed(texts, model=request.model, options=options, timeout_s=timeout_s)
-        return codec.encode_embeddings(result, encoding)
+        engine, options, encoding = self._engine(), codec.decode_embed_options(request), codec.decode_encoding(request)
+        texts = self._texts(request)
+        found = only_model(engine.models, request.model, ModelKind.BI_ENCODER)
+        if found is not None:
+            check_encoding(encoding, found, options)
+        with _naming_field(request):
+            result = await engine.embed(texts, model=request.model, options=options, timeout_s=timeout_s)
+        return encode_embeddings(result, encoding, engine.models[result.model])
+
+    async def embed_sparse(
+        self, request: embedding_pb2.EmbedSparseRequest, timeout_s: float | None
+    ) -> embedding_pb2.EmbedSparseResponse:
+        """Sparse vectors in input order."""
+        engine, options = self._engine(), codec.decode_sparse_options(request)
+        texts = self._texts(request)
+        with _naming_field(request):
+            result = await engine.embed_sparse(texts, model=request.model, options=options, timeout_s=timeout_s)
+        return encode_sparse(result)
+
+    def _texts(self, request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> list[Text]:
+        texts = decode_single_texts(request, self._limits)
+        check_prompt(request, len(texts), self._limits)
+        return texts
+
+
+@contextmanager
+def _naming_field(request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> Iterator[None]:
+    """Whatever is embedded is ``texts`` to the engine; here it may be ``token_ids``."""
+    try:
+        yield
+    except InvalidInput as error:
+        if request.token_ids and error.field.startswith("texts"):
+            raise InvalidInput(f"token_ids{error.field.removeprefix('texts')}", error.reason) from None
+        raise

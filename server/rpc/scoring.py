@@ -7,7 +7,8 @@ from pairwire.v1 import scoring_pb2
 from ..config import RequestLimits
 from ..engine.results import ScoreResult
 from ..errors import InvalidInput
-from . import codec
+from . import codec, texts
+from .first_stage import decode_first_stage, encode_staged_ranking
 from .method import EngineSource, Method, Methods
 
 
@@ -32,10 +33,12 @@ class ScoringServicer:
         """Scores in input order."""
         chosen = request.WhichOneof("input")
         if chosen is None:
-            raise InvalidInput("input", "not set; give text_pairs or query_documents")
+            raise InvalidInput("input", "not set; give text_pairs, query_documents or token_id_pairs")
         try:
             if chosen == "text_pairs":
                 result = await self._score_pairs(request, timeout_s)
+            elif chosen == "token_id_pairs":
+                result = await self._score_token_pairs(request, timeout_s)
             else:
                 result = await self._score_documents(request, timeout_s)
         except InvalidInput as error:
@@ -47,22 +50,37 @@ class ScoringServicer:
         engine, options = self._engine(), codec.decode_score_options(request)
         top_k = codec.decode_top_k(request)
         codec.check_can_rerank(engine.models, request.model, options)
-        query = codec.decode_text("query", request.query, self._limits)
-        documents = codec.decode_texts("documents", request.documents, self._limits)
+        query = texts.decode_text("query", request.query, self._limits)
+        documents = texts.decode_texts("documents", request.documents, self._limits)
+        texts.check_prompt(request, len(documents), self._limits)
+        shown = documents if request.return_documents else None
+        if request.HasField("first_stage"):
+            stage = decode_first_stage(request.first_stage)
+            staged = await engine.retrieve_and_rerank(
+                query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
+            )
+            return encode_staged_ranking(staged, top_k, shown)
         result = await engine.score_documents(
             query, documents, model=request.model, options=options, timeout_s=timeout_s
         )
-        return codec.encode_ranking(result, top_k, documents if request.return_documents else None)
+        return codec.encode_ranking(result, top_k, shown)
 
     async def _score_pairs(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> ScoreResult:
         options = codec.decode_score_options(request)
-        pairs = codec.decode_pairs("pairs", request.text_pairs.pairs, self._limits)
+        pairs = texts.decode_pairs("pairs", request.text_pairs.pairs, self._limits)
+        texts.check_prompt(request, len(pairs), self._limits)
+        return await self._engine().score(pairs, model=request.model, options=options, timeout_s=timeout_s)
+
+    async def _score_token_pairs(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> ScoreResult:
+        options = codec.decode_score_options(request)
+        pairs = texts.decode_token_pairs("pairs", request.token_id_pairs.pairs, self._limits)
         return await self._engine().score(pairs, model=request.model, options=options, timeout_s=timeout_s)
 
     async def _score_documents(self, request: scoring_pb2.ScoreRequest, timeout_s: float | None) -> ScoreResult:
         options, given = codec.decode_score_options(request), request.query_documents
-        query = codec.decode_text("query", given.query, self._limits)
-        documents = codec.decode_texts("documents", given.documents, self._limits)
+        query = texts.decode_text("query", given.query, self._limits)
+        documents = texts.decode_texts("documents", given.documents, self._limits)
+        texts.check_prompt(request, len(documents), self._limits)
         return await self._engine().score_documents(
             query, documents, model=request.model, options=options, timeout_s=timeout_s
         )

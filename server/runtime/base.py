@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+UInt32Array = npt.NDArray[np.uint32]
 
 POSITION_IDS = "position_ids"
 CUMULATIVE_LENGTHS = "cumulative_lengths"
@@ -20,6 +21,7 @@ TOKEN_OFFSET = "token_offset"
 """Inputs of a packed graph beside the ids; `pairwire.export.passes.packed` says what they are."""
 MOST_TOKENS = 1 << 16
 """Most tokens of a packed batch."""
+_NO_PROMPTS: Int32Array = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class TokenBatch:
     """[rows, length]; all pad type where the model has no token types."""
     lengths: Int32Array
     """[rows] tokens of each row, special tokens included; 0 marks a row that only fills the shape."""
+    prompt_lengths: Int32Array = field(default_factory=lambda: _NO_PROMPTS)
+    """[rows] tokens at the beginning of each row that pooling leaves out; all 0 unless they are given."""
+
+    def __post_init__(self) -> None:
+        if self.prompt_lengths is _NO_PROMPTS:
+            object.__setattr__(self, "prompt_lengths", np.zeros(len(self.lengths), np.int32))
 
     @property
     def rows(self) -> int:

@@ -74,6 +74,8 @@ class OnnxCpuRuntime:
             return batch.token_type_ids.astype(np.int64)
         if name == "attention_mask":
             return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
+        if name == "prompt_lengths":
+            return batch.prompt_lengths.astype(np.int64)
         raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
 
 

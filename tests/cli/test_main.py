@@ -1,6 +1,7 @@
 """The dispatcher: what it costs to ask for help, and how every ending becomes an exit code."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,13 +21,27 @@ COMMAND = [sys.executable, "-m", "pairwire.cli.main"]
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     done = run("--help")
     assert done.code == 0
-    for name in ("export", "serve", "score", "rerank", "embed", "models", "inspect", "tune", "profile", "doctor"):
-        assert f"\n    {name} " in done.out
+    for name in (
+        "export",
+        "serve",
+        "score",
+        "rerank",
+        "embed",
+        "embed-sparse",
+        "models",
+        "inspect",
+        "tune",
+        "profile",
+        "doctor",
+    ):
+        assert re.search(rf"^    {name}\s", done.out, re.MULTILINE), name
     assert exits.EXIT_CODES.strip() in done.out
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
 
 
-@pytest.mark.parametrize("command", ["score", "rerank", "embed", "models", "inspect", "tune", "profile", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["score", "rerank", "embed", "embed-sparse", "models", "inspect", "tune", "profile", "doctor"]
+)
 def test_help_of_a_command_has_the_exit_codes(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.code == 0

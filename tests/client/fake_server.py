@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from pairwire.v1 import (
 )
 
 DIMENSIONS = 3
+DIMENSIONS_OF_SPARSE = 128
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -43,6 +44,16 @@ def score_of(first: str, second: str) -> np.float32:
 def vector_of(text: str) -> np.ndarray:
     """A float32 [DIMENSIONS]."""
     return np.array([len(text), zlib.crc32(text.encode()) % 1000, 0.25], dtype=np.float32)
+
+
+def weights_of(text: str) -> dict[int, float]:
+    """A weight for each letter, at its code: a sparse vector of DIMENSIONS_OF_SPARSE."""
+    return {ord(letter) % DIMENSIONS_OF_SPARSE: text.count(letter) + 0.5 for letter in text}
+
+
+def as_text(ids: scoring_pb2.TokenIds) -> str:
+    """The text that token ids stand for here."""
+    return "".join(map(chr, ids.ids))
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Script:
     prompts: dict[str, str] = field(default_factory=dict)
     failures: deque[Failure | None] = field(default_factory=deque)
     """One is used up by each call; None lets the call pass."""
+    older: bool = False
+    """It does not know of first stages."""
     answer: Message | None = None
     """Given instead of the right one."""
     gate: threading.Event = field(default_factory=threading.Event)
@@ -134,7 +147,9 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
         with self.script.serve(request, context):
             if self.script.answer is not None:
                 return self.script.answer
-            if request.WhichOneof("input") == "query_documents":
+            if request.WhichOneof("input") == "token_id_pairs":
+                pairs = [(as_text(pair.first), as_text(pair.second)) for pair in request.token_id_pairs.pairs]
+            elif request.WhichOneof("input") == "query_documents":
                 query = request.query_documents.query
                 pairs = [(query, document) for document in request.query_documents.documents]
             else:
@@ -153,11 +168,28 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
             if self.script.answer is not None:
                 return self.script.answer
             scores = [score_of(request.query, document) for document in request.documents]
+            staged = request.HasField("first_stage") and not self.script.older
             order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+            if staged:  # the shortest documents are the nearest
+                near = sorted(range(len(scores)), key=lambda index: (len(request.documents[index]), index))
+                order = [index for index in order if index in near[: request.first_stage.keep]]
+            kept = len(order)
             if request.HasField("top_k"):
                 order = order[: request.top_k]
             return scoring_pb2.RerankResponse(
-                results=[scoring_pb2.RankedDocument(index=index, score=scores[index]) for index in order],
+                results=[
+                    scoring_pb2.RankedDocument(
+                        index=index,
+                        score=scores[index],
+                        first_stage_score=-float(len(request.documents[index])) if staged else None,
+                    )
+                    for index in order
+                ],
+                first_stage=scoring_pb2.FirstStageReport(
+                    model=request.first_stage.model, kept=kept, cached=1, usage=usage_of(2), timing=TIMING
+                )
+                if staged
+                else None,
                 model=self.script.model,
                 usage=usage_of(len(scores)),
                 timing=TIMING,
@@ -172,17 +204,49 @@ class Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
         with self.script.serve(request, context):
             if self.script.answer is not None:
                 return self.script.answer
-            dtype = "<f2" if request.encoding == embedding_pb2.ENCODING_FLOAT16 else "<f4"
-            prompt = self.script.prompts.get(request.prompt_name, "")
-            block = np.stack([vector_of(prompt + text) for text in request.texts]).astype(dtype)
+            vectors = np.stack([vector_of(text) for text in self._texts(request)])
+            vectors = vectors[:, : request.dimensions or DIMENSIONS]
+            if request.normalize:
+                vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             return embedding_pb2.EmbedResponse(
                 embeddings=embedding_pb2.Embeddings(
-                    data=block.tobytes(), rows=len(block), dimensions=DIMENSIONS, encoding=request.encoding
+                    data=_ENCODERS[request.encoding](vectors).tobytes(),
+                    rows=len(vectors),
+                    dimensions=vectors.shape[1],
+                    encoding=request.encoding,
                 ),
                 model=self.script.model,
-                usage=usage_of(len(block)),
+                usage=usage_of(len(vectors)),
                 timing=TIMING,
             )
+
+    def EmbedSparse(self, request: embedding_pb2.EmbedSparseRequest, context: grpc.ServicerContext) -> Message:  # type: ignore[override]
+        with self.script.serve(request, context):
+            if self.script.answer is not None:
+                return self.script.answer
+            rows = [sorted(weights_of(text).items()) for text in self._texts(request)]
+            rows = [row[: request.max_active_dims or None] for row in rows]
+            block = embedding_pb2.SparseEmbeddings(
+                indices=np.array([index for row in rows for index, _ in row], "<u4").tobytes(),
+                values=np.array([value for row in rows for _, value in row], "<f4").tobytes(),
+                counts=[len(row) for row in rows],
+                dimensions=DIMENSIONS_OF_SPARSE,
+            )
+            return embedding_pb2.EmbedSparseResponse(
+                embeddings=block, model=self.script.model, usage=usage_of(len(rows)), timing=TIMING
+            )
+
+    def _texts(self, request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> list[str]:
+        prompt = request.prompt or self.script.prompts.get(request.prompt_name, "")
+        return [prompt + text for text in request.texts] or [as_text(ids) for ids in request.token_ids]
+
+
+_ENCODERS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    embedding_pb2.ENCODING_FLOAT32: lambda vectors: vectors.astype("<f4"),
+    embedding_pb2.ENCODING_FLOAT16: lambda vectors: vectors.astype("<f2"),
+    embedding_pb2.ENCODING_INT8: lambda vectors: np.clip(vectors - 100, -128, 127).astype(np.int8),
+    embedding_pb2.ENCODING_BINARY: lambda vectors: np.packbits(vectors > 0.5, axis=1),
+}
 
 
 class Models(model_pb2_grpc.ModelServiceServicer):

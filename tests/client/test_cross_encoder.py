@@ -125,3 +125,12 @@ def test_rank_gives_sorted_dictionaries(model: CrossEncoder) -> None:
 def test_rank_refuses_a_softmax_over_one_label(model: CrossEncoder) -> None:
     with pytest.raises(InvalidInput, match="every score 1"):
         model.rank("q", ["a"], apply_softmax=True)
+
+
+def test_prompts_travel_and_the_text_wins_over_the_name(model: CrossEncoder, server: FakeServer) -> None:
+    model.predict([("a", "b")], prompt_name="query")
+    model.rank("q", ["d"], prompt_name="query")
+    model.predict(("a", "b"), prompt="find: ", prompt_name="query")
+    model.rank("q", ["d"], prompt="", prompt_name="query")
+    sent = [(request.prompt_name, request.HasField("prompt"), request.prompt) for request in server.script.requests]  # type: ignore[attr-defined]
+    assert sent == [("query", False, "")] * 2 + [("", True, "find: "), ("", True, "")]

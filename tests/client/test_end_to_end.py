@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pairwire.cli.server_process import ServerProcess
-from pairwire.client import AsyncClient, Client, InvalidInput, ModelNotFound, WrongModelKind
+from pairwire.client import AsyncClient, Client, FirstStage, InvalidInput, ModelNotFound, WrongModelKind
 from tests.checkpoints import PAIRS, TEXTS
 
 pytestmark = pytest.mark.slow
@@ -92,6 +92,27 @@ def test_three_ways_to_a_score_agree(client: Client) -> None:
     for found in client.rerank(query, documents):
         assert found.score == pytest.approx(scored[found.index], abs=1e-6)
         assert found.document == documents[found.index]
+
+
+def test_a_first_stage_finds_and_scores_as_sentence_transformers_does(  # type: ignore[no-untyped-def]
+    client: Client, original, bi_encoder_checkpoint: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    query, documents = TEXTS[2], list(TEXTS)
+    retriever = SentenceTransformer(str(bi_encoder_checkpoint), device="cpu")
+    near = retriever.similarity(retriever.encode_query([query]), retriever.encode_document(documents))[0].numpy()
+    fourth = np.sort(near)[-4]
+    for cached in (0, len(documents)):
+        found = client.rerank(query, documents, first_stage=FirstStage(keep=4))
+        assert found.first_stage is not None
+        assert (found.first_stage.model, found.first_stage.cached) == ("tiny-bi-encoder", cached)
+        assert len(found) == 4
+        assert min(near[document.index] for document in found) >= fourth - 1e-4
+        for document in found:
+            assert document.first_stage_score == pytest.approx(near[document.index], abs=1e-4)
+            assert document.score == pytest.approx(original.predict([query, documents[document.index]]), abs=1e-4)
+    assert np.ptp(near) > 0.01  # or any would be as near
 
 
 def test_a_large_input_is_scored_in_order(client: Client) -> None:

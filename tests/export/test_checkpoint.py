@@ -11,7 +11,7 @@ from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.source import find_source
 from pairwire.server.engine.heads import Activation
-from tests import checkpoints
+from tests import checkpoints, embedders
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
@@ -75,7 +75,7 @@ def test_bi_encoder_is_recognised_with_its_prompts(tmp_path: Path) -> None:
     checkpoint = opened(directory)
     assert checkpoint.kind is Kind.BI_ENCODER
     assert (checkpoint.dimensions, list(checkpoint.pooling), checkpoint.normalized) == (32, ["mean"], True)
-    assert checkpoint.prompts == {"query": "query: ", "passage": "passage: "}
+    assert checkpoint.prompts == {"query": "query: ", "passage": "passage: ", "document": ""}
     assert checkpoint.default_prompt == "passage: "
     assert checkpoint.similarity == "cosine"
 
@@ -118,10 +118,41 @@ def test_other_activation_is_refused_by_name(name: str, tmp_path: Path) -> None:
         opened(directory)
 
 
-def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> None:
-    directory = checkpoints.save_cross_encoder(tmp_path / "roberta", architecture="roberta")
+@pytest.mark.parametrize("architecture", ["roberta", "mpnet", "camembert"])
+def test_roberta_and_its_kin_read_two_tokens_less_than_they_have_positions(architecture: str, tmp_path: Path) -> None:
+    directory = checkpoints.save_cross_encoder(tmp_path / "model", architecture=architecture)
     checkpoints.edit_json(directory / "tokenizer_config.json", model_max_length=10**30)
     assert opened(directory).rules.max_length == 128  # of 130 positions
+
+
+@pytest.mark.parametrize("architecture", ["deberta-v3", "modernbert"])
+def test_model_without_a_table_of_positions_reads_what_the_library_lets_it(architecture: str, tmp_path: Path) -> None:
+    directory = checkpoints.save_cross_encoder(tmp_path / "model", architecture=architecture)
+    checkpoints.edit_json(directory / "tokenizer_config.json", model_max_length=10**30)
+    checkpoints.edit_json(directory / "config.json", max_position_embeddings=100)
+    checkpoint = opened(directory)
+    assert checkpoint.rules.max_length == 100
+    with pytest.raises(CheckpointUnsupported, match="max-length 101 is more than the checkpoint reads: at most 100"):
+        opened(directory, max_length=101)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "named", "expected"),
+    [
+        (3, "multi_label_classification", None, Activation.SIGMOID),
+        (3, "single_label_classification", None, Activation.IDENTITY),
+        (3, None, None, Activation.IDENTITY),
+        (3, "multi_label_classification", IDENTITY, Activation.IDENTITY),
+        (3, "multi_label_classification", SOFTMAX, Activation.SOFTMAX),
+        (1, "multi_label_classification", None, Activation.SIGMOID),
+        (1, "multi_label_classification", IDENTITY, Activation.IDENTITY),
+    ],
+)
+def test_labels_of_a_multi_label_head_are_questions_of_their_own_unless_an_activation_is_named(
+    labels: int, problem: str | None, named: str | None, expected: Activation, tmp_path: Path
+) -> None:
+    directory = checkpoints.save_cross_encoder(tmp_path / "ce", labels=labels, problem_type=problem, activation=named)
+    assert opened(directory).activation is expected
 
 
 def test_smaller_max_length_is_taken_by_both_sides(cross_encoder_checkpoint: Path) -> None:
@@ -154,10 +185,10 @@ def test_cross_encoder_saved_by_the_library_is_not_taken_for_a_bi_encoder(saved_
     assert checkpoint.activation is Activation.SIGMOID
 
 
-def test_cross_encoder_of_several_modules_is_refused(bi_encoder_checkpoint: Path, tmp_path: Path) -> None:
+def test_cross_encoder_of_modules_without_scores_is_refused(bi_encoder_checkpoint: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(bi_encoder_checkpoint, tmp_path / "modular"))
     checkpoints.edit_json(directory / "config_sentence_transformers.json", model_type="CrossEncoder")
-    with pytest.raises(CheckpointUnsupported, match="several modules"):
+    with pytest.raises(CheckpointUnsupported, match="expected a Dense that gives the scores at the end"):
         opened(directory)
 
 
@@ -179,16 +210,17 @@ def test_bi_encoder_cannot_be_made_a_cross_encoder(bi_encoder_checkpoint: Path) 
         detect_kind(bi_encoder_checkpoint, Kind.CROSS_ENCODER)
 
 
-def test_decoder_is_refused(editable: Path) -> None:
+def test_language_model_without_modules_is_a_cross_encoder_unless_another_kind_is_given(editable: Path) -> None:
     checkpoints.edit_json(editable / "config.json", architectures=["Qwen3ForCausalLM"])
-    with pytest.raises(CheckpointUnsupported, match=r"a decoder \(Qwen3ForCausalLM\)"):
-        detect_kind(editable)
+    assert detect_kind(editable) is Kind.CROSS_ENCODER
+    assert detect_kind(editable, Kind.BI_ENCODER) is Kind.BI_ENCODER
 
 
-def test_sparse_encoder_is_refused(editable: Path) -> None:
+def test_sparse_encoder_is_recognised(editable: Path) -> None:
     checkpoints.edit_json(editable / "config_sentence_transformers.json", model_type="SparseEncoder")
-    with pytest.raises(CheckpointUnsupported, match="a sparse encoder"):
-        detect_kind(editable)
+    assert detect_kind(editable) is Kind.SPARSE_ENCODER
+    with pytest.raises(CheckpointUnsupported, match="asked for a cross-encoder, but it is a sparse encoder"):
+        detect_kind(editable, Kind.CROSS_ENCODER)
 
 
 def test_damaged_config_is_named(editable: Path) -> None:
@@ -209,22 +241,62 @@ def test_left_padding_is_refused(editable: Path) -> None:
         opened(editable)
 
 
-def test_pooling_without_the_prompt_is_refused(editable_bi_encoder: Path) -> None:
+def test_pooling_without_the_prompt_is_a_rule_for_text(editable_bi_encoder: Path) -> None:
+    assert not opened(editable_bi_encoder).rules.prompt_excluded
     checkpoints.edit_json(editable_bi_encoder / "1_Pooling" / "config.json", include_prompt=False)
-    with pytest.raises(CheckpointUnsupported, match="include_prompt is false"):
-        opened(editable_bi_encoder)
+    assert opened(editable_bi_encoder).rules.prompt_excluded
 
 
-def test_pooling_of_the_last_token_is_refused(editable_bi_encoder: Path) -> None:
-    checkpoints.edit_json(editable_bi_encoder / "1_Pooling" / "config.json", pooling_mode="lasttoken")
-    with pytest.raises(CheckpointUnsupported, match="last token"):
-        opened(editable_bi_encoder)
-
-
-def test_cut_vectors_are_refused(editable_bi_encoder: Path) -> None:
+def test_vectors_that_are_cut_are_not_of_unit_length_and_have_all_dimensions(editable_bi_encoder: Path) -> None:
     checkpoints.edit_json(editable_bi_encoder / "config_sentence_transformers.json", truncate_dim=8)
-    with pytest.raises(CheckpointUnsupported, match="cuts vectors to 8 dimensions"):
-        opened(editable_bi_encoder)
+    checkpoint = opened(editable_bi_encoder)
+    assert (checkpoint.dimensions, checkpoint.default_dimensions, checkpoint.normalized) == (32, 8, False)
+
+
+def test_a_module_that_is_not_exported_is_named(tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import CNN, Dense, WordWeights
+
+    for name, around, reason in (
+        ("cnn", {"before": [CNN(32, 32)]}, "module CNN before Pooling is not exported"),
+        ("weights", {"before": [WordWeights(["a"], {"a": 1.0})]}, "module WordWeights before Pooling is not exported"),
+        (
+            "dense",
+            {"after": [Dense(32, 8, module_output_name="other")]},
+            "a Dense module from sentence_embedding to other; expected sentence_embedding to sentence_embedding",
+        ),
+    ):
+        directory = checkpoints.save_bi_encoder(tmp_path / name, normalize=False, **around)
+        with pytest.raises(CheckpointUnsupported, match=reason):
+            opened(directory)
+
+
+def test_an_activation_that_would_run_the_checkpoints_own_code_is_not_replaced(tmp_path: Path) -> None:
+    directory = checkpoints.save_bi_encoder(tmp_path / "bi", dense=8)
+    checkpoints.edit_json(directory / "2_Dense" / "config.json", activation_function="my_package.Swish")
+    with pytest.raises(
+        CheckpointUnsupported, match=r"2_Dense: its activation is my_package\.Swish; --trust-remote-code"
+    ):
+        opened(directory)
+
+
+def test_weighted_means_of_rows_that_are_padded_on_the_left_are_refused(tmp_path: Path) -> None:
+    left = embedders.save_decoder_bi_encoder(tmp_path / "left", pooling="weightedmean")
+    with pytest.raises(CheckpointUnsupported, match="weightedmean pooling of rows that are padded on the left"):
+        opened(left)
+    right = embedders.save_decoder_bi_encoder(tmp_path / "right", pooling="weightedmean", padding_side="right")
+    assert list(opened(right).pooling) == ["weightedmean"]
+
+
+def test_a_decoder_whose_texts_go_through_a_chat_template_is_refused(tmp_path: Path) -> None:
+    directory = embedders.save_decoder_bi_encoder(tmp_path / "chat")
+    forward = {"method": "forward", "method_output_name": "last_hidden_state"}
+    checkpoints.edit_json(
+        directory / "sentence_bert_config.json",
+        modality_config={"text": forward, "message": {**forward, "format": "flat"}},
+        module_output_name="token_embeddings",
+    )
+    with pytest.raises(CheckpointUnsupported, match="it reads text, message; expected plain text only"):
+        opened(directory)
 
 
 def test_slow_tokenizer_is_refused(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_graph_has_the_inputs_of_the_model_and_one_output(
 ) -> None:
     model = plain_graph(architecture)
     expected = ["input_ids", "attention_mask"]
-    if architecture in ("bert", "electra"):
+    if architecture in ("bert", "electra", "albert", "deberta-v2"):
         expected.append("token_type_ids")
     assert input_names(model) == expected
     assert output_name(model) == "logits"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pairwire.export.parity import (
     FP16_LIMIT,
     FP32_LIMIT,
     MAX_DIFF_LIMITS,
+    Limits,
     ParityReport,
     Reference,
     VariantParity,
@@ -61,7 +63,7 @@ def compared(
 ) -> VariantParity:
     onnx.save(model, directory / "model.onnx")
     variant = manifest_pb2.Variant(name=f"cpu-{precision}", precision=precision)
-    return compare(reference, directory / "model.onnx", variant, threshold=threshold)
+    return compare(reference, directory / "model.onnx", variant, Limits(spearman=threshold))
 
 
 def damaged(model: ModelProto, *, shift: float = 0.0, scale: float = 1.0) -> ModelProto:
@@ -233,3 +235,30 @@ def test_float16_vectors_are_compared_in_units_of_the_largest(tmp_path: Path) ->
     assert largest > 1
     assert result.summary.max_abs_diff_limit == pytest.approx(FP16_LIMIT * largest, rel=1e-5)
     assert result.summary.passed
+
+
+def _copied(checkpoint: Path, directory: Path, **changes: object) -> Path:
+    """A copy of a checkpoint whose tokenizer is configured otherwise; None takes an option away."""
+    copy = shutil.copytree(checkpoint, directory)
+    checkpoints.edit_json(copy / "tokenizer_config.json", **changes)
+    checkpoints.edit_json(copy / "special_tokens_map.json", **changes)
+    return copy
+
+
+def test_token_types_that_the_reference_leaves_out_are_not_made_up(
+    cross_encoder_checkpoint: Path, tmp_path: Path
+) -> None:
+    inputs = ["input_ids", "attention_mask"]
+    checkpoint = opened(_copied(cross_encoder_checkpoint, tmp_path / "typeless", model_input_names=inputs))
+    with pytest.raises(CheckpointUnsupported, match="parity text 0 is tokenised differently by the serving code"):
+        Reference(checkpoint, [Texts(checkpoints.PAIRS, "built-in")])
+
+
+def test_prompts_whose_length_would_be_counted_otherwise_are_refused(tmp_path: Path) -> None:
+    plain = checkpoints.save_bi_encoder(
+        tmp_path / "plain", include_prompt=False, prompts={"query": "find: "}, default_prompt_name="query"
+    )
+    Reference(opened(plain), [Texts(TEXTS, "built-in")])
+    odd = _copied(plain, tmp_path / "odd", tokenizer_class="PreTrainedTokenizerFast", sep_token=None)
+    with pytest.raises(CheckpointUnsupported, match=r"the prompt 'query: ' has 6 tokens .*, and 5 in the serving code"):
+        Reference(opened(odd), [Texts(TEXTS, "built-in")])

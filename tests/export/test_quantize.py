@@ -7,15 +7,18 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from pairwire.export import quantize
-from pairwire.export.calibrate import ChannelRange, channel_ranges
+from pairwire.export.calibrate import observe
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
-from pairwire.export.config import Kind, Precision
+from pairwire.export.config import Kind, Precision, Sensitivity
+from pairwire.export.findings import as_lines
 from pairwire.export.graph import export_graph
 from pairwire.export.parity import encode
 from pairwire.export.passes import ALWAYS, fold_bias, sequence_major
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.source import find_source
 from pairwire.export.texts import Texts, calibration_texts
+from pairwire.server.errors import ConfigInvalid
+from pairwire.v1 import manifest_pb2
 from tests import checkpoints, graphs
 
 
@@ -55,61 +58,16 @@ def initializers(model: ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def test_weights_are_off_by_at_most_half_a_step() -> None:
-    weights = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
-    small, scales = quantize.quantize_weights(weights)
-    assert small.dtype == np.int8
-    assert np.abs(small * scales - weights).max() <= scales.max() / 2 + 1e-7
-
-
-def test_column_of_zeros_stays_zero() -> None:
-    small, scales = quantize.quantize_weights(np.zeros((4, 2), np.float32))
-    assert not small.any()
-    assert np.isfinite(scales).all()
-
-
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0), (-0.17, 25.0)])
-def test_activation_range_covers_its_ends_and_zero(low: float, high: float) -> None:
-    scale, zero = quantize.activation_scale(low, high)
-    steps = np.arange(256, dtype=np.float64) - int(zero)
-    assert 0.0 in steps * scale
-    assert np.abs(steps * scale - low).min() <= scale
-    assert np.abs(steps * scale - high).min() <= scale
-
-
-def test_balance_makes_large_channels_smaller_and_keeps_the_product() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(50, 6)) * np.array([1, 1, 1, 1, 1, 40])
-    weights = rng.normal(size=(6, 3)).astype(np.float32)
-    divisors = quantize.balance(np.abs(x).max(axis=0).astype(np.float32), weights)
-    assert np.ptp(np.abs(x / divisors).max(axis=0)) < np.ptp(np.abs(x).max(axis=0)) / 5
-    np.testing.assert_allclose((x / divisors) @ (weights * divisors[:, None]), x @ weights, rtol=1e-5)
-    assert np.exp(np.log(divisors).mean()) == pytest.approx(1, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("largest", "expected"),
-    [
-        ([1, 1, 20, 1, 1, 1, 1, 1, 1, 1], [2]),
-        ([9, 1, 20, 1, 1, 1, 1, 1, 1, 1], [0, 2]),
-        ([1.0] * 10, []),
-        ([1.2, 1.1, 1.0, 1.05, 1.3, 1, 1, 1, 1, 1], []),
-        ([20.0] * 9 + [1.0], []),
-    ],
-)
-def test_few_outliers_are_set_apart_and_many_are_not(largest: list[float], expected: list[int]) -> None:
-    assert quantize.outliers(np.array(largest, dtype=np.float32)).tolist() == expected
-
-
 def test_int8_graph_scores_close_to_float32(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
-    model, reports = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    done = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    model, reports = done.model, done.reports
     batch = served_batch(checkpoint)
     assert np.abs(graphs.run(model, batch) - graphs.run(graph, batch)).max() < 0.25  # logits of deviation 1.5
     assert {report.name: report.rewritten for report in reports}["quantize_matmul"] == 12
 
 
 def test_int8_score_does_not_depend_on_batch_mates(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
-    model, _ = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    model = quantize.quantize(graph, Precision.INT8, checkpoint, texts).model
     batch = served_batch(checkpoint)
     together = graphs.run(model, batch)
     alone = np.concatenate(
@@ -119,7 +77,8 @@ def test_int8_score_does_not_depend_on_batch_mates(checkpoint: Checkpoint, graph
 
 
 def test_dynamic_score_depends_on_batch_mates(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
-    model, reports = quantize.quantize(graph, Precision.INT8_DYNAMIC, checkpoint, texts)
+    done = quantize.quantize(graph, Precision.INT8_DYNAMIC, checkpoint, texts)
+    model, reports = done.model, done.reports
     batch = served_batch(checkpoint)
     together = graphs.run(model, batch)
     alone = np.concatenate(
@@ -130,7 +89,7 @@ def test_dynamic_score_depends_on_batch_mates(checkpoint: Checkpoint, graph: Mod
 
 
 def test_attention_products_stay_float(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
-    model, _ = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    model = quantize.quantize(graph, Precision.INT8, checkpoint, texts).model
     constants = initializers(model)
     left = [node for node in model.graph.node if node.op_type == "FusedMatMul"]
     assert len(left) == 4
@@ -138,7 +97,7 @@ def test_attention_products_stay_float(checkpoint: Checkpoint, graph: ModelProto
 
 
 def test_no_float_copy_of_the_weights_is_left(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
-    model, _ = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    model = quantize.quantize(graph, Precision.INT8, checkpoint, texts).model
     largest = max(v.size for v in initializers(model).values() if v.dtype == np.float32 and v.ndim == 2)
     assert largest <= 301 * 32  # the embedding table, which is too small to be quantised here
 
@@ -188,10 +147,69 @@ def test_calibration_rows_are_seen_without_padding(checkpoint: Checkpoint, graph
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, checkpoints.PAIRS, checkpoint)
     (first, *_) = [product.source for product in quantize.find_products(graph)]
-    all_rows = channel_ranges(graph, [first], encoder, rows)[first]
-    assert isinstance(all_rows, ChannelRange)
-    assert all_rows.low.shape == (32,)
-    one = channel_ranges(graph, [first], encoder, encode(encoder, checkpoints.PAIRS[:1], checkpoint))[first]
-    assert (all_rows.low <= one.low).all()
-    assert (all_rows.high >= one.high).all()
-    np.testing.assert_array_equal(one.largest, np.maximum(np.abs(one.low), np.abs(one.high)))
+    every = observe(graph, {first: 32}, encoder, rows)[first]
+    assert every.low.shape == every.high.shape == (2, 32)
+    assert len(every.sample) == int(rows.lengths.sum())  # so few that all are kept
+    np.testing.assert_array_equal(every.low.min(axis=0), every.sample.min(axis=0))
+    one = observe(graph, {first: 32}, encoder, encode(encoder, checkpoints.PAIRS[:1], checkpoint))[first]
+    assert (every.low[0] <= one.low[0]).all()
+    np.testing.assert_array_equal(one.high[0], one.high[1])  # one text has no other half
+    np.testing.assert_allclose(one.high.max(axis=0), one.sample.max(axis=0))
+
+
+def test_rounding_leaves_no_error_on_average_over_the_calibration_texts(
+    checkpoint: Checkpoint, graph: ModelProto, texts: Texts
+) -> None:
+    done = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    model, reports = done.model, done.reports
+    (product, *_) = quantize.find_products(graph)
+    encoder = checkpoint.text_encoder()
+    rows = encode(encoder, texts.inputs, checkpoint)
+    asked = {product.result: product.weights.shape[1]}
+    exact, rounded = (observe(each, asked, encoder, rows)[product.result].sample for each in (graph, model))
+    off = rounded - exact
+    assert np.abs(off.mean(axis=0)).max() < off.std() / 4
+    assert {report.name: report.rewritten for report in reports}["correct_bias"] == 12
+
+
+def test_every_tensor_is_reported_with_its_error(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
+    findings = quantize.quantize(graph, Precision.INT8, checkpoint, texts).findings
+    assert findings is not None
+    assert not findings.layers
+    attention = [tensor for tensor in findings.tensors if "attention/self/" in tensor.role]
+    assert {tensor.layer for tensor in attention} == {"layer 0", "layer 1"}
+    assert sorted(attention[0].role.removeprefix("attention/self/").split(", ")) == ["key", "query", "value"]
+    assert all(0 < tensor.error <= tensor.plain < 1 for tensor in findings.tensors if tensor.layer.startswith("layer"))
+    assert sum(tensor.error < tensor.plain for tensor in findings.tensors) > len(findings.tensors) / 2
+    calibration = manifest_pb2.Calibration()
+    findings.describe(calibration)
+    assert calibration.method == "minmax, searched"
+    assert 0 < calibration.mean_error < calibration.plain_error
+    assert f"{len(findings.tensors)} tensors" in calibration.search
+    assert not calibration.float_layers
+
+
+def test_the_layers_that_cost_most_stay_in_float(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
+    whole = quantize.quantize(graph, Precision.INT8, checkpoint, texts, Sensitivity(measure=True))
+    assert whole.findings is not None
+    costs = {layer.layer: layer.mean_diff for layer in whole.findings.layers}
+    assert {"layer 0", "layer 1"} <= set(costs)
+    assert all(layer.max_diff >= layer.mean_diff > 0 for layer in whole.findings.layers)
+    worst = max(costs, key=lambda name: costs[name])
+    kept = quantize.quantize(graph, Precision.INT8, checkpoint, texts, Sensitivity(keep_float=1), whole.findings.layers)
+    assert kept.findings is not None
+    assert kept.findings.float_layers == [worst]
+    assert any("left in float32" in line and worst in line for line in as_lines(kept.findings))
+    left = [tensor for tensor in whole.findings.tensors if tensor.layer == worst]
+    assert len(operators(kept.model, "QuantizeLinear")) == len(operators(whole.model, "QuantizeLinear")) - len(left)
+
+
+def test_a_model_of_which_nothing_would_be_int8_is_refused(
+    checkpoint: Checkpoint, graph: ModelProto, texts: Texts
+) -> None:
+    with pytest.raises(ConfigInvalid, match=r"keep-float: 9 of \d layers leaves none in int8"):
+        quantize.quantize(graph, Precision.INT8, checkpoint, texts, Sensitivity(keep_float=9))
+
+
+def operators(model: ModelProto, kind: str) -> list[str]:
+    return [node.name for node in model.graph.node if node.op_type == kind]

@@ -25,8 +25,23 @@ def classifier_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bi-encoder with a prompt, named ``embedder``."""
-    return toy_packages.write_bi_encoder(tmp_path_factory.mktemp("packages") / "embedder", prompts={"query": "query: "})
+    """A bi-encoder of 8 dimensions, with a prompt and ranges for int8, named ``embedder``."""
+    directory = tmp_path_factory.mktemp("packages") / "embedder"
+    return toy_packages.write_bi_encoder(directory, prompts={"query": "query: "}, int8_range=20)
+
+
+@pytest.fixture(scope="session")
+def cut_embedder_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bi-encoder that gives 4 of its 8 dimensions unless it is asked for others, without ranges, named ``cut``."""
+    directory = tmp_path_factory.mktemp("packages") / "cut"
+    return toy_packages.write_bi_encoder(directory, name="cut", default_dimensions=4)
+
+
+@pytest.fixture(scope="session")
+def sparse_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse encoder with a prompt, named ``splade``."""
+    directory = tmp_path_factory.mktemp("packages") / "splade"
+    return toy_packages.write_sparse_encoder(directory, prompts={"query": "query: "})
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ class Served:
 
     @property
     def embedding(self) -> EmbeddingServiceStub:
-        """Embed."""
+        """Embed and EmbedSparse."""
         return EmbeddingServiceStub(self.channel)
 
     @property

@@ -11,11 +11,11 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pairwire.server.endpoint import MetricsEndpoint
-from pairwire.server.engine import BatchEvent, Engine, ModelKind, Outcome, RequestEvent
+from pairwire.server.engine import BatchEvent, Engine, FirstStage, ModelKind, Outcome, RequestEvent
 from pairwire.server.engine.buckets import Bucket
 from pairwire.server.errors import ConfigInvalid
 from pairwire.server.metrics import TABLE, Metrics
-from pairwire.v1 import scoring_pb2
+from pairwire.v1 import manifest_pb2, scoring_pb2
 from tests.server import serving
 from tests.server.engine import toys
 
@@ -36,7 +36,10 @@ BATCH = BatchEvent(
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    async with Engine([toys.toy_model(), toys.toy_model(manifest=toys.bi_encoder_manifest())]) as engine:
+    sparse = toys.bi_encoder_manifest("toy-splade", dimensions=30)
+    sparse.kind = manifest_pb2.MODEL_KIND_SPARSE_ENCODER
+    manifests = (toys.cross_encoder_manifest(), toys.bi_encoder_manifest(), sparse)
+    async with Engine([toys.toy_model(manifest=manifest) for manifest in manifests]) as engine:
         yield engine
 
 
@@ -73,6 +76,7 @@ async def test_requests_are_counted_by_rpc_model_and_code(engine: Engine) -> Non
         ("Rerank", "", "toy"),
         ("Embed", "", "toy-embedder"),
         ("Embed", "toy", "toy"),
+        ("EmbedSparse", "", "toy-splade"),
         ("GetModel", "", ""),
         ("ListModels", "", ""),
         ("Score", "whatever a client sends", "unknown"),
@@ -158,6 +162,19 @@ async def test_what_the_caches_spare_is_counted(engine: Engine) -> None:
     )
     assert value(metrics, "pairwire_token_cache_bytes", model="toy-embedder") == 0
     assert value(metrics, "pairwire_score_cache_hits_total") == 0
+
+
+async def test_what_the_cache_of_vectors_spares_is_counted_for_bi_encoders_alone(engine: Engine) -> None:
+    metrics = Metrics()
+    metrics.watch(engine.models.values(), engine.statistics)
+    for documents in (["a", "b"], ["b", "c", "d"]):
+        await engine.retrieve_and_rerank("q", documents, first_stage=FirstStage(keep=1))
+    statistics = engine.statistics().models["toy-embedder"].vector_cache
+    assert statistics is not None
+    assert value(metrics, "pairwire_vector_cache_misses_total", model="toy-embedder") == 4
+    assert value(metrics, "pairwire_vector_cache_hits_total", model="toy-embedder") == 1
+    assert value(metrics, "pairwire_vector_cache_bytes", model="toy-embedder") == statistics.bytes > 0
+    assert value(metrics, "pairwire_vector_cache_bytes", model="toy") is None
 
 
 def test_the_endpoint_answers_on_a_port_of_its_own_and_closes() -> None:

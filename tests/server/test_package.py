@@ -78,6 +78,11 @@ def _set(**fields: object) -> Callable[[manifest_pb2.ModelManifest], None]:
     return change
 
 
+def _set_ranges(manifest: manifest_pb2.ModelManifest) -> None:
+    manifest.kind, manifest.dimensions = manifest_pb2.MODEL_KIND_BI_ENCODER, 3
+    manifest.int8_low[:], manifest.int8_high[:] = [0, 0], [1, 1, 1]
+
+
 def _escape(manifest: manifest_pb2.ModelManifest) -> None:
     manifest.variants[0].file = "../secrets.onnx"
 
@@ -88,6 +93,7 @@ def _escape(manifest: manifest_pb2.ModelManifest) -> None:
         (_set(name=""), "name is empty"),
         (_set(kind=0), "kind 0 is unknown"),
         (_set(kind=manifest_pb2.MODEL_KIND_BI_ENCODER), "vectors without dimensions"),
+        (_set_ranges, "int8 ranges of 2 and 3 numbers for 3 dimensions"),
         (_set(max_length=3), "max_length 3 leaves no room for a pair"),
         (lambda manifest: manifest.ClearField("labels"), "a cross-encoder without labels"),
         (lambda manifest: manifest.ClearField("variants"), "no variants"),
@@ -117,3 +123,28 @@ def test_a_missing_file_is_named(directory: Path) -> None:
     package.graph_file(package.variant()).unlink()
     with pytest.raises(PackageInvalid, match=r"cpu-fp32\.onnx: missing, but the manifest lists it"):
         package.graph_file(package.variant())
+
+
+def test_a_file_of_weights_is_verified_with_its_graph(directory: Path, manifest: manifest_pb2.ModelManifest) -> None:
+    (directory / "weights.data").write_bytes(b"abc")
+    variant = manifest.variants[0]
+    variant.data_file, variant.data_sha256 = "weights.data", sha256_of(directory / "weights.data")
+    packages.write_manifest(directory, manifest)
+    package = read_package(directory)
+    assert package.graph_file(package.variant()) == directory / packages.GRAPH_FILE
+    (directory / "weights.data").write_bytes(b"abd")
+    with pytest.raises(PackageInvalid, match=r"weights\.data: sha256 is a52d159f262b"):
+        package.graph_file(package.variant())
+    (directory / "weights.data").unlink()
+    with pytest.raises(PackageInvalid, match=r"weights\.data: missing, but the manifest lists it; copy the whole"):
+        package.graph_file(package.variant())
+
+
+@pytest.mark.parametrize("name", ["../weights.data", "/etc/weights.data", "a/b"])
+def test_weights_outside_the_package_are_refused(
+    name: str, directory: Path, manifest: manifest_pb2.ModelManifest
+) -> None:
+    manifest.variants[0].data_file = name
+    packages.write_manifest(directory, manifest)
+    with pytest.raises(PackageInvalid, match=r"data_file '.*' is not a plain file name"):
+        read_package(directory)

@@ -35,10 +35,27 @@ def write_bi_encoder(
     name: str = "embedder",
     dimensions: int = 8,
     prompts: Mapping[str, str] | None = None,
+    default_dimensions: int = 0,
+    int8_range: float = 0,
     max_length: int = 64,
 ) -> Path:
-    """A bi-encoder whose vector is the sum of a vector for each token; returns the directory."""
+    """A bi-encoder whose vector is the sum of a vector for each token; returns the directory.
+
+    ``int8_range`` is where the range of every dimension ends, below 0 and above; 0 leaves the ranges out.
+    """
     manifest = toys.bi_encoder_manifest(name, dimensions=dimensions, prompts=prompts, max_length=max_length)
+    manifest.default_dimensions = default_dimensions
+    if int8_range:
+        manifest.int8_low[:], manifest.int8_high[:] = [-int8_range] * dimensions, [int8_range] * dimensions
+    return _write(directory, manifest, outputs=dimensions, work=0)
+
+
+def write_sparse_encoder(
+    directory: Path, *, name: str = "splade", dimensions: int = 300, prompts: Mapping[str, str] | None = None
+) -> Path:
+    """A sparse encoder, whose weights are what is above 0 of the sum of a vector for each token; the directory."""
+    manifest = toys.bi_encoder_manifest(name, dimensions=dimensions, prompts=prompts)
+    manifest.kind = manifest_pb2.MODEL_KIND_SPARSE_ENCODER
     return _write(directory, manifest, outputs=dimensions, work=0)
 
 

@@ -558,21 +558,40 @@ class Calibration(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    MEAN_ERROR_FIELD_NUMBER: _builtins.int
+    PLAIN_ERROR_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    FLOAT_LAYERS_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """E.g. "minmax"."""
+    """How ranges were found, e.g. "minmax, searched"."""
     data: _builtins.str
     """"built-in" or the name of the user's file."""
     samples: _builtins.int
+    mean_error: _builtins.float
+    """Error of the quantised products on unseen calibration texts, relative to their outputs' deviation, the mean over all tensors:
+    with the codes that were chosen, and with plain ones (smallest to largest value). PARITY.md of the package has the table.
+    """
+    plain_error: _builtins.float
+    search: _builtins.str
+    """What the search chose, in a sentence."""
+    @_builtins.property
+    def float_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Layers that were left in float32 (--keep-float), in the order of the graph."""
+
     def __init__(
         self,
         *,
         method: _builtins.str = ...,
         data: _builtins.str = ...,
         samples: _builtins.int = ...,
+        mean_error: _builtins.float = ...,
+        plain_error: _builtins.float = ...,
+        search: _builtins.str = ...,
+        float_layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "method", b"method", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "float_layers", b"float_layers", "mean_error", b"mean_error", "method", b"method", "plain_error", b"plain_error", "samples", b"samples", "search", b"search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -379,6 +379,8 @@ Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 class FirstStage(_message.Message):
     """Retrieve, then rerank: a bi-encoder compares the vectors of query and documents by the similarity of its checkpoint, and only the
     nearest documents go on to the cross-encoder. Vectors of documents are kept (--vector-cache-bytes), by a digest of the text.
+    The bi-encoder reads each text up to its own limit, whatever the request says of truncation and max_length: that is about pairs.
+    The deadline is for both stages together.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -390,7 +392,9 @@ class FirstStage(_message.Message):
     model: _builtins.str
     """Name of the bi-encoder; may be empty where exactly one is loaded."""
     keep: _builtins.int
-    """How many documents go on: at least 1; more than there are documents means all."""
+    """How many documents go on: at least 1, of equally near ones the first; more than there are documents means all, which are
+    compared with the query all the same, so that every result has both scores.
+    """
     query_prompt_name: _builtins.str
     """The bi-encoder's prompts, by name. Unset means, as in sentence-transformers' encode_query and encode_document, "query", and
     the first of "document", "passage" and "corpus" that the checkpoint has, or else its default prompt.

@@ -9,10 +9,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from pairwire.export.passes import constant_reshapes, packed, unpacked
 from pairwire.export.passes.view import add_constant
 from tests import graphs, packing
-from tests.checkpoints import ARCHITECTURES
+from tests.architectures import FIRST
 
 LAYERS, HIDDEN, LENGTH = 2, 32, 24
-EVERY = [*ARCHITECTURES, "cls", "mean"]
+EVERY = [*FIRST, "cls", "mean"]
 
 
 @pytest.mark.parametrize("what", EVERY)
@@ -42,11 +42,12 @@ def test_graph_reads_tokens_one_after_the_other(what: str, plain_graph: packing.
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "rows"
     kinds = graphs.kinds(model)
     assert kinds.count("PackedMultiHeadAttention") == LAYERS
-    # Nothing that splits heads, masks padding, counts positions or repeats types is left.
-    assert {"Softmax", "Reshape", "Transpose", "Expand", "Where", "CumSum"}.isdisjoint(kinds)
+    # Nothing that splits heads, masks padding or repeats types is left; RoBERTa's family counts what is no padding.
+    assert {"Softmax", "Reshape", "Transpose", "Expand", "Where"}.isdisjoint(kinds)
+    assert kinds.count("CumSum") == (1 if "roberta" in what else 0)
 
 
-@pytest.mark.parametrize("what", [*ARCHITECTURES, "cls"])
+@pytest.mark.parametrize("what", [*FIRST, "cls"])
 def test_last_layer_is_computed_at_first_tokens_only(what: str, plain_graph: packing.Graph) -> None:
     model = plain_graph(what)
     before = packing.fuse(model)
@@ -114,9 +115,10 @@ def test_positions_count_from_zero_where_a_model_begins_elsewhere(what: str, pla
     tables = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     plain = next(value for name, value in tables.items() if "position_embeddings" in name)
     packed.apply(model)
-    lookup = next(node for node in model.graph.node if "position_ids" in node.input)
+    lookup = next(node for node in model.graph.node if node.op_type == "Gather" and "counted" in node.input[1])
     table = next(numpy_helper.to_array(one) for one in model.graph.initializer if one.name == lookup.input[0])
-    np.testing.assert_array_equal(table, plain[2:])
+    # The first row is that of a padding token, which is not counted.
+    np.testing.assert_array_equal(table, plain[1:])
 
 
 def test_biases_are_joined_in_the_order_of_queries_keys_and_values(plain_graph: packing.Graph) -> None:
@@ -155,7 +157,7 @@ def test_attention_of_another_form_is_refused_with_its_name(plain_graph: packing
     packing.fuse(model)
     softmax = _nodes(model, "Softmax")[1]
     _insert(model, softmax, [helper.make_node("Abs", [softmax.input[0]], ["strange"], name="strange")])
-    with pytest.raises(packed.NotPackable, match=f"^attention around {softmax.name} has another form$"):
+    with pytest.raises(packed.NotPackable, match=f"^attention around {softmax.name} has another form than softmax"):
         packed.apply(model)
 
 
@@ -179,7 +181,7 @@ def test_relative_positions_in_the_scores_are_refused(layer: int, plain_graph: p
     _insert(model, softmax, nodes)
     graphs.run(model, graphs.padded_batch())  # the graph is one that runs
     with pytest.raises(
-        packed.NotPackable, match=rf"^attention \S*layer\.{layer}/\S* adds more than a mask of padding$"
+        packed.NotPackable, match=rf"^attention \S*layer\.{layer}/\S* adds more than a mask of padding, "
     ):
         packed.apply(model)
 
@@ -192,6 +194,41 @@ def test_mask_that_lets_some_of_the_padding_through_is_refused(plain_graph: pack
         if value.dtype == np.float32 and value.size == 1 and value < -1e30:
             tensor.CopyFrom(numpy_helper.from_array(np.full_like(value, -20), tensor.name))
     with pytest.raises(packed.NotPackable, match="adds more than a mask of padding"):
+        packed.apply(model)
+
+
+@pytest.mark.parametrize("what", ["roberta", "xlm-roberta"])
+def test_padding_token_that_a_text_spells_is_not_counted(what: str, plain_graph: packing.Graph) -> None:
+    """RoBERTa's family gives it the position of padding, and what follows the position that it would have had."""
+    model = plain_graph(what)
+    before = packing.fuse(model)
+    packing.pack(model)
+    feeds = graphs.padded_batch()
+    inside = feeds["attention_mask"].astype(bool)
+    spelt = np.where(np.arange(inside.shape[1]) % 3 == 1, 1, feeds["input_ids"])
+    plain = np.where(inside, feeds["input_ids"], 1)
+    for ids in (plain, np.where(inside, spelt, 1)):
+        given = {**feeds, "input_ids": ids}
+        assert packing.close(packing.run(model, given), graphs.run(before, given))
+    changed = graphs.run(before, {**feeds, "input_ids": np.where(inside, spelt, 1)}) - graphs.run(
+        before, {**feeds, "input_ids": plain}
+    )
+    assert np.abs(changed).max() > 0.01
+
+
+def test_positions_that_are_counted_otherwise_are_refused(plain_graph: packing.Graph) -> None:
+    model = plain_graph("roberta")
+    packing.fuse(model)
+    equal = next(node for node in model.graph.node if node.op_type == "Equal" and "input_ids" in node.input)
+    readers = [node for node in model.graph.node if equal.output[0] in node.input]
+    both = helper.make_node("Or", [equal.output[0], "eight"], ["left_out"], name="left_out")
+    constant = add_constant(model, "8", np.array(8))
+    model.graph.node.insert(list(model.graph.node).index(equal) + 1, both)
+    model.graph.node.insert(0, helper.make_node("Equal", ["input_ids", constant], ["eight"], name="eight"))
+    for node in readers:
+        node.input[:] = ["left_out" if name == equal.output[0] else name for name in node.input]
+    graphs.run(model, graphs.padded_batch())  # the graph is one that runs
+    with pytest.raises(packed.NotPackable, match=r"looks up neither ids nor positions$|counts positions in a way"):
         packed.apply(model)
 
 

@@ -13,6 +13,10 @@ from tests.checkpoints import ARCHITECTURES
 from tests.export.passes.test_prune_last_layer import HIDDEN, attention_layer
 
 LAYERS = 2
+OTHER_FORM = ("deberta-v2", "deberta-v3", "modernbert", "modernbert-mean")
+"""Attention by content and distance, and queries and keys that are turned by their positions."""
+ROUNDED = ("distilbert", "mpnet")
+"""Where the scale moves over something else: over the product, or before the bias by distance."""
 
 
 def _before(model: ModelProto, *, prune: bool = True) -> ModelProto:
@@ -30,13 +34,14 @@ def test_every_result_stays_the_same(what: str, prune: bool, plain_graph: Callab
     model = plain_graph(what)
     before = _before(model, prune=prune)
     report = sequence_major.apply(model)
-    assert report.rewritten == LAYERS, report.reason
-    assert graphs.kinds(model).count("FusedMatMul") == 2 * LAYERS
+    found = 0 if what in OTHER_FORM else LAYERS
+    assert (report.rewritten, report.reason) == (found, "" if found else "2 of 2 attentions have another form")
+    assert graphs.kinds(model).count("FusedMatMul") == 2 * found
     for rows, length in ((6, 24), (1, 24), (3, 2)):
         feeds = graphs.padded_batch(rows=rows, length=length)
         expected = graphs.run(before, feeds)
-        # The same products in the same order; DistilBERT's scale moves over the product.
-        np.testing.assert_allclose(graphs.run(model, feeds), expected, atol=1e-6 if what == "distilbert" else 0)
+        # The same products in the same order.
+        np.testing.assert_allclose(graphs.run(model, feeds), expected, atol=5e-6 if what in ROUNDED else 0)
 
 
 @pytest.mark.parametrize("what", ["bert", "mean"])

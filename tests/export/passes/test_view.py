@@ -35,6 +35,24 @@ def test_ancestors_stop_at_nodes_that_are_cut() -> None:
     assert graph.ancestors(["y"], without=[id(graph.producers["a"])]) == {"y", "a", "b"}
 
 
+def test_what_a_branch_takes_from_outside_is_read_by_its_node() -> None:
+    def branch(name: str, source: str) -> object:
+        nodes = [helper.make_node("Identity", [source], [f"{name}/0"]), helper.make_node("Neg", [f"{name}/0"], [name])]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, 1, None)])
+
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=branch("then", "a"), else_branch=branch("else", "b"))
+    made = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])]
+    model = graphs.toy([choice, *made, helper.make_node("Exp", ["x"], ["dead"])], {"c": np.array(True)}, 3)
+    assert sorted(view.reads(choice)) == ["a", "b", "c"]
+    assert view.GraphView(model).ancestors(["y"]) == {"y", "c", "a", "b", "x"}
+    assert [node.op_type for node in view.GraphView(model).consumers["a"]] == ["If"]
+    view.sort_nodes(model)
+    view.remove_dead(model)
+    assert graphs.kinds(model) == ["Abs", "Neg", "If"]
+    x = np.ones((1, 2, 8), np.float32)
+    np.testing.assert_array_equal(graphs.run(model, {"x": x}), -x)
+
+
 def test_dead_nodes_and_initializers_are_removed() -> None:
     model = chain()
     view.remove_dead(model)

@@ -65,6 +65,7 @@ def test_wide_runs_leave_fewer_workers() -> None:
         ("text_threads", -1),
         ("token_cache_bytes", -1),
         ("score_cache_bytes", -1),
+        ("vector_cache_bytes", -1),
         ("warmup_s", 0.0),
         ("warmup_s", float("nan")),
         ("probe_interval_s", -1.0),

@@ -383,6 +383,7 @@ def test_an_engine_needs_models_of_different_names() -> None:
         (lambda engine: engine.score_documents("a", ["b", None]), r"documents\[1\]: expected text, got NoneType"),
         (lambda engine: engine.score([("a", "b"), ("a", "\ud800")]), r"pairs\[1\]\.second: not valid Unicode"),
         (lambda engine: engine.score([("a", "b")], options=ScoreOptions(max_length=65)), "max_length: 65 is more"),
+        (lambda engine: engine.score([("a", "b")] * 64, options=ScoreOptions(max_length=65)), "max_length: 65 is more"),
         (
             lambda engine: engine.score([("a " * 99, "b")], options=ScoreOptions(truncation=Truncation.ERROR)),
             r"pairs\[0\]\.second: 103 tokens",

@@ -83,7 +83,7 @@ class Desk:
 
 
 def encoded(rows: str) -> EncodedRows:
-    ids = [(np.full(_index(row) + 1, _index(row), np.int32).tobytes(), 0) for row in rows]
+    ids = [(np.full(_index(row) + 1, _index(row), np.int32).tobytes(), 0, 0) for row in rows]
     lengths = np.array([_index(row) + 1 for row in rows], np.int32)
     return EncodedRows(TEMPLATE, ids, lengths, np.zeros(0, np.int32))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pairwire.server.engine import Engine, EngineConfig, Model, ModelKind, SimClock, build_model
-from pairwire.server.engine.loading import choose_variant
+from pairwire.server.engine.loading import choose_variant, rules_of
+from pairwire.server.engine.rendering import PairTemplate, Slot
 from pairwire.server.engine.text import TextEncoder, TextRules
 from pairwire.server.errors import ConfigInvalid, PackageInvalid
 from pairwire.server.package import Package, sha256_of
@@ -80,6 +81,42 @@ async def test_truncation_on_the_left_comes_from_the_manifest(tmp_path: Path) ->
         result = await engine.score([pair])
     encoding = tokenizer.encode(*pair)
     assert result.scores[0, 0] == sum(encoding.ids) + sum(encoding.type_ids)
+
+
+def test_rules_for_text_come_from_the_manifest() -> None:
+    manifest = toys.cross_encoder_manifest()
+    plain = rules_of(manifest)
+    assert (plain.template, plain.prompt_excluded, plain.vocab_size) == (None, False, 0)
+    manifest.vocab_size, manifest.prompt_excluded = 300, True
+    manifest.template.default_prompt = "judge"
+    manifest.template.suffix_ids.extend([7, 8])
+    add = manifest.template.parts.add
+    add(literal="q: ")
+    for slot in (
+        manifest_pb2.TEMPLATE_SLOT_FIRST,
+        manifest_pb2.TEMPLATE_SLOT_PROMPT,
+        manifest_pb2.TEMPLATE_SLOT_SECOND,
+    ):
+        add(slot=slot)
+    rules = rules_of(manifest)
+    assert (rules.prompt_excluded, rules.vocab_size) == (True, 300)
+    assert rules.template == PairTemplate(("q: ", Slot.FIRST, Slot.PROMPT, Slot.SECOND), "judge", (7, 8))
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ([1, 2, 3, 9], "template slot 9 is unknown; export the model again"),
+        ([2, 0], "template slot 0 is unknown"),
+        ([1, 2], "template: a text template without the slot second; export the model again"),
+    ],
+)
+def test_a_template_that_cannot_be_rendered_is_refused(slots: list[int], message: str) -> None:
+    manifest = toys.cross_encoder_manifest()
+    for slot in slots:
+        manifest.template.parts.add().slot = slot  # type: ignore[assignment]  # proto3 keeps numbers it does not know
+    with pytest.raises(PackageInvalid, match=message):
+        rules_of(manifest)
 
 
 async def test_a_damaged_graph_is_never_loaded(package: Path) -> None:

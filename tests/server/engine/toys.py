@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from pairwire.server.engine import EngineConfig, Model, build_model
 from pairwire.server.engine.buckets import Bucket, Ladder
 from pairwire.server.engine.cost import CostTable
+from pairwire.server.engine.loading import rules_of
 from pairwire.server.engine.planner import Plan, PoolView
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text import TextEncoder
 from pairwire.server.runtime.base import Runtime
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import manifest_pb2, scoring_pb2
@@ -167,7 +168,7 @@ def toy_model(
     manifest = manifest or cross_encoder_manifest()
     config = config or EngineConfig()
     outputs = len(manifest.labels) or manifest.dimensions
-    encoder = TextEncoder(wordpiece(), TextRules(max_length=manifest.max_length))
+    encoder = TextEncoder(wordpiece(), rules_of(manifest))
     costs = linear_costs(
         Ladder.up_to(manifest.max_length), fixed_s=1e-6, token_s=token_s, batch_tokens=config.batch_token_limit()
     )

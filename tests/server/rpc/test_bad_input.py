@@ -40,7 +40,8 @@ class Case:
 
 
 def score(**fields: object) -> scoring_pb2.ScoreRequest:
-    return scoring_pb2.ScoreRequest(**{"model": "scorer", "text_pairs": {"pairs": [PAIR]}, **fields})
+    given = {"text_pairs": {"pairs": [PAIR]}} if not {"query_documents", "token_id_pairs"} & set(fields) else {}
+    return scoring_pb2.ScoreRequest(**{"model": "scorer", **given, **fields})
 
 
 def rerank(**fields: object) -> scoring_pb2.RerankRequest:
@@ -49,6 +50,22 @@ def rerank(**fields: object) -> scoring_pb2.RerankRequest:
 
 def embed(**fields: object) -> embedding_pb2.EmbedRequest:
     return embedding_pb2.EmbedRequest(**{"model": "embedder", "texts": ["t"], **fields})
+
+
+def sparse(**fields: object) -> embedding_pb2.EmbedSparseRequest:
+    return embedding_pb2.EmbedSparseRequest(**{"model": "splade", "texts": ["t"], **fields})
+
+
+def ids(*numbers: int) -> scoring_pb2.TokenIds:
+    return scoring_pb2.TokenIds(ids=numbers)
+
+
+def id_pairs(*texts: tuple[list[int], list[int]]) -> dict[str, object]:
+    return {"pairs": [scoring_pb2.TokenIdPair(first=ids(*first), second=ids(*second)) for first, second in texts]}
+
+
+def staged(fields: dict[str, object] | None = None, **stage: object) -> scoring_pb2.RerankRequest:
+    return rerank(first_stage={"model": "embedder", "keep": 1, **stage}, **(fields or {}))
 
 
 def pairs(*texts: tuple[str, str]) -> dict[str, object]:
@@ -62,8 +79,8 @@ def replaced(message: Message, old: bytes, new: bytes) -> bytes:
 
 
 CASES = [
-    Case("no input", "Score", scoring_pb2.ScoreRequest(model="scorer"), INVALID, "give text_pairs or query_documents", "input"),
-    Case("no request at all", "Score", b"", INVALID, "give text_pairs or query_documents", "input"),
+    Case("no input", "Score", scoring_pb2.ScoreRequest(model="scorer"), INVALID, "give text_pairs, query_documents or token_id_pairs", "input"),
+    Case("no request at all", "Score", b"", INVALID, "give text_pairs, query_documents or token_id_pairs", "input"),
     Case("no pairs", "Score", score(text_pairs={}), INVALID, "empty; give at least one", "text_pairs.pairs"),
     Case("no documents", "Score", score(query_documents={"query": "q"}), INVALID, "empty", "query_documents.documents"),
     Case("no documents to rank", "Rerank", rerank(documents=[]), INVALID, "empty; give at least one", "documents"),
@@ -108,20 +125,85 @@ CASES = [
     Case("document that may not be cut", "Rerank", rerank(documents=["b " * 40], max_length=8, truncation=scoring_pb2.TRUNCATION_ERROR), INVALID, "exceed max_length 8", "documents[0]"),
     Case("single text cut as a pair", "Embed", embed(truncation=scoring_pb2.TRUNCATION_ONLY_SECOND), INVALID, "needs pairs", "truncation"),
     Case("unknown prompt", "Embed", embed(prompt_name="passage"), INVALID, "model 'embedder' has 'query'", "prompt_name"),
+    Case("unknown prompt of sparse vectors", "EmbedSparse", sparse(prompt_name="passage"), INVALID, "model 'splade' has 'query'", "prompt_name"),
+    Case("unknown prompt of pairs", "Score", score(prompt_name="query"), INVALID, "model 'scorer' has none at all", "prompt_name"),
+    Case("unknown prompt of a ranking", "Rerank", rerank(prompt_name=""), INVALID, "model 'scorer' has none at all", "prompt_name"),
+    Case("two prompts", "Embed", embed(prompt_name="query", prompt=""), INVALID, "set beside prompt_name 'query'", "prompt"),
+    Case("two prompts of sparse vectors", "EmbedSparse", sparse(prompt_name="query", prompt="p"), INVALID, "give one of them", "prompt"),
+    Case("two prompts of pairs", "Score", score(prompt_name="a", prompt="b"), INVALID, "set beside prompt_name 'a'", "prompt"),
+    Case("two prompts of a ranking", "Rerank", rerank(prompt_name="a", prompt="b"), INVALID, "set beside prompt_name 'a'", "prompt"),
+    Case("long prompt", "Embed", embed(prompt="é" * 51), INVALID, "102 bytes exceed --max-text-bytes 100", "prompt"),
+    Case("long prompt of a ranking", "Rerank", rerank(prompt="p" * 101), INVALID, "--max-text-bytes", "prompt"),
+    Case("long prompt of pairs", "Score", score(prompt="p" * 101), INVALID, "--max-text-bytes", "prompt"),
+    Case("long prompt of documents", "Score", score(query_documents={"query": "q", "documents": ["d"]}, prompt="p" * 101), INVALID, "--max-text-bytes", "prompt"),
+    Case("prompt that is no UTF-8", "Embed", replaced(embed(prompt="????"), b"????", b"\xed\xa0\x80?"), INVALID, "not valid UTF-8", "prompt"),
+    Case("more dimensions than there are", "Embed", embed(dimensions=9), INVALID, "9 is not between 1 and 8", "dimensions"),
+    Case("most dimensions", "Embed", embed(dimensions=2**32 - 1, encoding=embedding_pb2.ENCODING_INT8), INVALID, "4294967295 is not between 1 and 8", "dimensions"),
+    Case("more dimensions than there are by default", "Embed", embed(model="cut", dimensions=9), INVALID, "between 1 and 8", "dimensions"),
+    Case("int8 without ranges", "Embed", embed(model="cut", encoding=embedding_pb2.ENCODING_INT8), PRECONDITION, "the package of model 'cut' has no int8 ranges; export it again"),
+    Case("int8 of normalised vectors", "Embed", embed(encoding=embedding_pb2.ENCODING_INT8, normalize=True), INVALID, "leave normalize out", "normalize"),
+    Case("int8 of no bi-encoder", "Embed", embed(model="scorer", encoding=embedding_pb2.ENCODING_INT8), PRECONDITION, "is a cross-encoder"),
+    Case("texts and token ids", "Embed", embed(token_ids=[ids(5)]), INVALID, "set beside texts", "token_ids"),
+    Case("texts and token ids for sparse vectors", "EmbedSparse", sparse(token_ids=[ids(5)]), INVALID, "set beside texts", "token_ids"),
+    Case("too many token ids", "Embed", embed(texts=[], token_ids=[ids(5)] * 5), INVALID, "5 exceed --max-items 4", "token_ids"),
+    Case("long token ids", "Embed", embed(texts=[], token_ids=[ids(), ids(*[5] * 26)]), INVALID, "26 token ids of 4 bytes exceed --max-text-bytes 100", "token_ids[1]"),
+    Case("id outside the vocabulary", "Embed", embed(texts=[], token_ids=[ids(5), ids(5, 90_000)]), INVALID, "90000 is outside the model's vocabulary; ids are below", "token_ids[1].ids[1]"),
+    Case("id outside the vocabulary for sparse vectors", "EmbedSparse", sparse(texts=[], token_ids=[ids(90_000)]), INVALID, "outside the model's vocabulary", "token_ids[0].ids[0]"),
+    Case("id that is none", "Embed", embed(texts=[], token_ids=[ids(2**32 - 1)]), INVALID, "4294967295 is no token id", "token_ids[0].ids[0]"),
+    Case("id outside the vocabulary in a pair", "Score", score(token_id_pairs=id_pairs(([5], [6]), ([5], [6, 90_000]))), INVALID, "outside the model's vocabulary", "token_id_pairs.pairs[1].second.ids[1]"),
+    Case("no pairs of token ids", "Score", score(token_id_pairs={}), INVALID, "empty; give at least one", "token_id_pairs.pairs"),
+    Case("too many pairs of token ids", "Score", score(token_id_pairs=id_pairs(*[([5], [6])] * 5)), INVALID, "5 exceed --max-items 4", "token_id_pairs.pairs"),
+    Case("long token ids in a pair", "Score", score(token_id_pairs=id_pairs(([5] * 26, [6]))), INVALID, "26 token ids", "token_id_pairs.pairs[0].first"),
+    Case("prompt before token ids", "Embed", embed(texts=[], token_ids=[ids(5)], prompt_name="query"), INVALID, "a prompt is tokenised with the text", "token_ids[0]"),
+    Case("prompt before token ids of a pair", "Score", score(token_id_pairs=id_pairs(([5], [6])), prompt="p"), INVALID, "a prompt is tokenised with the text", "token_id_pairs.pairs[0].first"),
+    Case("token ids that may not be cut", "Embed", embed(texts=[], token_ids=[ids(*[5] * 20)], max_length=8, truncation=scoring_pb2.TRUNCATION_ERROR), INVALID, "22 tokens with special tokens exceed max_length 8", "token_ids[0]"),
+    Case("nothing kept by a first stage", "Rerank", staged(keep=0), INVALID, "0 is not a number of documents; at least 1", "first_stage.keep"),
+    Case("no model of a first stage among several", "Rerank", staged(model=""), INVALID, "there are several of kind bi-encoder", "first_stage.model"),
+    Case("unknown model of a first stage", "Rerank", staged(model="nobody"), NOT_FOUND, "no model 'nobody' is loaded"),
+    Case("first stage by a cross-encoder", "Rerank", staged(model="scorer"), PRECONDITION, "model 'scorer' is a cross-encoder"),
+    Case("unknown prompt for the query", "Rerank", staged(query_prompt_name="no"), INVALID, "model 'embedder' has 'query'", "first_stage.query_prompt_name"),
+    Case("unknown prompt for documents", "Rerank", staged(document_prompt_name=""), INVALID, "'' is unknown", "first_stage.document_prompt_name"),
+    Case("first stage before a classifier", "Rerank", staged({"model": "classifier"}), PRECONDITION, "3 labels (no, maybe, yes)"),
+    Case("first stage before a bi-encoder", "Rerank", staged({"model": "embedder"}), PRECONDITION, "is a bi-encoder"),
+    Case("no documents for a first stage", "Rerank", staged({"documents": []}), INVALID, "empty; give at least one", "documents"),
+    Case("too many documents for a first stage", "Rerank", staged({"documents": ["d"] * 5}), INVALID, "5 exceed --max-items 4", "documents"),
+    Case("zero top_k of a first stage", "Rerank", staged({"top_k": 0}), INVALID, "at least 1, or leave it out", "top_k"),
+    Case("document of a first stage that may not be cut", "Rerank", staged({"documents": ["a", "b " * 40], "max_length": 8, "truncation": scoring_pb2.TRUNCATION_ERROR}, keep=9), INVALID, "exceed max_length 8", "documents[1]"),
+    Case("no texts for sparse vectors", "EmbedSparse", sparse(texts=[]), INVALID, "empty; give at least one", "texts"),
+    Case("too many texts for sparse vectors", "EmbedSparse", sparse(texts=["t"] * 5), INVALID, "5 exceed --max-items 4", "texts"),
+    Case("long text for sparse vectors", "EmbedSparse", sparse(texts=["x" * 101]), INVALID, "shorten or split the text", "texts[0]"),
+    Case("wrong truncation of sparse vectors", "EmbedSparse", sparse(truncation=7), INVALID, "7 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
+    Case("wrong priority of sparse vectors", "EmbedSparse", sparse(priority=7), INVALID, "7 is unknown; one of PRIORITY_UNSPECIFIED (0)", "priority"),
+    Case("dense vectors asked of a sparse encoder", "Embed", embed(model="splade"), PRECONDITION, "model 'splade' is a sparse-encoder"),
+    Case("sparse vectors asked of a bi-encoder", "EmbedSparse", sparse(model="embedder"), PRECONDITION, "model 'embedder' is a bi-encoder"),
+    Case("unknown model for sparse vectors", "EmbedSparse", sparse(model="nobody"), NOT_FOUND, "'nobody'"),
 ]  # fmt: skip
 
 GOOD = {
     "Score": score(),
     "Rerank": rerank(),
     "Embed": embed(),
+    "EmbedSparse": sparse(),
     "GetModel": model_pb2.GetModelRequest(model="scorer"),
 }
-SERVICES = {"Score": "Scoring", "Rerank": "Scoring", "Embed": "Embedding", "GetModel": "Model"}
+SERVICES = {
+    "Score": "Scoring",
+    "Rerank": "Scoring",
+    "Embed": "Embedding",
+    "EmbedSparse": "Embedding",
+    "GetModel": "Model",
+}
 
 
 @pytest.fixture(scope="module")
-def packages_to_serve(scorer_package: Path, classifier_package: Path, embedder_package: Path) -> tuple[Path, ...]:
-    return scorer_package, classifier_package, embedder_package
+def packages_to_serve(
+    scorer_package: Path,
+    classifier_package: Path,
+    embedder_package: Path,
+    cut_embedder_package: Path,
+    sparse_package: Path,
+) -> tuple[Path, ...]:
+    return scorer_package, classifier_package, embedder_package, cut_embedder_package, sparse_package
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -166,6 +248,8 @@ async def test_odd_but_legal_text_is_served(text: str, channel: grpc.aio.Channel
         ("Score", score(text_pairs=pairs((text, text)))),
         ("Rerank", rerank(query=text, documents=[text, "d"])),
         ("Embed", embed(texts=[text])),
+        ("Embed", embed(prompt=text)),
+        ("EmbedSparse", sparse(texts=[text], prompt=text)),
     ):
         assert await call(channel, rpc, request)
 

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.config import RequestLimits
-from pairwire.server.engine import Activation, EmbedResult, Priority, ScoreResult, Timing, Truncation, Usage
+from pairwire.server.engine import Activation, Encoding, Priority, ScoreOptions, ScoreResult, Timing, Truncation, Usage
 from pairwire.server.errors import InvalidInput
 from pairwire.server.rpc import codec
 from pairwire.v1 import embedding_pb2, scoring_pb2
 
-LIMITS = RequestLimits(max_items=3, max_text_bytes=8)
 USAGE = Usage(tokens=12, padded_tokens=4, truncated_inputs=(0, 2))
 TIMING = Timing(queue_s=0.0015, tokenize_s=0.00000199, compute_s=2.0)
-
-
-def test_pairs_are_read_in_order() -> None:
-    pairs = [scoring_pb2.TextPair(first="a", second="b"), scoring_pb2.TextPair()]
-    assert codec.decode_pairs("pairs", pairs, LIMITS) == [("a", "b"), ("", "")]
-
-
-@pytest.mark.parametrize("text", ["x" * 8, "é" * 4, "猫猫", "🤷🤷"])
-def test_a_text_of_the_limit_in_bytes_is_taken(text: str) -> None:
-    assert codec.decode_texts("texts", [text], LIMITS) == [text]
-
-
-@pytest.mark.parametrize("text", ["x" * 9, "é" * 5, "猫猫猫", "🤷🤷x"])
-def test_a_text_beyond_the_limit_in_bytes_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"^texts\[1\]: \d+ bytes exceed --max-text-bytes 8"):
-        codec.decode_texts("texts", ["a", text], LIMITS)
 
 
 def test_unset_options_are_the_checkpoints_own() -> None:
@@ -70,8 +53,44 @@ def test_every_value_of_an_enum_is_known(enum: object) -> None:
 
 
 def test_every_encoding_is_known() -> None:
-    for number in embedding_pb2.Encoding.values():
-        assert codec.decode_encoding(embedding_pb2.EmbedRequest(encoding=number)) != embedding_pb2.ENCODING_UNSPECIFIED
+    found = [codec.decode_encoding(embedding_pb2.EmbedRequest(encoding=number)) for number in range(5)]
+    assert found == [Encoding.FLOAT32, Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8, Encoding.BINARY]
+    assert embedding_pb2.Encoding.values() == [*range(5)]
+
+
+@pytest.mark.parametrize(
+    ("decode", "request_type"),
+    [
+        (codec.decode_score_options, scoring_pb2.ScoreRequest),
+        (codec.decode_score_options, scoring_pb2.RerankRequest),
+        (codec.decode_embed_options, embedding_pb2.EmbedRequest),
+        (codec.decode_sparse_options, embedding_pb2.EmbedSparseRequest),
+    ],
+)
+def test_a_prompt_is_a_name_or_a_text_and_an_empty_one_is_not_none(
+    decode: Callable[[Message], ScoreOptions], request_type: Callable[..., Message]
+) -> None:
+    for fields, expected in (
+        ({}, (None, None)),
+        ({"prompt_name": "query"}, ("query", None)),
+        ({"prompt": "find: "}, (None, "find: ")),
+        ({"prompt": ""}, (None, "")),
+    ):
+        options = decode(request_type(**fields))
+        assert (options.prompt_name, options.prompt) == expected
+    with pytest.raises(InvalidInput, match=r"^prompt: set beside prompt_name 'query'; give one of them"):
+        decode(request_type(prompt_name="query", prompt=""))
+
+
+def test_what_is_left_out_of_vectors_is_the_models_own() -> None:
+    options = codec.decode_embed_options(embedding_pb2.EmbedRequest())
+    assert (options.dimensions, options.normalize) == (None, None)
+    options = codec.decode_embed_options(embedding_pb2.EmbedRequest(dimensions=3, normalize=False))
+    assert (options.dimensions, options.normalize) == (3, False)
+    assert codec.decode_sparse_options(embedding_pb2.EmbedSparseRequest()).max_active_dims is None
+    sparse = embedding_pb2.EmbedSparseRequest(max_active_dims=5, max_length=9, priority=scoring_pb2.PRIORITY_LOW)
+    options = codec.decode_sparse_options(sparse)
+    assert (options.max_active_dims, options.max_length, options.priority) == (5, 9, Priority.LOW)
 
 
 def test_top_k_left_out_means_all() -> None:
@@ -102,16 +121,6 @@ def test_documents_are_echoed_only_where_asked() -> None:
     assert [(each.index, each.score, each.document) for each in with_text.results] == [(1, 2.0, ""), (0, 0.5, "first")]
     assert all(each.HasField("document") for each in with_text.results)
     assert not any(each.HasField("document") for each in codec.encode_ranking(result, 2, None).results)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "form"), [(embedding_pb2.ENCODING_FLOAT32, "<4f"), (embedding_pb2.ENCODING_FLOAT16, "<4e")]
-)
-def test_vectors_travel_as_little_endian_rows(encoding: embedding_pb2.Encoding.ValueType, form: str) -> None:
-    vectors = np.array([[1, -2], [0.5, 4]], np.float32)
-    answer = codec.encode_embeddings(EmbedResult(vectors, "m", USAGE, TIMING), encoding).embeddings
-    assert struct.unpack(form, answer.data) == (1, -2, 0.5, 4)
-    assert (answer.rows, answer.dimensions, answer.encoding) == (2, 2, encoding)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from pairwire.server.engine import EmbedOptions
-from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2
+from pairwire.v1 import manifest_pb2, model_pb2, scoring_pb2
 from tests.server import serving
+from tests.server.engine import toys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -97,22 +97,35 @@ async def test_what_was_cut_is_told(served: serving.Served) -> None:
     assert list(response.usage.truncated_inputs) == [1, 3]
 
 
-async def test_vectors_are_the_engines_in_either_encoding(served: serving.Served) -> None:
-    expected = (await served.application.engine.embed(DOCUMENTS, model="embedder")).embeddings
-    for encoding, dtype in ((embedding_pb2.ENCODING_UNSPECIFIED, "<f4"), (embedding_pb2.ENCODING_FLOAT16, "<f2")):
-        response = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS, encoding=encoding))
-        got = np.frombuffer(response.embeddings.data, dtype)
-        got = got.reshape(response.embeddings.rows, response.embeddings.dimensions)
-        np.testing.assert_array_equal(got, expected.astype(dtype))
-        assert response.model == "embedder"
+async def test_a_prompt_stands_before_every_first_text(served: serving.Served) -> None:
+    expected = await served.application.engine.score([(f"find: {a}", b) for a, b in PAIRS], model="scorer")
+    pairs = scoring_pb2.TextPairs(pairs=[scoring_pb2.TextPair(first=a, second=b) for a, b in PAIRS])
+    documents = scoring_pb2.QueryDocuments(query=QUERY, documents=DOCUMENTS)
+    for request in (
+        scoring_pb2.ScoreRequest(model="scorer", text_pairs=pairs, prompt="find: "),
+        scoring_pb2.ScoreRequest(model="scorer", query_documents=documents, prompt="find: "),
+    ):
+        response = await served.scoring.Score(request)
+        np.testing.assert_array_equal(np.array(response.scores, np.float32), expected.scores[:, 0])
+    ranked = await served.scoring.Rerank(
+        scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS, prompt="find: ")
+    )
+    assert {each.index: each.score for each in ranked.results} == dict(enumerate(expected.scores[:, 0].tolist()))
+    plain = await served.scoring.Score(scoring_pb2.ScoreRequest(model="scorer", text_pairs=pairs, prompt=""))
+    assert plain.scores != response.scores
 
 
-async def test_a_prompt_can_be_asked_for(served: serving.Served) -> None:
-    expected = await served.application.engine.embed(DOCUMENTS, options=EmbedOptions(prompt_name="query"))
-    response = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS, prompt_name="query"))
-    assert response.embeddings.data == expected.embeddings.tobytes()
-    plain = await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=DOCUMENTS))
-    assert response.embeddings.data != plain.embeddings.data
+async def test_token_ids_give_what_their_texts_give(served: serving.Served) -> None:
+    def ids(text: str) -> scoring_pb2.TokenIds:
+        return scoring_pb2.TokenIds(ids=toys.wordpiece().encode(text, add_special_tokens=False).ids)
+
+    pairs = [*PAIRS, ("", "the dog " * 60)]
+    expected = await served.application.engine.score(pairs, model="scorer")
+    tokenised = [scoring_pb2.TokenIdPair(first=ids(first), second=ids(second)) for first, second in pairs]
+    request = scoring_pb2.ScoreRequest(model="scorer", token_id_pairs=scoring_pb2.TokenIdPairs(pairs=tokenised))
+    response = await served.scoring.Score(request)
+    np.testing.assert_array_equal(np.array(response.scores, np.float32), expected.scores[:, 0])
+    assert list(response.usage.truncated_inputs) == [len(PAIRS)]
 
 
 async def test_models_are_listed_by_name_and_described(served: serving.Served) -> None:

@@ -1,0 +1,147 @@
+"""The connection of the asyncio client: how requests are sent and failures told, whatever they are about.
+
+sync_connection.py is its twin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pairwire.v1 import embedding_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
+
+from .channel import channel_arguments, credentials_of, target_of
+from .errors import ClientError, DeadlineExceeded, Unavailable, error_of
+from .inputs import timeout_of
+from .options import DEFAULT_ADDRESS, ClientOptions
+from .requests import Part
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_WATCH_AGAIN_S = 0.1
+
+
+class AsyncConnection:
+    """A channel to one or several servers, and what every call does with it. Belongs to one event loop."""
+
+    def __init__(
+        self, addresses: str | Sequence[str] = DEFAULT_ADDRESS, *, options: ClientOptions | None = None
+    ) -> None:
+        self.options = options or ClientOptions()
+        self.address = target_of(addresses)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        if credentials is None:
+            self._channel = aio.insecure_channel(self.address, options=arguments)
+        else:
+            self._channel = aio.secure_channel(self.address, credentials, options=arguments)
+        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
+        self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        self._model = model_pb2_grpc.ModelServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Returns once a server reports that all its models are warm (grpc.health.v1).
+
+        Raises:
+            DeadlineExceeded: none does in time.
+            NotSupported: what answers there has no health service.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if await self._watch_health(left_s):
+                return
+            await asyncio.sleep(min(_WATCH_AGAIN_S, left_s))
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+
+    async def close(self) -> None:
+        """Closes the connections; calls under way fail with `Cancelled`."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _watch_health(self, timeout_s: float) -> bool:
+        """Whether a server became ready while the stream lasted."""
+        watch = self._health.Watch(
+            health_pb2.HealthCheckRequest(),
+            timeout=timeout_s,
+            metadata=self.options.metadata,
+            wait_for_ready=True,
+        )
+        try:
+            async for answer in watch:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return True
+            return False
+        except aio.AioRpcError as error:
+            found = self._error(error)
+            if isinstance(found, DeadlineExceeded | Unavailable):
+                return False
+            raise found from error
+        finally:
+            watch.cancel()
+
+    async def _collect(
+        self,
+        rpc: aio.UnaryUnaryMultiCallable[Q, R],
+        parts: Iterable[Part[Q]],
+        decode: Callable[[Part[Q], R, float], T],
+        timeout_s: float | None,
+    ) -> list[T]:
+        return [result async for result in self._exchange(rpc, parts, decode, timeout_s)]
+
+    async def _exchange(
+        self,
+        rpc: aio.UnaryUnaryMultiCallable[Q, R],
+        parts: Iterable[Part[Q]],
+        decode: Callable[[Part[Q], R, float], T],
+        timeout_s: float | None,
+    ) -> AsyncIterator[T]:
+        """Sends the parts, at most ``split.in_flight`` at once, and decodes their answers in order."""
+        timeout = timeout_of(timeout_s, self.options)
+        began = time.monotonic()
+        waiting: deque[tuple[Part[Q], aio.UnaryUnaryCall[Q, R]]] = deque()
+
+        async def finish() -> T:
+            part, call = waiting[0]
+            try:
+                answer = await call
+            except aio.AioRpcError as error:
+                raise self._error(error, part.start) from error
+            waiting.popleft()  # only now: a cancelled task must cancel this call too
+            return decode(part, answer, time.monotonic() - began)
+
+        try:
+            for part in parts:
+                if len(waiting) == self.options.split.in_flight:
+                    yield await finish()
+                waiting.append((part, rpc(part.message, timeout=timeout, metadata=self.options.metadata)))
+            while waiting:
+                yield await finish()
+        finally:
+            for _, call in waiting:
+                call.cancel()
+
+    async def _ask(self, rpc: aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
+        try:
+            return await rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self.options.metadata)
+        except aio.AioRpcError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: aio.AioRpcError, start: int = 0) -> ClientError:
+        trailers = error.trailing_metadata() or ()
+        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)

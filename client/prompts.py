@@ -1,0 +1,30 @@
+"""Which of a checkpoint's prompts is meant for queries and which for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sync import Client
+
+QUERY_PROMPTS = ("query",)
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""In the order in which sentence-transformers looks for them."""
+
+
+class PromptNames:
+    """The prompts of a served model, asked for once, when they are needed."""
+
+    def __init__(self, client: Client, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._known: frozenset[str] | None = None
+
+    def choose(self, names: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
+        """The prompt that the caller names, or else the first of ``names`` that there is; None for the default one."""
+        if prompt_name is not None or prompt is not None:
+            return prompt_name
+        if self._known is None:
+            self._known = frozenset(self._client.model(self._model).manifest.prompts)
+        return next((name for name in names if name in self._known), None)

@@ -1,0 +1,112 @@
+"""A served model behind the interface of sentence-transformers' SparseEncoder; cross_encoder.py has the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .cross_encoder import check_batch_size, refuse_tensors
+from .errors import InvalidInput
+from .inputs import check_count
+from .prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames
+from .results import SparseEmbedResult
+from .token_ids import Text, TokenIds
+
+if TYPE_CHECKING:
+    from .sync import Client
+
+
+class SparseEncoder:
+    """What sentence-transformers' SparseEncoder computes, without torch; made by ``Client.sparse_encoder``.
+
+    In place of a torch tensor it returns a `SparseEmbedResult`, also for one text: its ``rows()`` are indices and
+    values, ``to_dense()`` is a matrix.
+    """
+
+    def __init__(self, client: Client, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._prompts = PromptNames(client, model)
+
+    def encode(
+        self,
+        sentences: Sequence[Text] | Text,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+        max_active_dims: int | None = None,
+    ) -> SparseEmbedResult:
+        """Sparse vectors of texts, in input order.
+
+        ``prompt`` is put before every text, and wins over ``prompt_name``. ``max_active_dims`` keeps so many of the
+        largest weights of each text. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing here.
+
+        Raises:
+            InvalidInput: no texts, something that is none, an unknown prompt, or something that only torch can serve.
+            WrongModelKind: no sparse encoder.
+        """
+        check_batch_size(batch_size)
+        refuse_tensors(True, convert_to_tensor, "to_dense")
+        check_count("max_active_dims", max_active_dims)
+        texts: list[Text] = [sentences] if isinstance(sentences, str | TokenIds) else list(sentences)
+        if not texts:
+            raise InvalidInput.at("sentences", "at least one is needed")
+        return self._client.embed_sparse(
+            texts,
+            model=self._model,
+            prompt_name=prompt_name if prompt is None else None,
+            prompt=prompt,
+            max_active_dims=max_active_dims,
+        )
+
+    def encode_query(
+        self,
+        sentences: Sequence[Text] | Text,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+        max_active_dims: int | None = None,
+    ) -> SparseEmbedResult:
+        """``encode`` with the checkpoint's prompt named "query", where it has one and no other is asked for."""
+        return self.encode(
+            sentences,
+            prompt_name=self._prompts.choose(QUERY_PROMPTS, prompt_name, prompt),
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+            max_active_dims=max_active_dims,
+        )
+
+    def encode_document(
+        self,
+        sentences: Sequence[Text] | Text,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = False,
+        device: object | None = None,
+        max_active_dims: int | None = None,
+    ) -> SparseEmbedResult:
+        """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", unless one is asked for."""
+        return self.encode(
+            sentences,
+            prompt_name=self._prompts.choose(DOCUMENT_PROMPTS, prompt_name, prompt),
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+            max_active_dims=max_active_dims,
+        )

@@ -1,0 +1,138 @@
+"""The connection of the blocking client: how requests are sent and failures told, whatever they are about.
+
+aio_connection.py is its twin.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pairwire.v1 import embedding_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
+
+from .channel import channel_arguments, credentials_of, target_of
+from .errors import Cancelled, ClientError, DeadlineExceeded, Unavailable, error_of
+from .inputs import timeout_of
+from .options import DEFAULT_ADDRESS, ClientOptions
+from .requests import Part
+
+if TYPE_CHECKING:
+    from grpc import _CallFuture
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_WATCH_AGAIN_S = 0.1
+
+
+class Connection:
+    """A channel to one or several servers, and what every call does with it. Thread-safe."""
+
+    def __init__(
+        self, addresses: str | Sequence[str] = DEFAULT_ADDRESS, *, options: ClientOptions | None = None
+    ) -> None:
+        self.options = options or ClientOptions()
+        self.address = target_of(addresses)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(self.address, options=arguments)
+        else:
+            self._channel = grpc.secure_channel(self.address, credentials, options=arguments)
+        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
+        self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        self._model = model_pb2_grpc.ModelServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Returns once a server reports that all its models are warm (grpc.health.v1).
+
+        Raises:
+            DeadlineExceeded: none does in time.
+            NotSupported: what answers there has no health service.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self._watch_health(left_s):
+                return
+            time.sleep(min(_WATCH_AGAIN_S, left_s))
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Closes the connections; calls under way fail with `Cancelled`."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _watch_health(self, timeout_s: float) -> bool:
+        """Whether a server became ready while the stream lasted."""
+        watch = self._health.Watch(
+            health_pb2.HealthCheckRequest(),
+            timeout=timeout_s,
+            metadata=self.options.metadata,
+            wait_for_ready=True,
+        )
+        try:
+            return any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in watch)
+        except grpc.RpcError as error:
+            found = self._error(error)
+            if isinstance(found, DeadlineExceeded | Unavailable):
+                return False
+            raise found from error
+        finally:
+            watch.cancel()
+
+    def _exchange(
+        self,
+        rpc: grpc.UnaryUnaryMultiCallable[Q, R],
+        parts: Iterable[Part[Q]],
+        decode: Callable[[Part[Q], R, float], T],
+        timeout_s: float | None,
+    ) -> Iterator[T]:
+        """Sends the parts, at most ``split.in_flight`` at once, and decodes their answers in order."""
+        timeout = timeout_of(timeout_s, self.options)
+        began = time.monotonic()
+        waiting: deque[tuple[Part[Q], _CallFuture[R]]] = deque()
+
+        def finish() -> T:
+            part, call = waiting.popleft()
+            try:
+                answer = call.result()
+            except grpc.RpcError as error:
+                raise self._error(error, part.start) from error
+            except grpc.FutureCancelledError as error:
+                raise Cancelled(f"{self.address}: the call was cancelled") from error
+            return decode(part, answer, time.monotonic() - began)
+
+        try:
+            for part in parts:
+                if len(waiting) == self.options.split.in_flight:
+                    yield finish()
+                waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self.options.metadata)))
+            while waiting:
+                yield finish()
+        finally:
+            for _, call in waiting:
+                call.cancel()
+
+    def _ask(self, rpc: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
+        try:
+            return rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self.options.metadata)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: grpc.RpcError, start: int = 0) -> ClientError:
+        trailers = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
+        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)

@@ -1,0 +1,318 @@
+"""Retrieve, then rerank: a bi-encoder compares all documents with the query, a cross-encoder reads the nearest.
+
+The first stage embeds what it has not embedded before, each distinct text once, and reads texts as the bi-encoder's
+checkpoint does: up to its own limit, of what is longer the beginning. What a request says of truncation and of
+``max_length`` is about pairs. Both stages are ordinary calls of the engine, with the request's priority.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
+from ..runtime.base import Float32Array
+from .cache import CacheStatistics
+from .catalog import Catalog
+from .clock import Clock
+from .model import Model
+from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
+from .similarity import SIMILARITIES, Similarity
+from .token_ids import Text, TokenIds, check_texts
+from .vector_cache import VectorCache, keys_of
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+Indices = npt.NDArray[np.int64]
+
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Prompts that sentence-transformers' encode_document looks for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FirstStage:
+    """How a bi-encoder chooses.
+
+    Raises:
+        InvalidInput: on construction, where ``keep`` is less than 1.
+    """
+
+    model: str = ""
+    """The bi-encoder; may be empty where exactly one is loaded."""
+    keep: int
+    """Documents that go on to the cross-encoder; more than there are means all."""
+    query_prompt_name: str | None = None
+    """None means "query", or else the checkpoint's default prompt."""
+    document_prompt_name: str | None = None
+    """None means the first of "document", "passage" and "corpus" that there is, or else the checkpoint's default."""
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise InvalidInput("first_stage.keep", f"{self.keep} is not a number of documents; at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of two stages."""
+
+    query: str
+    documents: Sequence[str]
+    first_stage: FirstStage
+    model: str
+    options: ScoreOptions
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStageReport:
+    """What the first stage did."""
+
+    model: str
+    """The bi-encoder that answered."""
+    kept: int
+    """Documents that went on to the cross-encoder."""
+    cached: int
+    """Documents whose vectors were known already."""
+    usage: Usage
+    """Of the texts that had to be embedded; ``truncated_inputs`` are documents."""
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class StagedResult:
+    """Both scores of the documents that the first stage kept, in input order."""
+
+    indices: Indices
+    """[kept] int64, ascending: which of the documents they are."""
+    scores: Float32Array
+    """[kept] float32, of the cross-encoder."""
+    first_stage_scores: Float32Array
+    """[kept] float32: similarity of query and document."""
+    model: str
+    """The cross-encoder that answered."""
+    usage: Usage
+    """Of the cross-encoder; ``truncated_inputs`` are documents."""
+    timing: Timing
+    first_stage: FirstStageReport
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Similarities [documents] and what they took."""
+
+    similarities: Float32Array
+    cached: int
+    usage: Usage
+    timing: Timing
+
+
+class Stages:
+    """Serves requests of two stages, and keeps vectors of documents for each bi-encoder."""
+
+    def __init__(self, catalog: Catalog, *, cache_bytes: int, clock: Clock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._caches = {
+            model.name: VectorCache(cache_bytes)
+            for model in catalog.models.values()
+            if model.kind is ModelKind.BI_ENCODER
+        }
+
+    def cache_statistics(self, model: str) -> CacheStatistics | None:
+        """A snapshot of a bi-encoder's vectors; None for other models."""
+        cache = self._caches.get(model)
+        return None if cache is None else cache.statistics()
+
+    async def serve(self, engine: Engine, asked: Asked) -> StagedResult:
+        """Runs both stages by calls of the engine; see ``Engine.retrieve_and_rerank``."""
+        scorer = self._scorer(asked.model)
+        with _named(model="first_stage.model"):
+            encoder = self._catalog.resolve(asked.first_stage.model, ModelKind.BI_ENCODER)
+        if not asked.documents:
+            raise InvalidInput("documents", "empty; give at least one")
+        _check_texts([asked.query], "query")
+        _check_texts(asked.documents, "documents[{}]")
+        began = self._clock.monotonic()
+        comparison = _Comparison(engine, encoder, self._caches[encoder.name], asked)
+        compared = await comparison.run()
+        indices = nearest(compared.similarities, asked.first_stage.keep)
+        scored = await self._score(engine, scorer, asked, indices, self._clock.monotonic() - began)
+        return StagedResult(
+            indices=indices,
+            scores=scored.scores[:, 0],
+            first_stage_scores=compared.similarities[indices],
+            model=scored.model,
+            usage=_usage_of(scored.usage, indices),
+            timing=scored.timing,
+            first_stage=FirstStageReport(encoder.name, len(indices), compared.cached, compared.usage, compared.timing),
+        )
+
+    def _scorer(self, name: str) -> Model:
+        """The cross-encoder, before anything is embedded for it in vain."""
+        scorer = self._catalog.resolve(name, ModelKind.CROSS_ENCODER)
+        if len(scorer.labels) != 1:
+            raise WrongModelKind(
+                f"model {scorer.name!r} has {len(scorer.labels)} labels ({', '.join(scorer.labels)}) and no one score "
+                "to rank by; score pairs with it and sort by the label that matters"
+            )
+        return scorer
+
+    async def _score(
+        self, engine: Engine, scorer: Model, asked: Asked, indices: Indices, elapsed_s: float
+    ) -> ScoreResult:
+        left_s = None if asked.timeout_s is None else asked.timeout_s - elapsed_s
+        if left_s is not None and left_s <= 0:
+            raise DeadlineExceeded(f"the first stage alone took {elapsed_s:.3f} s; allow more time or send less")
+        documents = [asked.documents[index] for index in indices.tolist()]
+        with _named(places=indices.tolist()):
+            try:
+                return await engine.score_documents(
+                    asked.query, documents, model=scorer.name, options=asked.options, timeout_s=left_s
+                )
+            except DeadlineExceeded as error:
+                raise DeadlineExceeded(f"{error} (the first stage took {elapsed_s:.3f} s)") from None
+
+
+class _Comparison:
+    """The first stage of one request."""
+
+    def __init__(self, engine: Engine, encoder: Model, cache: VectorCache, asked: Asked) -> None:
+        stage, prompts = asked.first_stage, encoder.prompts
+        self._engine, self._encoder, self._cache, self._asked = engine, encoder, cache, asked
+        self._similarity = _similarity_of(encoder)
+        self._query_prompt = _first_known(stage.query_prompt_name, ("query",), prompts)
+        self._document_prompt = _first_known(stage.document_prompt_name, _DOCUMENT_PROMPTS, prompts)
+        with _named(prompt_name="first_stage.query_prompt_name"):
+            encoder.prompt(self._query_prompt)
+        with _named(prompt_name="first_stage.document_prompt_name"):
+            self._prompt = encoder.prompt(self._document_prompt)
+        # A text that comes twice is looked at once.
+        self._texts = list(dict.fromkeys(asked.documents))
+        places = {text: place for place, text in enumerate(self._texts)}
+        self._at = np.array([places[text] for text in asked.documents])
+
+    async def run(self) -> _Compared:
+        """Similarities of all documents."""
+        keys, known = await asyncio.to_thread(self._look_up)
+        missing = [place for place, vector in enumerate(known) if vector is None]
+        query, new = await self._embed([self._texts[place] for place in missing])
+        similarities = await asyncio.to_thread(self._compare, query.embeddings[0], known, keys, missing, new)
+        unknown = np.zeros(len(self._texts), np.bool_)
+        unknown[missing] = True
+        return _Compared(
+            similarities=similarities,
+            cached=int(np.count_nonzero(~unknown[self._at])),
+            usage=self._usage(query, new, missing),
+            timing=query.timing if new is None else max(query.timing, new.timing, key=_total_s),
+        )
+
+    def _look_up(self) -> tuple[list[bytes], list[Float32Array | None]]:
+        if not self._cache:
+            return [], [None] * len(self._texts)
+        keys = keys_of(self._encoder, self._prompt, self._texts)
+        return keys, self._cache.get(keys)
+
+    async def _embed(self, texts: Sequence[str]) -> tuple[EmbedResult, EmbedResult | None]:
+        """The query, and at the same time those texts, where there are some."""
+        asked = self._asked
+
+        async def embed(field: str, given: Sequence[str], prompt_name: str | None) -> EmbedResult:
+            options = EmbedOptions(prompt_name=prompt_name, priority=asked.options.priority)
+            with _named(texts=field):
+                return await self._engine.embed(
+                    given, model=self._encoder.name, options=options, timeout_s=asked.timeout_s
+                )
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                query = group.create_task(embed("query", [asked.query], self._query_prompt))
+                documents = group.create_task(embed("documents", texts, self._document_prompt)) if texts else None
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return query.result(), documents.result() if documents else None
+
+    def _compare(
+        self,
+        query: Float32Array,
+        known: Sequence[Float32Array | None],
+        keys: Sequence[bytes],
+        missing: Sequence[int],
+        new: EmbedResult | None,
+    ) -> Float32Array:
+        """Similarities [documents]; what is new is kept."""
+        vectors = np.empty((len(known), len(query)), np.float32)
+        for place, vector in enumerate(known):
+            if vector is not None:
+                vectors[place] = vector
+        if new is not None:
+            vectors[missing] = new.embeddings
+            if self._cache:
+                self._cache.put([keys[place] for place in missing], new.embeddings)
+        similarities: Float32Array = self._similarity(query, vectors)[self._at]
+        return similarities
+
+    def _usage(self, query: EmbedResult, new: EmbedResult | None, missing: Sequence[int]) -> Usage:
+        if new is None:
+            return Usage(query.usage.tokens, query.usage.padded_tokens, ())
+        cut = [missing[index] for index in new.usage.truncated_inputs]
+        return Usage(
+            tokens=query.usage.tokens + new.usage.tokens,
+            padded_tokens=query.usage.padded_tokens + new.usage.padded_tokens,
+            truncated_inputs=tuple(np.flatnonzero(np.isin(self._at, cut)).tolist()),
+        )
+
+
+@contextmanager
+def _named(places: Sequence[int] = (), **names: str) -> Iterator[None]:
+    """Gives errors the field's name in the whole request, and a document its place among ``places``."""
+    try:
+        yield
+    except InvalidInput as error:
+        root, index, _ = error.field.partition("[")
+        field = names.get(root, error.field)
+        if index and root == "documents" and places:
+            field = f"documents[{places[int(error.field.removeprefix('documents[').removesuffix(']'))]}]"
+        raise InvalidInput(field, error.reason) from None
+
+
+def nearest(similarities: Float32Array, keep: int) -> Indices:
+    """Ascending indices of the ``keep`` largest of similarities [documents]; of equal ones, the first."""
+    return np.sort(np.argsort(-similarities, kind="stable")[:keep])
+
+
+def _check_texts(texts: Sequence[Text], pattern: str) -> None:
+    check_texts(texts, pattern)
+    for index, text in enumerate(texts):
+        if isinstance(text, TokenIds):
+            reason = "token ids belong to the vocabulary of one model, and two read this; give text"
+            raise InvalidInput(pattern.format(index), reason)
+
+
+def _similarity_of(encoder: Model) -> Similarity:
+    name = encoder.manifest.similarity
+    if name not in SIMILARITIES:
+        known = ", ".join(filter(None, SIMILARITIES))
+        raise WrongModelKind(
+            f"model {encoder.name!r} compares vectors by {name!r}; this version knows {known}: upgrade pairwire"
+        )
+    return SIMILARITIES[name]
+
+
+def _first_known(asked: str | None, usual: Sequence[str], prompts: Mapping[str, str]) -> str | None:
+    return asked if asked is not None else next((name for name in usual if name in prompts), None)
+
+
+def _total_s(timing: Timing) -> float:
+    return timing.queue_s + timing.tokenize_s + timing.compute_s
+
+
+def _usage_of(usage: Usage, indices: Indices) -> Usage:
+    cut = tuple(indices[list(usage.truncated_inputs)].tolist())
+    return Usage(usage.tokens, usage.padded_tokens, cut)

@@ -1,0 +1,50 @@
+"""Vectors of documents of earlier requests, by a digest of the text: no text outlives its request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from ..runtime.base import Float32Array
+from .cache import ByteCache, CacheStatistics
+from .model import Model
+
+_DIGEST_BYTES = 16
+"""Two of 2^48 texts share a digest with a probability of 2^-33."""
+
+
+class VectorCache:
+    """Vectors of one bi-encoder, in float32: rounding them would move the similarities. Thread-safe."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """``limit_bytes`` of memory; 0 turns it off."""
+        self._cache = ByteCache(limit_bytes)
+
+    def __bool__(self) -> bool:
+        """Whether it is on."""
+        return bool(self._cache)
+
+    def get(self, keys: Sequence[bytes]) -> list[Float32Array | None]:
+        """For each key its vector [dimensions], read-only, or None."""
+        return [None if found is None else np.frombuffer(found, np.float32) for found in self._cache.get(keys)]
+
+    def put(self, keys: Sequence[bytes], vectors: Float32Array) -> None:
+        """Keeps vectors [keys, dimensions]."""
+        self._cache.put((key, row.tobytes()) for key, row in zip(keys, vectors, strict=True))
+
+    def statistics(self) -> CacheStatistics:
+        """A snapshot."""
+        return self._cache.statistics()
+
+
+def keys_of(model: Model, prompt: str, texts: Sequence[str]) -> list[bytes]:
+    """What finds the vector that a model gives for each text with that prompt before it.
+
+    The whole manifest is in it (the graph's and the tokenizer's sha256, limits, dimensions), and which variant runs.
+    """
+    maker = blake2b(model.manifest.SerializeToString(deterministic=True), digest_size=blake2b.PERSON_SIZE)
+    maker.update(f"\0{model.variant}\0{prompt}".encode())
+    person = maker.digest()
+    return [blake2b(text.encode(), digest_size=_DIGEST_BYTES, person=person).digest() for text in texts]

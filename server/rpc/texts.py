@@ -1,0 +1,135 @@
+"""The texts of a request -> plain values, with every check that needs no model; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from pairwire.v1 import embedding_pb2, scoring_pb2
+
+from ..config import RequestLimits
+from ..engine.token_ids import ID_BYTES, Text, TokenIds
+from ..errors import InvalidInput
+
+Prompted: TypeAlias = (
+    scoring_pb2.ScoreRequest | scoring_pb2.RerankRequest | embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest
+)
+"""Requests that may have a prompt."""
+_MOST_BYTES_OF_A_CHARACTER = 4
+
+
+def decode_texts(field: str, texts: Sequence[str], limits: RequestLimits) -> list[str]:
+    """A list of texts.
+
+    Raises:
+        InvalidInput: none, too many, or one that is too long.
+    """
+    _check_count(field, len(texts), limits)
+    decoded = list(texts)
+    _check_sizes(decoded, limits, lambda index: f"{field}[{index}]")
+    return decoded
+
+
+def decode_text(field: str, text: str, limits: RequestLimits) -> str:
+    """One text.
+
+    Raises:
+        InvalidInput: it is too long.
+    """
+    _check_sizes((text,), limits, lambda _: field)
+    return text
+
+
+def decode_pairs(field: str, pairs: Sequence[scoring_pb2.TextPair], limits: RequestLimits) -> list[tuple[str, str]]:
+    """Pairs of texts.
+
+    Raises:
+        InvalidInput: none, too many, or a text that is too long.
+    """
+    _check_count(field, len(pairs), limits)
+    decoded = [(pair.first, pair.second) for pair in pairs]
+    _check_sizes([first for first, _ in decoded], limits, lambda index: f"{field}[{index}].first")
+    _check_sizes([second for _, second in decoded], limits, lambda index: f"{field}[{index}].second")
+    return decoded
+
+
+def decode_token_pairs(
+    field: str, pairs: Sequence[scoring_pb2.TokenIdPair], limits: RequestLimits
+) -> list[tuple[TokenIds, TokenIds]]:
+    """Pairs of texts that are tokenised already.
+
+    Raises:
+        InvalidInput: none, too many, one that is too long, or something that cannot be a token id.
+    """
+    _check_count(field, len(pairs), limits)
+    return [
+        (
+            _decode_ids(f"{field}[{index}].first", pair.first, limits),
+            _decode_ids(f"{field}[{index}].second", pair.second, limits),
+        )
+        for index, pair in enumerate(pairs)
+    ]
+
+
+def decode_single_texts(
+    request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest, limits: RequestLimits
+) -> list[Text]:
+    """What is to be embedded: texts, or token ids in their place.
+
+    Raises:
+        InvalidInput: both, neither, or as ``decode_texts`` and ``decode_token_pairs``.
+    """
+    if not request.token_ids:
+        return list[Text](decode_texts("texts", request.texts, limits))
+    if request.texts:
+        raise InvalidInput("token_ids", "set beside texts; give one of them, and the other in a request of its own")
+    _check_count("token_ids", len(request.token_ids), limits)
+    return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
+
+
+def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
+    """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
+
+    Raises:
+        InvalidInput: it is too long, by itself or before so many rows.
+    """
+    if not request.prompt:
+        return
+    _check_sizes((request.prompt,), limits, lambda _: "prompt")
+    size = len(request.prompt.encode("utf-8"))
+    if size * rows > limits.max_message_bytes:
+        raise InvalidInput(
+            "prompt",
+            f"{size} bytes before each of {rows} texts exceed --max-message-bytes {limits.max_message_bytes}; "
+            "shorten it, or send several smaller requests",
+        )
+
+
+def _decode_ids(field: str, ids: scoring_pb2.TokenIds, limits: RequestLimits) -> TokenIds:
+    size = ID_BYTES * len(ids.ids)
+    if size > limits.max_text_bytes:
+        raise InvalidInput(
+            field,
+            f"{len(ids.ids)} token ids of {ID_BYTES} bytes exceed --max-text-bytes {limits.max_text_bytes}; "
+            "shorten or split the text",
+        )
+    return TokenIds(ids.ids, field=field)
+
+
+def _check_count(field: str, count: int, limits: RequestLimits) -> None:
+    if not count:
+        raise InvalidInput(field, "empty; give at least one")
+    if count > limits.max_items:
+        raise InvalidInput(field, f"{count} exceed --max-items {limits.max_items}; send several smaller requests")
+
+
+def _check_sizes(texts: Sequence[str], limits: RequestLimits, name: Callable[[int], str]) -> None:
+    # Counting bytes means encoding: only where the number of characters leaves a doubt.
+    if max(map(len, texts)) * _MOST_BYTES_OF_A_CHARACTER <= limits.max_text_bytes:
+        return
+    for index, text in enumerate(texts):
+        size = len(text.encode("utf-8"))
+        if size > limits.max_text_bytes:
+            raise InvalidInput(
+                name(index), f"{size} bytes exceed --max-text-bytes {limits.max_text_bytes}; shorten or split the text"
+            )
