@@ -111,6 +111,10 @@ class ExportConfig:
             raise ConfigInvalid(f"keep-float: {self.keep_float} is no number of layers")
         if (self.keep_float or self.sensitivity) and Precision.INT8.value not in self.precisions:
             raise ConfigInvalid("keep-float, sensitivity: about int8 variants; add --precision int8 or leave them out")
+        if self.max_diff is not None and not any(value.startswith("int8") for value in self.precisions):
+            raise ConfigInvalid("max-diff: about int8 variants; add --precision int8 or leave it out")
+        if self.sensitivity and not self.parity:
+            raise ConfigInvalid("sensitivity: its table goes into the parity report; leave out no-parity")
         given = (self.parity_data, self.parity_threshold, self.max_diff)
         if not self.parity and any(value is not None for value in given):
             raise ConfigInvalid("no-parity: contradicts parity-data, parity-threshold and max-diff; leave one side out")

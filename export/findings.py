@@ -33,7 +33,7 @@ class TensorFinding:
     """Error of the products on unseen texts with the plain code (smallest to largest value, weights to the nearest
     step): root mean square, its mean taken away, relative to the output's deviation."""
     error: float
-    """The same with the code that was chosen, weights to the nearest step."""
+    """The same with the code that was chosen. It was chosen by this and a price on what would be cut off."""
     exponent: float | None
     """Share of a channel's size that went into the weights; None where nothing was balanced."""
     apart: int

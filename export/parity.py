@@ -393,10 +393,10 @@ def _failure(variant: VariantParity) -> str:
     summary = variant.summary
     if summary.max_abs_diff_limit and not summary.max_abs_diff <= summary.max_abs_diff_limit:
         asked = variant.precision not in MAX_DIFF_LIMITS
-        way_out = " (--max-diff); --keep-float N leaves the worst layers in float32, fp32 all of them" if asked else ""
+        way_out = " (--max-diff); fp32 differs less, and int8 with --keep-float N may" if asked else ""
         return (
-            f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.1e},"
-            f" allowed {summary.max_abs_diff_limit:.0e}{way_out}"
+            f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.2g},"
+            f" allowed {summary.max_abs_diff_limit:.2g}{way_out}"
         )
     return (
         f"{variant.variant} ranks unlike the checkpoint: Spearman {summary.spearman:.4f},"

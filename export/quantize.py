@@ -149,8 +149,10 @@ def _quantize_static(
     layers = list(known)
     if not layers and (asked.measure or asked.keep_float):
         layers = _layer_findings(model, groups, checkpoint)
-    if asked.keep_float >= max(1, len(layers)) and asked.keep_float:
-        raise ConfigInvalid(f"keep-float: {asked.keep_float} of {len(layers)} layers leaves none in int8; give fewer")
+    if asked.keep_float and asked.keep_float >= len(layers):
+        raise ConfigInvalid(
+            f"keep-float: {asked.keep_float} is too many; {len(layers)} layers were measured, and one must be int8"
+        )
     kept = set(worst(layers, asked.keep_float))
     taken = [group for group, tensor in zip(groups, tensors, strict=True) if tensor.layer not in kept]
     copy = _with_static(model, taken)

@@ -26,7 +26,7 @@ MOST_LAYERS = 12
 """Layers that are measured; of a deeper model so many at even distances, the first and the last among them."""
 FEWEST_TEXTS, MOST_TEXTS = 6, 24
 WORK = 4e9
-"""Weights times graphs times texts, above which texts become fewer: about 5 s of a MiniLM's time."""
+"""Weights times graphs times texts, above which texts become fewer."""
 
 
 def sampled(layers: Iterable[str]) -> list[str]:

@@ -19,6 +19,8 @@ from pairwire.server.errors import ConfigInvalid
         ({"max_diff": 0.0}, "max-diff: 0.0 is not a difference"),
         ({"keep_float": -1}, "keep-float: -1 is no number of layers"),
         ({"keep_float": 1, "precisions": ("fp32",)}, "about int8 variants; add --precision int8"),
+        ({"max_diff": 0.1, "precisions": ("fp32",)}, "max-diff: about int8 variants"),
+        ({"sensitivity": True, "parity": False}, "its table goes into the parity report"),
         ({"max_diff": 0.1, "parity": False}, "no-parity: contradicts"),
         ({"kind": "decoder"}, "none of cross-encoder, bi-encoder, sparse-encoder"),
         ({"max_length": 3}, "leaves no room"),

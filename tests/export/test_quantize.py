@@ -207,7 +207,9 @@ def test_the_layers_that_cost_most_stay_in_float(checkpoint: Checkpoint, graph: 
 def test_a_model_of_which_nothing_would_be_int8_is_refused(
     checkpoint: Checkpoint, graph: ModelProto, texts: Texts
 ) -> None:
-    with pytest.raises(ConfigInvalid, match=r"keep-float: 9 of \d layers leaves none in int8"):
+    with pytest.raises(
+        ConfigInvalid, match=r"keep-float: 9 is too many; \d layers were measured, and one must be int8"
+    ):
         quantize.quantize(graph, Precision.INT8, checkpoint, texts, Sensitivity(keep_float=9))
 
 
