@@ -133,6 +133,7 @@ class Stages:
     async def serve(self, engine: Engine, asked: Asked) -> StagedResult:
         """Runs both stages by calls of the engine; see ``Engine.retrieve_and_rerank``."""
         scorer = self._scorer(asked.model)
+        scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # an unknown one is told before anything runs
         with _named(model="first_stage.model"):
             encoder = self._catalog.resolve(asked.first_stage.model, ModelKind.BI_ENCODER)
         if not asked.documents:

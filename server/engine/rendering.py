@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from enum import Enum
+
+from ..errors import InvalidInput
+
+MOST_CHARACTERS = 1 << 25
+"""Of the texts that one call makes: more than a message can hold without repeating anything."""
 
 
 class Slot(Enum):
@@ -41,6 +47,22 @@ class PairTemplate:
         if self.parts.count(Slot.SECOND) > 1 or self.parts[slots[-1]] is not Slot.SECOND:
             return None
         return sum(len(part) for part in self.parts[slots[-1] + 1 :] if isinstance(part, str))
+
+    def check_size(self, firsts: Sequence[Sized], seconds: Sequence[Sized], prompt: str, field: str) -> None:
+        """Before texts are made: a query is sent once and stands in every row, so a small message can be gigabytes.
+
+        Raises:
+            InvalidInput: more than ``MOST_CHARACTERS``; ``field`` is what the caller calls the first texts.
+        """
+        rows, repeated = len(seconds), len(seconds) if len(firsts) == 1 else 1
+        around = self.literal_characters + len(prompt or self.default_prompt)
+        total = sum(map(len, firsts)) * repeated + sum(map(len, seconds)) + around * rows
+        if total > MOST_CHARACTERS:
+            raise InvalidInput(
+                field.format(0),
+                f"{rows} pairs make {total} characters of text by this model's template, at most {MOST_CHARACTERS} may"
+                " be; shorten the query, or send several smaller requests",
+            )
 
     def render(self, first: str, second: str, prompt: str | None = None) -> str:
         """The text of a pair. No prompt and an empty one are the same, as in sentence-transformers."""

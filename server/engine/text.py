@@ -99,9 +99,10 @@ class TextEncoder:
         """Raises what ``encode_pairs`` raises of the texts themselves; whether any of them is token ids."""
         first_ids = check_texts(firsts, fields[0], self._vocab_size)
         second_ids = check_texts(seconds, fields[1], self._vocab_size)
-        if self.rules.template is not None and (first_ids or second_ids):
+        if self.rules.template is not None:
             forbid_ids(firsts, fields[0], _TEMPLATE_NEEDS_TEXT)
             forbid_ids(seconds, fields[1], _TEMPLATE_NEEDS_TEXT)
+            self.rules.template.check_size(firsts, seconds, prompt, fields[0])
         elif prompt and first_ids:
             forbid_ids(firsts, fields[0], _PROMPT_NEEDS_TEXT)
         return first_ids or second_ids

@@ -31,8 +31,8 @@ class VectorCache:
         return [None if found is None else np.frombuffer(found, np.float32) for found in self._cache.get(keys)]
 
     def put(self, keys: Sequence[bytes], vectors: Float32Array) -> None:
-        """Keeps vectors [keys, dimensions]."""
-        self._cache.put((key, row.tobytes()) for key, row in zip(keys, vectors, strict=True))
+        """Keeps vectors [keys, dimensions]; never one with a number that is not finite, which a fault left there."""
+        self._cache.put((key, row.tobytes()) for key, row in zip(keys, vectors, strict=True) if np.isfinite(row).all())
 
     def statistics(self) -> CacheStatistics:
         """A snapshot."""

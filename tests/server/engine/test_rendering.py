@@ -244,3 +244,11 @@ def test_rendered_rows_are_packed_as_they_are_padded() -> None:
     assert packed.input_ids.tolist() == _ids(encoder, encoded, 1) + _ids(encoder, encoded, 0)
     assert packed.token_type_ids.dtype == np.int32
     assert packed.lengths.tolist() == [7, 7]
+
+
+def test_a_query_that_a_template_repeats_into_gigabytes_is_refused() -> None:
+    encoder = _short()
+    query = "the dog " * (1 << 17)
+    with pytest.raises(InvalidInput, match=r"query: 64 pairs make \d+ characters .* at most 33554432 may be; shorten"):
+        encoder.encode_pairs([query], [str(at) for at in range(64)], fields=("query", "documents[{}]"))
+    assert len(encoder.encode_pairs([query], ["ok"])) == 1

@@ -49,3 +49,9 @@ def test_whatever_makes_another_vector_makes_another_key() -> None:
         keys_of(model, "a", [""]),
     ]
     assert len({keys[0], *(other[0] for other in others)}) == 1 + len(others)
+
+
+def test_what_a_fault_left_is_not_kept() -> None:
+    cache = VectorCache(10_000)
+    cache.put([b"a", b"b", b"c"], np.array([[1, np.nan], [1, 2], [np.inf, 0]], np.float32))
+    assert [found is not None for found in cache.get([b"a", b"b", b"c"])] == [False, True, False]
