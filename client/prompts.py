@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .results import ModelKind
     from .sync import Client
 
 QUERY_PROMPTS = ("query",)
@@ -16,9 +17,11 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class PromptNames:
     """The prompts of a served model, asked for once, when they are needed."""
 
-    def __init__(self, client: Client, model: str) -> None:
+    def __init__(self, client: Client, model: str, kind: ModelKind) -> None:
+        """``model`` may be empty where exactly one of that kind is loaded, as for the calls themselves."""
         self._client = client
         self._model = model
+        self._kind = kind
         self._known: frozenset[str] | None = None
 
     def choose(self, names: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
@@ -26,5 +29,10 @@ class PromptNames:
         if prompt_name is not None or prompt is not None:
             return prompt_name
         if self._known is None:
-            self._known = frozenset(self._client.model(self._model).manifest.prompts)
+            self._known = frozenset(self._client.model(self._model or self._only()).manifest.prompts)
         return next((name for name in names if name in self._known), None)
+
+    def _only(self) -> str:
+        """The one model of the kind; the server says what is wrong where there is another number of them."""
+        names = [model.name for model in self._client.models() if model.kind == self._kind]
+        return names[0] if len(names) == 1 else ""

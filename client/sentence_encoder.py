@@ -35,7 +35,7 @@ class SentenceEncoder:
     def __init__(self, client: Client, model: str) -> None:
         self._client = client
         self._model = model
-        self._prompts = PromptNames(client, model)
+        self._prompts = PromptNames(client, model, "bi-encoder")
 
     def encode(
         self,

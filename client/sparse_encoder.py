@@ -26,7 +26,7 @@ class SparseEncoder:
     def __init__(self, client: Client, model: str) -> None:
         self._client = client
         self._model = model
-        self._prompts = PromptNames(client, model)
+        self._prompts = PromptNames(client, model, "sparse-encoder")
 
     def encode(
         self,
