@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, SparseEmbedResult, TlsFiles
 from pairwire.client.first_stage import FirstStage
@@ -55,16 +56,7 @@ class RemoteBackend:
 
     def score(self, pairs: Iterable[tuple[str, str]], options: ScoreOptions) -> Iterator[ScoreResult]:
         """Scores of runs of pairs."""
-        return self._client.score_stream(
-            pairs,
-            model=options.model,
-            activation=options.activation,
-            truncation=options.truncation,
-            max_length=options.max_length,
-            priority=options.priority,
-            prompt_name=options.prompt_name,
-            prompt=options.prompt,
-        )
+        return self._client.score_stream(pairs, **asdict(options))
 
     def rerank(
         self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
@@ -77,41 +69,15 @@ class RemoteBackend:
                 query.documents,
                 top_k=top_k,
                 first_stage=first_stage,
-                model=options.model,
-                activation=options.activation,
-                truncation=options.truncation,
-                max_length=options.max_length,
-                priority=options.priority,
-                prompt_name=options.prompt_name,
-                prompt=options.prompt,
+                **asdict(options),
             )
 
         return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
-        return self._client.embed_stream(
-            texts,
-            model=options.model,
-            prompt_name=options.prompt_name,
-            prompt=options.prompt,
-            truncation=options.truncation,
-            max_length=options.max_length,
-            priority=options.priority,
-            dimensions=options.dimensions,
-            normalize=options.normalize,
-            encoding=options.encoding,
-        )
+        return self._client.embed_stream(texts, **asdict(options))
 
     def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
         """Sparse vectors of runs of texts."""
-        return self._client.embed_sparse_stream(
-            texts,
-            model=options.model,
-            prompt_name=options.prompt_name,
-            prompt=options.prompt,
-            truncation=options.truncation,
-            max_length=options.max_length,
-            priority=options.priority,
-            max_active_dims=options.max_active_dims,
-        )
+        return self._client.embed_sparse_stream(texts, **asdict(options))

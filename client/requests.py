@@ -27,6 +27,7 @@ from .token_ids import Text, TokenIds
 
 Request = TypeVar("Request")
 Item = TypeVar("Item")
+TextRequest = TypeVar("TextRequest", embedding_pb2.EmbedRequest, embedding_pb2.EmbedSparseRequest)
 
 # Upper bounds of what protobuf adds to the texts: a tag and a length of at most five bytes for each text and message.
 _TEXT_OVERHEAD = 6
@@ -172,11 +173,7 @@ def embed_parts(
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
     )
-    for start, chunk in _chunks(_checked_single(texts), base.ByteSize(), limits, "texts"):
-        message = embedding_pb2.EmbedRequest()
-        message.CopyFrom(base)
-        _add_texts(message, chunk)
-        yield Part(message, start, len(chunk))
+    yield from _text_parts(base, texts, limits)
 
 
 def sparse_parts(
@@ -197,8 +194,13 @@ def sparse_parts(
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
     )
+    yield from _text_parts(base, texts, limits)
+
+
+def _text_parts(base: TextRequest, texts: Iterable[Text], limits: SplitLimits) -> Iterator[Part[TextRequest]]:
+    """Requests like ``base``, each with some of the texts."""
     for start, chunk in _chunks(_checked_single(texts), base.ByteSize(), limits, "texts"):
-        message = embedding_pb2.EmbedSparseRequest()
+        message = type(base)()
         message.CopyFrom(base)
         _add_texts(message, chunk)
         yield Part(message, start, len(chunk))

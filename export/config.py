@@ -37,6 +37,16 @@ class Precision(Enum):
         return "cuda" if self is Precision.FP16 else "cpu"
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a variant whose rounding is coarse has to keep to."""
+
+    spearman: float = SPEARMAN_LIMIT
+    """Lowest rank correlation."""
+    max_diff: float | None = None
+    """Largest difference of an int8 variant; None for no limit."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensitivity:
     """What is asked about the layers of an int8 graph."""

@@ -26,7 +26,7 @@ from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
 
 from .checkpoint import Checkpoint
-from .config import SPEARMAN_LIMIT, Kind, Precision
+from .config import Kind, Limits, Precision
 from .cuda import checking_runtime
 from .errors import CheckpointUnsupported
 from .texts import Input, Texts
@@ -44,16 +44,6 @@ _REFERENCE_BATCH = 8
 _ANY_PROMPT = "query: "
 _SEED = 0
 """Draws the batch-mates; fixed, so that a report can be made again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a variant whose rounding is coarse has to keep to."""
-
-    spearman: float = SPEARMAN_LIMIT
-    """Lowest rank correlation."""
-    max_diff: float | None = None
-    """Largest difference of an int8 variant; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,10 @@ SMALLEST_TABLE = 1024
 _NOTHING = Sensitivity()
 
 
+Rounded = tuple[Int8Array, Float32Array, Float32Array]
+"""Weights [inputs, outputs], their scales [outputs], and the bias [outputs] with what rounding does on average."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """The products of one tensor, which share its code."""
@@ -50,6 +54,8 @@ class Group:
     products: Sequence[Product]
     chosen: Chosen
     seen: Seen
+    rounded: Sequence[Rounded]
+    """Of each product."""
 
     @property
     def finding(self) -> TensorFinding:
@@ -119,8 +125,19 @@ def choose_codes(model: ModelProto, products: Sequence[Product], checkpoint: Che
     groups = []
     for source, group in members.items():
         weights = np.concatenate([product.weights for product in group], axis=1)
-        groups.append(Group(source, group, choose(seen[source], weights), seen[source]))
+        chosen = choose(seen[source], weights)
+        groups.append(Group(source, group, chosen, seen[source], _rounded(group, chosen.coding, seen[source].sample)))
     return groups
+
+
+def _rounded(products: Sequence[Product], coding: Coding, sample: Float32Array) -> list[Rounded]:
+    decoded, kept = coding.decoded(sample), np.delete(sample, coding.apart, axis=1)
+    found = []
+    for product in products:
+        small, scales = round_weights(coding.weights(product.weights), decoded)
+        shift = (kept @ np.delete(product.weights, coding.apart, axis=0) - decoded @ (small * scales)).mean(axis=0)
+        found.append((small, scales, shift if product.bias is None else product.bias + shift))
+    return found
 
 
 def quantize_embeddings(model: ModelProto) -> int:
@@ -232,14 +249,9 @@ class _Writer:
 
     def static(self, group: Group) -> None:
         """Replaces all products of one tensor by such with its constant code."""
-        coding, sample = group.chosen.coding, group.seen.sample
+        coding = group.chosen.coding
         self._codes(group.source, coding)
-        decoded = coding.decoded(sample)
-        for product in group.products:
-            small, scales = round_weights(coding.weights(product.weights), decoded)
-            rest = np.delete(sample, coding.apart, axis=1) @ np.delete(product.weights, coding.apart, axis=0)
-            shift = (rest - decoded @ (small * scales)).mean(axis=0)
-            bias = shift if product.bias is None else product.bias + shift
+        for product, (small, scales, bias) in zip(group.products, group.rounded, strict=True):
             result = f"{product.result}/main" if len(coding.apart) else product.result
             self._product(product, small, scales, bias, result)
             if len(coding.apart):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pairwire.server.engine.first_stage import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from pairwire.server.runtime.base import Float32Array
 
 from .checkpoint import Checkpoint
 from .texts import Texts
 
-_PROMPTS = ("query", "document", "passage", "corpus")
-"""What sentence-transformers' ``encode_query`` and ``encode_document`` look for."""
 _BATCH = 8
 
 
@@ -39,7 +38,7 @@ def measure_ranges(checkpoint: Checkpoint, texts: Texts) -> Ranges:
 
 def _prompts(checkpoint: Checkpoint) -> Iterator[str]:
     """Each distinct text once."""
-    named = [checkpoint.prompts[name] for name in _PROMPTS if name in checkpoint.prompts]
+    named = [checkpoint.prompts[name] for name in (*QUERY_PROMPTS, *DOCUMENT_PROMPTS) if name in checkpoint.prompts]
     yield from dict.fromkeys([checkpoint.default_prompt, *named])
 
 

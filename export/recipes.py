@@ -25,9 +25,9 @@ from pairwire.v1 import manifest_pb2
 
 from . import storage
 from .checkpoint import Checkpoint
-from .config import Kind, Precision, Sensitivity
+from .config import Kind, Limits, Precision, Sensitivity
 from .findings import Findings
-from .parity import Limits, Reference, compare
+from .parity import Reference, compare
 from .passes import fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
 from .quantize import quantize

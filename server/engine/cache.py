@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+DIGEST_BYTES = 16
+"""Of the digests that stand for texts and rows. Two of 2^48 share one with a probability of 2^-33."""
 ENTRY_BYTES = 144
 """What an entry takes beside its two objects: its share of the dictionary at its emptiest (116 bytes in CPython 3.11 on
 64 bits, measured with tracemalloc) and what the allocator rounds up."""

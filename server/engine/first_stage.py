@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 Indices = npt.NDArray[np.int64]
 
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""Prompts that sentence-transformers' encode_document looks for."""
+QUERY_PROMPTS = ("query",)
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Prompts that sentence-transformers' encode_query and encode_document look for, in that order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,8 +189,8 @@ class _Comparison:
         stage, prompts = asked.first_stage, encoder.prompts
         self._engine, self._encoder, self._cache, self._asked = engine, encoder, cache, asked
         self._similarity = _similarity_of(encoder)
-        self._query_prompt = _first_known(stage.query_prompt_name, ("query",), prompts)
-        self._document_prompt = _first_known(stage.document_prompt_name, _DOCUMENT_PROMPTS, prompts)
+        self._query_prompt = _first_known(stage.query_prompt_name, QUERY_PROMPTS, prompts)
+        self._document_prompt = _first_known(stage.document_prompt_name, DOCUMENT_PROMPTS, prompts)
         with _named(prompt_name="first_stage.query_prompt_name"):
             encoder.prompt(self._query_prompt)
         with _named(prompt_name="first_stage.document_prompt_name"):

@@ -8,10 +8,8 @@ from hashlib import blake2b
 import numpy as np
 
 from ..runtime.base import Float32Array
-from .cache import ByteCache, CacheStatistics
+from .cache import DIGEST_BYTES, ByteCache, CacheStatistics
 from .template import Row
-
-_DIGEST_BYTES = 16
 
 
 class ScoreCache:
@@ -52,4 +50,4 @@ def _person(graph: str) -> bytes:
 def _key(person: bytes, row: Row) -> bytes:
     ids, split, left_out = row
     salt = (split << 32 | left_out).to_bytes(blake2b.SALT_SIZE, "little")
-    return blake2b(ids, digest_size=_DIGEST_BYTES, person=person, salt=salt).digest()
+    return blake2b(ids, digest_size=DIGEST_BYTES, person=person, salt=salt).digest()

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput
 from ..runtime.base import PackedBatch, TokenBatch
-from .cache import ByteCache
+from .cache import DIGEST_BYTES, ByteCache
 from .rendering import PairTemplate
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
@@ -31,8 +31,6 @@ from .template import ID_BYTES, bare_template, read_template
 from .token_ids import Text, check_texts, forbid_ids
 from .truncation import Truncation, longest_first, refuse, refuse_empty
 
-_DIGEST_BYTES = 16
-"""Two of 2^48 texts share a digest with a probability of 2^-33."""
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
 _TEXTS = "texts[{}]"
@@ -211,7 +209,7 @@ class TextEncoder:
             return self._tokenize_new(list(texts))
         distinct = dict.fromkeys(texts, b"")
         if cache:
-            keys = [blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest() for text in distinct]
+            keys = [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest() for text in distinct]
             known = cache.get(keys)
             missing = []
             for text, key, ids in zip(distinct, keys, known, strict=True):

@@ -8,11 +8,8 @@ from hashlib import blake2b
 import numpy as np
 
 from ..runtime.base import Float32Array
-from .cache import ByteCache, CacheStatistics
+from .cache import DIGEST_BYTES, ByteCache, CacheStatistics
 from .model import Model
-
-_DIGEST_BYTES = 16
-"""Two of 2^48 texts share a digest with a probability of 2^-33."""
 
 
 class VectorCache:
@@ -47,4 +44,4 @@ def keys_of(model: Model, prompt: str, texts: Sequence[str]) -> list[bytes]:
     maker = blake2b(model.manifest.SerializeToString(deterministic=True), digest_size=blake2b.PERSON_SIZE)
     maker.update(f"\0{model.variant}\0{prompt}".encode())
     person = maker.digest()
-    return [blake2b(text.encode(), digest_size=_DIGEST_BYTES, person=person).digest() for text in texts]
+    return [blake2b(text.encode(), digest_size=DIGEST_BYTES, person=person).digest() for text in texts]

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
-from pairwire.export.config import Kind, Precision
+from pairwire.export.config import Kind, Limits, Precision
 from pairwire.export.cuda import make_packed
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.graph import export_graph
@@ -18,7 +18,6 @@ from pairwire.export.parity import (
     FP16_LIMIT,
     FP32_LIMIT,
     MAX_DIFF_LIMITS,
-    Limits,
     ParityReport,
     Reference,
     VariantParity,
