@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from . import exits
 
@@ -84,6 +85,12 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
             choices=["identity", "sigmoid", "softmax"],
             help="logits to scores (default: the model's own)",
         )
+
+
+def reading(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_reading` and `add_connection` were given that every kind of options has."""
+    names = ("model", "prompt_name", "prompt", "truncation", "max_length", "priority")
+    return {name: getattr(args, name) for name in names}
 
 
 def add_json(parser: argparse.ArgumentParser, help_text: str) -> None:

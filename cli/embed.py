@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import arguments, records
-from .exits import BadInput
 
 if TYPE_CHECKING:
     from pairwire.client.results import VectorArray
@@ -61,19 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from .backend import open_backend
     from .failures import naming_lines
 
-    if args.texts and args.input is not None:
-        raise BadInput("texts as arguments and --input: give one of them")
-    source = records.given(args.texts) if args.texts else records.texts(args.input, args.format)
+    source = records.single(args)
     options = EmbedOptions(
-        model=args.model,
-        prompt_name=args.prompt_name,
-        prompt=args.prompt,
-        truncation=args.truncation,
-        max_length=args.max_length,
-        priority=args.priority,
-        dimensions=args.dimensions,
-        normalize=args.normalize or None,
-        encoding=args.encoding,
+        **arguments.reading(args), dimensions=args.dimensions, normalize=args.normalize or None, encoding=args.encoding
     )
     with (
         open_backend(args) as backend,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import arguments, records
-from .exits import BadInput
 
 if TYPE_CHECKING:
     from pairwire.client.results import SparseEmbedResult
@@ -46,18 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from .backend import open_backend
     from .failures import naming_lines
 
-    if args.texts and args.input is not None:
-        raise BadInput("texts as arguments and --input: give one of them")
-    source = records.given(args.texts) if args.texts else records.texts(args.input, args.format)
-    options = SparseOptions(
-        model=args.model,
-        prompt_name=args.prompt_name,
-        prompt=args.prompt,
-        truncation=args.truncation,
-        max_length=args.max_length,
-        priority=args.priority,
-        max_active_dims=args.max_active_dims,
-    )
+    source = records.single(args)
+    options = SparseOptions(**arguments.reading(args), max_active_dims=args.max_active_dims)
     start = 0
     with open_backend(args) as backend, output.progress(" texts", source.total) as advance, naming_lines(source.lines):
         for result in backend.embed_sparse(source.records, options):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from pairwire.client.first_stage import FirstStage
-from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
+from pairwire.client.inputs import EmbedOptions, ReadingOptions, ScoreOptions, SparseOptions
 from pairwire.client.results import (
     EmbedResult,
     FirstStageReport,
@@ -176,38 +176,28 @@ def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
         start += len(run)
 
 
+def _reading(options: ReadingOptions) -> dict[str, Any]:
+    """The fields of the engine's `ReadingOptions`."""
+    return {
+        "prompt_name": options.prompt_name,
+        "prompt": options.prompt,
+        "truncation": truncation.Truncation(options.truncation or "longest_first"),
+        "max_length": options.max_length,
+        "priority": priority.Priority(options.priority or "normal"),
+    }
+
+
 def _score_options(options: ScoreOptions) -> results.ScoreOptions:
-    return results.ScoreOptions(
-        activation=heads.Activation(options.activation) if options.activation else None,
-        truncation=truncation.Truncation(options.truncation or "longest_first"),
-        max_length=options.max_length,
-        priority=priority.Priority(options.priority or "normal"),
-        prompt_name=options.prompt_name,
-        prompt=options.prompt,
-    )
+    activation = heads.Activation(options.activation) if options.activation else None
+    return results.ScoreOptions(**_reading(options), activation=activation)
 
 
 def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
-    return results.EmbedOptions(
-        prompt_name=options.prompt_name,
-        prompt=options.prompt,
-        truncation=truncation.Truncation(options.truncation or "longest_first"),
-        max_length=options.max_length,
-        priority=priority.Priority(options.priority or "normal"),
-        dimensions=options.dimensions,
-        normalize=options.normalize,
-    )
+    return results.EmbedOptions(**_reading(options), dimensions=options.dimensions, normalize=options.normalize)
 
 
 def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    return results.SparseOptions(
-        prompt_name=options.prompt_name,
-        prompt=options.prompt,
-        truncation=truncation.Truncation(options.truncation or "longest_first"),
-        max_length=options.max_length,
-        priority=priority.Priority(options.priority or "normal"),
-        max_active_dims=options.max_active_dims,
-    )
+    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:

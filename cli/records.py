@@ -5,6 +5,7 @@ Every error names the line. Nothing is read ahead but the first line, by which t
 
 from __future__ import annotations
 
+import argparse
 import bisect
 import codecs
 import itertools
@@ -66,6 +67,19 @@ class Source(Generic[T]):
 def given(records: Sequence[T]) -> Source[T]:
     """Records from the command line."""
     return Source(iter(records), total=len(records))
+
+
+def single(args: argparse.Namespace) -> Source[str]:
+    """Texts as arguments, or those of the input.
+
+    Raises:
+        BadInput: both, or as ``texts``.
+    """
+    if not args.texts:
+        return texts(args.input, args.format)
+    if args.input is not None:
+        raise BadInput("texts as arguments and --input: give one of them")
+    return given(args.texts)
 
 
 def pairs(path: Path | None, form: str | None) -> Source[tuple[str, str]]:

@@ -60,15 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from .backend import open_backend
 
     source, first_stage = _source(args), _first_stage(args)
-    options = ScoreOptions(
-        model=args.model,
-        activation=args.activation,
-        truncation=args.truncation,
-        max_length=args.max_length,
-        priority=args.priority,
-        prompt_name=args.prompt_name,
-        prompt=args.prompt,
-    )
+    options = ScoreOptions(**arguments.reading(args), activation=args.activation)
     asked: list[str] = []  # queries read and not yet answered, a handful
 
     def noted() -> Iterator[records.Query]:

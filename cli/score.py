@@ -35,15 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from .failures import naming_lines
 
     source = _source(args)
-    options = ScoreOptions(
-        model=args.model,
-        activation=args.activation,
-        truncation=args.truncation,
-        max_length=args.max_length,
-        priority=args.priority,
-        prompt_name=args.prompt_name,
-        prompt=args.prompt,
-    )
+    options = ScoreOptions(**arguments.reading(args), activation=args.activation)
     start = 0
     with open_backend(args) as backend, output.progress(" pairs", source.total) as advance, naming_lines(source.lines):
         for result in backend.score(source.records, options):

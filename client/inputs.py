@@ -38,8 +38,8 @@ _MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreOptions:
-    """How pairs are read and scored. None means the model's own, of ``truncation`` longest_first.
+class ReadingOptions:
+    """Which model reads, and how. None means the model's own, of ``truncation`` longest_first.
 
     Raises:
         InvalidInput: an unknown name, a ``max_length`` that is no token count, or two prompts.
@@ -47,45 +47,41 @@ class ScoreOptions:
 
     model: str = ""
     """May be empty where exactly one model fits the call."""
-    activation: Activation | None = None
+    prompt_name: str | None = None
+    """The checkpoint's prompt that is put before every text (of a pair: the first), or, with a template for
+    pairs, becomes its instruction; None means the default one, which often is none."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty means none."""
     truncation: Truncation | None = None
     max_length: int | None = None
     """Most tokens of an input, special tokens included; at most the model's own limit."""
     priority: Priority | None = None
     """None means normal."""
-    prompt_name: str | None = None
-    """The checkpoint's prompt that is put before the first text of every pair, or, of a model with a template for its
-    pairs, becomes its instruction; None means the default one, which often is none."""
-    prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty means none."""
 
     def __post_init__(self) -> None:
         utf8_bytes("model", self.model)
         check_prompts(self.prompt_name, self.prompt)
-        check_choice("activation", self.activation, get_args(Activation))
         check_choice("truncation", self.truncation, get_args(Truncation))
         check_count("max_length", self.max_length, _MAX_UINT32)
         check_choice("priority", self.priority, get_args(Priority))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedOptions:
-    """How texts are read and embedded. None means the model's own.
+class ScoreOptions(ReadingOptions):
+    """How pairs are read and scored. Errors as `ReadingOptions`."""
 
-    Raises:
-        InvalidInput: an unknown name, a ``max_length`` or ``dimensions`` that is no count, or two prompts.
-    """
+    activation: Activation | None = None
+    """None means the model's own."""
 
-    model: str = ""
-    """May be empty where exactly one model fits the call."""
-    prompt_name: str | None = None
-    """The checkpoint's prompt that is put before every text; None means its default, which often is none."""
-    prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty means none."""
-    truncation: Truncation | None = None
-    max_length: int | None = None
-    priority: Priority | None = None
-    """None means normal."""
+    def __post_init__(self) -> None:
+        ReadingOptions.__post_init__(self)  # super() does not find its class in one with slots
+        check_choice("activation", self.activation, get_args(Activation))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedOptions(ReadingOptions):
+    """How texts are read and embedded. Errors as `ReadingOptions`, and ``dimensions`` that are no count."""
+
     dimensions: int | None = None
     """Matryoshka: how many of the first numbers of each vector are kept."""
     normalize: bool | None = None
@@ -94,43 +90,22 @@ class EmbedOptions:
     """float16 halves the bytes of an answer and rounds to about three digits; int8 takes a quarter, binary 1/32."""
 
     def __post_init__(self) -> None:
-        utf8_bytes("model", self.model)
-        check_prompts(self.prompt_name, self.prompt)
-        check_choice("truncation", self.truncation, get_args(Truncation))
+        ReadingOptions.__post_init__(self)
         check_choice("encoding", self.encoding, get_args(Encoding))
-        check_count("max_length", self.max_length, _MAX_UINT32)
-        check_choice("priority", self.priority, get_args(Priority))
         check_count("dimensions", self.dimensions, _MAX_UINT32)
         if not isinstance(self.normalize, bool | None):
             raise InvalidInput.at("normalize", f"expected True, False or None, got {type(self.normalize).__name__}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SparseOptions:
-    """How texts are read and embedded by a sparse encoder. None means the model's own.
+class SparseOptions(ReadingOptions):
+    """How texts are read and embedded by a sparse encoder. Errors as `ReadingOptions`, and a count that is none."""
 
-    Raises:
-        InvalidInput: an unknown name, a ``max_length`` or ``max_active_dims`` that is no count, or two prompts.
-    """
-
-    model: str = ""
-    """May be empty where exactly one model fits the call."""
-    prompt_name: str | None = None
-    prompt: str | None = None
-    """As in `EmbedOptions`."""
-    truncation: Truncation | None = None
-    max_length: int | None = None
-    priority: Priority | None = None
-    """None means normal."""
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept."""
 
     def __post_init__(self) -> None:
-        utf8_bytes("model", self.model)
-        check_prompts(self.prompt_name, self.prompt)
-        check_choice("truncation", self.truncation, get_args(Truncation))
-        check_count("max_length", self.max_length, _MAX_UINT32)
-        check_choice("priority", self.priority, get_args(Priority))
+        ReadingOptions.__post_init__(self)
         check_count("max_active_dims", self.max_active_dims, _MAX_UINT32)
 
 

@@ -34,6 +34,7 @@ from .results import (
     ModelInfo,
     ModelKind,
     ModelStatistics,
+    ReadingOptions,
     ScoreOptions,
     ScoreResult,
     SparseOptions,
@@ -306,9 +307,7 @@ class Engine:
         for model in self._catalog.models.values():
             model.runtime.close()
 
-    def _reading(
-        self, model: Model, texts: Sequence[Text], options: EmbedOptions | SparseOptions, timeout_s: float | None
-    ) -> Call:
+    def _reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
         """A call that gives one row of numbers for each text."""
         given = SingleTexts(
             encoder=model.encoder,

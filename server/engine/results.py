@@ -26,35 +26,32 @@ class ModelKind(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreOptions:
+class ReadingOptions:
+    """How texts are read, whatever is made of them."""
+
+    prompt_name: str | None = None
+    """Which of the checkpoint's prompts is put before every text (of a pair: the first); None means the default one."""
+    prompt: str | None = None
+    """A prompt in so many words, in place of a name; empty for none at all."""
+    truncation: Truncation = Truncation.LONGEST_FIRST
+    max_length: int | None = None
+    """Most tokens of an input, special tokens included; None means the model's own limit, which it may not exceed."""
+    priority: Priority = Priority.NORMAL
+    """What it may overtake in the queue."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreOptions(ReadingOptions):
     """How pairs are scored."""
 
     activation: Activation | None = None
     """What turns logits into scores; None means the checkpoint's own."""
-    truncation: Truncation = Truncation.LONGEST_FIRST
-    max_length: int | None = None
-    """Most tokens of a pair, special tokens included; None means the model's own limit, which it may not exceed."""
-    priority: Priority = Priority.NORMAL
-    """What it may overtake in the queue."""
-    prompt_name: str | None = None
-    """Which of the checkpoint's prompts is put before every first text; None means the checkpoint's default."""
-    prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty for none at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EmbedOptions:
+class EmbedOptions(ReadingOptions):
     """How texts are embedded."""
 
-    prompt_name: str | None = None
-    """Which of the checkpoint's prompts is put before every text; None means the checkpoint's default."""
-    truncation: Truncation = Truncation.LONGEST_FIRST
-    max_length: int | None = None
-    """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
-    priority: Priority = Priority.NORMAL
-    """What it may overtake in the queue."""
-    prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty for none at all."""
     dimensions: int | None = None
     """Matryoshka: how many of the first numbers of a vector are kept; None means what the checkpoint gives."""
     normalize: bool | None = None
@@ -62,18 +59,9 @@ class EmbedOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SparseOptions:
+class SparseOptions(ReadingOptions):
     """How texts become sparse vectors."""
 
-    prompt_name: str | None = None
-    """Which of the checkpoint's prompts is put before every text; None means the checkpoint's default."""
-    prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty for none at all."""
-    truncation: Truncation = Truncation.LONGEST_FIRST
-    max_length: int | None = None
-    """Most tokens of a text, special tokens included; None means the model's own limit, which it may not exceed."""
-    priority: Priority = Priority.NORMAL
-    """What it may overtake in the queue."""
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept; None means what the checkpoint does, which may be all."""
 

@@ -7,7 +7,7 @@ to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -64,14 +64,9 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
     Raises:
         InvalidInput: a number that an enum does not have, or two prompts.
     """
-    prompt_name, prompt = _prompts(request)
     return ScoreOptions(
+        **_reading(request),
         activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
-        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        max_length=request.max_length or None,
-        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
-        prompt_name=prompt_name,
-        prompt=prompt,
     )
 
 
@@ -81,13 +76,8 @@ def decode_embed_options(request: embedding_pb2.EmbedRequest) -> EmbedOptions:
     Raises:
         InvalidInput: a number that an enum does not have, or two prompts.
     """
-    prompt_name, prompt = _prompts(request)
     return EmbedOptions(
-        prompt_name=prompt_name,
-        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        max_length=request.max_length or None,
-        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
-        prompt=prompt,
+        **_reading(request),
         dimensions=request.dimensions or None,
         normalize=request.normalize if request.HasField("normalize") else None,
     )
@@ -99,13 +89,8 @@ def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOp
     Raises:
         InvalidInput: a number that an enum does not have, or two prompts.
     """
-    prompt_name, prompt = _prompts(request)
     return SparseOptions(
-        prompt_name=prompt_name,
-        prompt=prompt,
-        truncation=_known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        max_length=request.max_length or None,
-        priority=_known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        **_reading(request),
         max_active_dims=request.max_active_dims or None,
     )
 
@@ -255,6 +240,28 @@ def encode_cuda(info: CudaInfo, device: str) -> model_pb2.CudaSummary:
         eager_reason=info.eager_reason,
         memory_bytes=info.memory_bytes,
     )
+
+
+class _Reading(TypedDict):
+    """The fields of `ReadingOptions`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    truncation: Truncation
+    max_length: int | None
+    priority: Priority
+
+
+def _reading(request: Prompted) -> _Reading:
+    """How texts are to be read, which every request says in the same fields."""
+    prompt_name, prompt = _prompts(request)
+    return {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "max_length": request.max_length or None,
+        "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+    }
 
 
 def _prompts(request: Prompted) -> tuple[str | None, str | None]:
