@@ -206,7 +206,7 @@ def curve(
         },
     ]
     for count in keep:
-        found = ndcg(lambda claim, count=count: scored[claim.id].ranking(count))  # type: ignore[misc]
+        found = ndcg(lambda claim, count=count: scored[claim.id].ranking(count))  # type: ignore[misc]  # mypy cannot infer a default
         row = {"system": "both", "keep": count, "ndcg_at_10": found, "loss": whole - found}
         rows.append({**row, "top10_kept": _top_kept(scored, count), **_times(seconds, count)})
     took = {"warm_s": statistics.mean(seconds["all"]), "warm_ratio": 1.0} if seconds else {}

@@ -76,7 +76,7 @@ def _detached(model: ModelProto, data: Path) -> ModelProto:
 
 def _copy_fields(source: object, target: object, *, without: str) -> None:
     """Copies all fields of a message but one."""
-    for field, value in source.ListFields():  # type: ignore[attr-defined]
+    for field, value in source.ListFields():  # type: ignore[attr-defined]  # any message has it
         if field.name == without:
             continue
         if field.is_repeated:
