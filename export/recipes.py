@@ -28,7 +28,7 @@ from .checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
 from .findings import Findings
 from .parity import Reference, compare
-from .passes import fold_bias, sequence_major, unpadded_attention
+from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
 from .quantize import quantize
 from .texts import Texts
@@ -125,7 +125,7 @@ class Maker:
             model.CopyFrom(self._graph)
             reports = [fold_bias.apply(model)] if recipe.fold_bias else []
             if recipe.sequence_major:
-                reports.append(sequence_major.apply(model))
+                reports += [sequence_major.apply(model), absorb_projections.apply(model)]
             if self.precision is not Precision.FP32:
                 # A layer costs in one recipe what it costs in another: that is measured once.
                 known = next((found.layers for found in self._findings.values() if found is not None), ())

@@ -4,6 +4,7 @@
     prune_last_layer.py    the last layer is computed at the one token that is read
     fold_bias.py           biases of keys and values leave attention
     sequence_major.py      hidden states are [length, rows, hidden], so that attention transposes less
+    absorb_projections.py  attention of one query needs no keys and values of every token
     unpadded_attention.py  long rows without padding go to the fused attention kernel
     skip_layer_norm.py     a residual sum and its normalisation are one operator (GPU)
     bias_gelu.py           a bias and the Gelu after it are one operator (GPU)

@@ -29,7 +29,7 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     found = [attention for node in softmaxes if (attention := read_attention(view, node)) is not None]
     rewritten = 0
     for attention in found:
-        if _only_shifted(view, attention):
+        if softmax_of(view, attention.scores.output[0]) is not None:
             rewritten += _drop(view, attention.key.source)
         rewritten += _fold(model, view, attention)
     remove_dead(model)
@@ -38,21 +38,20 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
     return manifest_pb2.PassReport(name=NAME, rewritten=rewritten, reason=reason)
 
 
-def _only_shifted(view: GraphView, attention: Attention) -> bool:
-    """Whether a number that is added to all products of a query comes out of the softmax again.
+def softmax_of(view: GraphView, name: str) -> NodeProto | None:
+    """The softmax over products ``name`` where it takes a number that is added to all of a query's out again.
 
     Between both may stand scales, additions, and a Where that puts something hugely negative in the place of what is
     masked.
     """
-    name = attention.scores.output[0]
     while True:
         readers = [node for node in view.consumers.get(name, []) if node.op_type != "Shape"]
         if len(readers) != 1:
-            return False
+            return None
         node = readers[0]
         others = [view.constant(source) for source in node.input[node.op_type == "Where" :] if source != name]
         if node.op_type == "Softmax":
-            return attribute(node, "axis", -1) in (-1, 3)
+            return node if attribute(node, "axis", -1) in (-1, 3) else None
         if node.op_type in ("Div", "Mul"):
             fine = node.input[0] == name or node.op_type == "Mul"
             fine = fine and all(value is not None and value.size == 1 for value in others)
@@ -63,7 +62,7 @@ def _only_shifted(view: GraphView, attention: Attention) -> bool:
         else:
             fine = node.op_type == "Add"
         if not fine:
-            return False
+            return None
         name = node.output[0]
 
 

@@ -26,6 +26,9 @@ _HEADS = frozenset({"Gemm", "FusedGemm", "QGemm"})
 _PRODUCTS = INT8 | _HEADS | {"MatMul", "FusedMatMul"}
 _WHOLE_ATTENTION = frozenset({"Attention", "QAttention"})
 """Attention with the projections of queries, keys and values inside."""
+ABSORBED = "/absorbed/"
+"""In the names of an attention's nodes where the projections of keys and values stand on the side of its one query: by
+``/absorbed/keys`` [heads, d, hidden] and ``/absorbed/values`` [heads, hidden, d] no token is multiplied any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,21 @@ def _weights(kernel: Kernel) -> list[Shape]:
     """[inputs, outputs] of the layers that a kernel applies to tokens."""
     if kernel.operator in _WHOLE_ATTENTION and kernel.inputs and kernel.outputs:
         return [(kernel.inputs[0][-1], 3 * kernel.outputs[0][-1])]
+    if ABSORBED in kernel.node:
+        return _absorbed_weights(kernel)
     if kernel.operator not in _PRODUCTS - _HEADS or not operations(kernel) or _of_activations(kernel):
         return []
     return [(kernel.inputs[0][-1], kernel.outputs[0][-1])]
+
+
+def _absorbed_weights(kernel: Kernel) -> list[Shape]:
+    if kernel.node.endswith(f"{ABSORBED}keys"):
+        heads, dimensions, hidden = kernel.inputs[1]
+    elif kernel.node.endswith(f"{ABSORBED}values"):
+        heads, hidden, dimensions = kernel.inputs[1]
+    else:
+        return []
+    return [(hidden, heads * dimensions)]
 
 
 def _of_activations(kernel: Kernel) -> bool:
@@ -105,7 +120,7 @@ def _width(kernel: Kernel, length: int) -> int:
     """Heads times dimensions, if the kernel is one of attention's."""
     if kernel.operator in _WHOLE_ATTENTION | {"MultiHeadAttention"} and kernel.outputs:
         return kernel.outputs[0][-1]
-    if not _of_activations(kernel) or not operations(kernel):
+    if ABSORBED in kernel.node or not _of_activations(kernel) or not operations(kernel):
         return 0
     output = kernel.outputs[0]
     rows_and_heads = math.prod(output[:-2])

@@ -124,5 +124,6 @@ def test_an_export_without_tuning_has_no_table(cross_encoder_package: Path) -> N
         "constant_reshapes",
         "prune_last_layer",
         "sequence_major",
+        "absorb_projections",
         "unpadded_attention",
     ]

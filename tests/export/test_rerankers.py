@@ -104,6 +104,7 @@ def test_no_pass_for_attention_in_both_directions_touches_a_decoder(reranker_exp
         "constant_reshapes": 12,
         "prune_last_layer": 0,
         "sequence_major": 0,
+        "absorb_projections": 0,
         "unpadded_attention": 0,
     }
     assert counts(reranker_export, 1)["quantize_matmul"] == 14  # seven products a layer; the head of one row stays
@@ -245,7 +246,8 @@ async def test_modular_cross_encoder_reads_one_token_of_the_last_layer(
         "constant_reshapes": 6,
         "prune_last_layer": 1,
         "sequence_major": 2,
-        "unpadded_attention": 2,
+        "absorb_projections": 1,
+        "unpadded_attention": 1,
     }
     package = exported.package
     assert list(package.manifest.variants[0].inputs) == ["input_ids", "attention_mask", "token_type_ids"]

@@ -90,6 +90,23 @@ def test_work_is_that_of_the_model_as_trained(last: int) -> None:
     assert (executed(kernels) < work.operations([LENGTH] * ROWS)) == (last == 1)
 
 
+def absorbed(name: str, inputs: list[Shape], output: Shape) -> Kernel:
+    return Kernel("FusedMatMul", f"/layer/attention/absorbed/{name}", 1e-3, tuple(inputs), (output,), 0)
+
+
+def test_a_layer_without_keys_and_values_is_worth_them() -> None:
+    projections = [
+        absorbed("keys", [(ROWS, HEADS, DIMENSIONS), (HEADS, DIMENSIONS, WIDTH)], (HEADS, ROWS, WIDTH)),
+        absorbed("scores", [(HEADS, ROWS, WIDTH), (LENGTH, ROWS, WIDTH)], (ROWS, HEADS, LENGTH)),
+        SOFTMAX,
+        absorbed("weighted", [(ROWS, HEADS, LENGTH), (LENGTH, ROWS, WIDTH)], (ROWS, HEADS, WIDTH)),
+        absorbed("values", [(ROWS, HEADS, WIDTH), (HEADS, WIDTH, DIMENSIONS)], (HEADS, ROWS, DIMENSIONS)),
+    ]
+    last = [dense(WIDTH, WIDTH, tokens=1), *projections, *layer(1)[6:]]
+    assert work_of([*layer(), *last], LENGTH) == Work(layers=2, weights=2 * 12 * WIDTH**2, width=WIDTH)
+    assert executed(projections) == 2 * ROWS * (2 * WIDTH * WIDTH + 2 * HEADS * WIDTH * LENGTH)
+
+
 def test_whole_attention_operators_hold_three_projections() -> None:
     attention = kernel("QAttention", [(ROWS, LENGTH, WIDTH)], (ROWS, LENGTH, WIDTH))
     rest = [dense(WIDTH, WIDTH), dense(WIDTH, 4 * WIDTH), dense(4 * WIDTH, WIDTH)]

@@ -1,0 +1,251 @@
+"""What docs/models.md tells of: small checkpoints, what must come of them, and what is refused.
+
+A row more is one more `Case` in ``CASES``, or one more `Refusal` in ``REFUSALS``; then
+``python -m tests.export.models`` writes the document anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests import checkpoints, embedders
+
+Make = Callable[[Path], object]
+"""Writes a checkpoint into a directory that does not exist yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A checkpoint that is exported."""
+
+    model: str
+    """The architecture, and checkpoints that are known by it."""
+    task: str
+    make: Make
+    passes: Mapping[str, int]
+    """How many places each pass for a CPU rewrites, quantize_matmul (of int8) included."""
+    half: Mapping[str, int] | str
+    """The same of fp16; or, where that is refused, a pattern of the reason behind "... has no fp16 variant: "."""
+    precisions: tuple[str, ...] = field(default=("fp32", "int8"))
+    """Beside fp16."""
+
+    @property
+    def name(self) -> str:
+        """As a test calls it."""
+        return f"{self.model.split(' (')[0]}, {self.task}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A checkpoint that is not exported."""
+
+    what: str
+    make: Make
+    reason: str
+    """A part of what the export says."""
+
+
+def _cpu(reshapes: int, products: int, *, pruned: int = 1, turned: int = 2, masked: int = 2) -> dict[str, int]:
+    """``masked`` of the ``turned`` attentions add a mask of padding and nothing else.
+
+    A pruned layer's keys and values are no products of all tokens any more, and its attention is not for the fused
+    kernel.
+    """
+    absorbed = pruned if turned else 0
+    return {
+        "constant_reshapes": reshapes,
+        "prune_last_layer": pruned,
+        "sequence_major": turned,
+        "absorb_projections": absorbed,
+        "unpadded_attention": max(0, masked - absorbed),
+        "quantize_matmul": products - 2 * absorbed,
+    }
+
+
+def _gpu(*, norms: int = 4, gelus: int = 2, embedded: int = 1) -> dict[str, int]:
+    return {"skip_layer_norm": norms, "bias_gelu": gelus, "packed": 2, "embed_layer_norm": embedded}
+
+
+def _cross(architecture: str, **options: object) -> Make:
+    return partial(checkpoints.save_cross_encoder, architecture=architecture, **options)  # type: ignore[arg-type]
+
+
+def _bi(architecture: str, **options: object) -> Make:
+    return partial(checkpoints.save_bi_encoder, architecture=architecture, **options)  # type: ignore[arg-type]
+
+
+_CROSS, _MEAN = "cross-encoder", "bi-encoder, mean"
+_BY_DISTANCE = "attention .* adds more than a mask of padding, as a bias by distance would be"
+_OTHER_FORM = "attention around .* has another form than"
+_POOLING = "its result is not one vector a row, of the first token or the mean of all"
+_NO_ATTENTION = {"turned": 0, "masked": 0}
+
+
+def _pooled(*modes: str, half: Mapping[str, int] | str, pruned: int = 0) -> Case:
+    """BERT with another pooling than the mean; in fp32, as pooling has no products to quantise."""
+    passes = {name: count for name, count in _cpu(6, 12, pruned=pruned).items() if name != "quantize_matmul"}
+    make = _bi("bert", pooling=modes[0] if len(modes) == 1 else modes)
+    task = f"bi-encoder, {' and '.join(modes)}"
+    return Case(model="BERT", task=task, make=make, passes=passes, half=half, precisions=("fp32",))
+
+
+CASES: tuple[Case, ...] = (
+    Case(model="BERT (MiniLM, TinyBERT)", task=_CROSS, make=_cross("bert"), passes=_cpu(6, 12), half=_gpu()),
+    Case(model="RoBERTa", task=_CROSS, make=_cross("roberta"), passes=_cpu(6, 12), half=_gpu(norms=5, embedded=0)),
+    Case(
+        model="XLM-R (bge-reranker)",
+        task=_CROSS,
+        make=_cross("xlm-roberta"),
+        passes=_cpu(6, 12),
+        half=_gpu(norms=5, embedded=0),
+    ),
+    Case(model="DistilBERT", task=_CROSS, make=_cross("distilbert"), passes=_cpu(10, 12, masked=0), half=_gpu()),
+    Case(model="ELECTRA", task=_CROSS, make=_cross("electra"), passes=_cpu(6, 13), half=_gpu()),
+    Case(model="MPNet", task=_CROSS, make=_cross("mpnet"), passes=_cpu(6, 12, masked=0), half=_BY_DISTANCE),
+    Case(model="ALBERT", task=_CROSS, make=_cross("albert"), passes=_cpu(8, 13), half=_gpu(gelus=0)),
+    Case(
+        model="CamemBERT",
+        task=_CROSS,
+        make=_cross("camembert"),
+        passes=_cpu(6, 12),
+        half=_gpu(norms=5, embedded=0),
+    ),
+    Case(
+        model="DeBERTa-v2",
+        task=_CROSS,
+        make=_cross("deberta-v2"),
+        passes=_cpu(0, 12, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="DeBERTa-v3 (mxbai-rerank-v1)",
+        task=_CROSS,
+        make=_cross("deberta-v3"),
+        passes=_cpu(0, 12, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="ModernBERT (gte-reranker-modernbert)",
+        task=_CROSS,
+        make=_cross("modernbert"),
+        passes=_cpu(3, 9, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="ModernBERT",
+        task="cross-encoder, classifier_pooling mean",
+        make=_cross("modernbert-mean"),
+        passes=_cpu(3, 9, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT (NLI)",
+        task="cross-encoder, 3 labels, softmax",
+        make=partial(checkpoints.save_cross_encoder, labels=3, activation="torch.nn.modules.activation.Softmax"),
+        passes=_cpu(6, 12),
+        half=_gpu(),
+    ),
+    Case(
+        model="BERT (multi-label)",
+        task="cross-encoder, 4 labels, sigmoid of each",
+        make=partial(checkpoints.save_cross_encoder, labels=4, problem_type="multi_label_classification"),
+        passes=_cpu(6, 12),
+        half=_gpu(),
+    ),
+    Case(model="BERT (MiniLM)", task=_MEAN, make=_bi("bert"), passes=_cpu(6, 12, pruned=0), half=_gpu()),
+    Case(
+        model="MPNet (all-mpnet-base-v2)",
+        task=_MEAN,
+        make=_bi("mpnet"),
+        passes=_cpu(6, 12, pruned=0, masked=0),
+        half=_BY_DISTANCE,
+    ),
+    Case(model="ALBERT", task=_MEAN, make=_bi("albert"), passes=_cpu(8, 13, pruned=0), half=_gpu(gelus=0)),
+    Case(
+        model="CamemBERT",
+        task=_MEAN,
+        make=_bi("camembert"),
+        passes=_cpu(6, 12, pruned=0),
+        half=_gpu(norms=5, embedded=0),
+    ),
+    Case(
+        model="DeBERTa-v3",
+        task=_MEAN,
+        make=_bi("deberta-v3"),
+        passes=_cpu(0, 12, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="ModernBERT (gte-modernbert)",
+        task="bi-encoder, cls",
+        make=_bi("modernbert", pooling="cls"),
+        passes=_cpu(3, 8, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT and modules (Pooling, Dense)",
+        task=_CROSS,
+        make=checkpoints.save_modular_cross_encoder,
+        passes=_cpu(6, 12),
+        half=_gpu(),
+    ),
+    Case(
+        model="Qwen3 (Qwen3-Reranker)",
+        task="cross-encoder, yes or no",
+        make=checkpoints.save_decoder_reranker,
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="Qwen3 (converted rerankers)",
+        task="cross-encoder, classifier",
+        make=checkpoints.save_decoder_classifier,
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="Qwen3 (Qwen3-Embedding)",
+        task="bi-encoder, lasttoken",
+        make=embedders.save_decoder_bi_encoder,
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT (SPLADE)",
+        task="sparse encoder",
+        make=embedders.save_sparse_encoder,
+        passes=_cpu(6, 14, pruned=0),
+        half=_POOLING,
+    ),
+    _pooled("cls", pruned=1, half=_gpu()),
+    _pooled("max", half=_POOLING),
+    _pooled("mean_sqrt_len_tokens", half=_POOLING),
+    _pooled("weightedmean", half=_POOLING),
+    _pooled("lasttoken", half=_POOLING),
+    _pooled("cls", "mean", half=_gpu()),
+)
+
+
+def _edited(file: str, **changes: object) -> Make:
+    def make(directory: Path) -> None:
+        checkpoints.save_cross_encoder(directory)
+        checkpoints.edit_json(directory / file, **changes)
+
+    return make
+
+
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(
+        what="another activation than Identity, Sigmoid and Softmax of torch",
+        make=partial(checkpoints.save_cross_encoder, activation="torch.nn.modules.activation.Tanh"),
+        reason="its activation is Tanh",
+    ),
+    Refusal(
+        what="a tokenizer that pads on the left",
+        make=_edited("tokenizer_config.json", padding_side="left"),
+        reason="padding on the left",
+    ),
+)
