@@ -27,7 +27,7 @@ from pairwire.client.results import (
     VectorArray,
 )
 from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, priority, results, truncation
-from pairwire.server.errors import WrongModelKind
+from pairwire.server.errors import InvalidInput, WrongModelKind
 
 from .backend import in_order
 from .records import Query
@@ -97,7 +97,8 @@ class LocalBackend:
         engine, chosen = self._engine.engine, _score_options(options)
 
         async def run(start: int, pairs: list[tuple[str, str]]) -> ScoreResult:
-            found = await engine.score(pairs, model=options.model, options=chosen)
+            with _counting_from(start):
+                found = await engine.score(pairs, model=options.model, options=chosen)
             return ScoreResult(
                 scores=found.scores[:, 0] if len(found.labels) == 1 else found.scores,
                 labels=found.labels,
@@ -138,8 +139,9 @@ class LocalBackend:
             encodings.check_encoding(encoding, info, chosen)
 
         async def run(start: int, texts: list[str]) -> EmbedResult:
-            found = await engine.embed(texts, model=options.model, options=chosen)
-            vectors = encodings.encode_vectors(found.embeddings, encoding, engine.models[found.model])
+            with _counting_from(start):
+                found = await engine.embed(texts, model=options.model, options=chosen)
+                vectors = encodings.encode_vectors(found.embeddings, encoding, engine.models[found.model])
             return EmbedResult(
                 embeddings=cast(VectorArray, vectors.astype(np.float32) if vectors.dtype == np.float16 else vectors),
                 dimensions=found.embeddings.shape[1],
@@ -155,7 +157,8 @@ class LocalBackend:
         engine, chosen = self._engine.engine, _sparse_options(options)
 
         async def run(start: int, texts: list[str]) -> SparseEmbedResult:
-            found = await engine.embed_sparse(texts, model=options.model, options=chosen)
+            with _counting_from(start):
+                found = await engine.embed_sparse(texts, model=options.model, options=chosen)
             return SparseEmbedResult(
                 indices=found.indices,
                 values=found.values,
@@ -174,6 +177,18 @@ def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
     while run := list(itertools.islice(iterator, RUN)):
         yield start, run
         start += len(run)
+
+
+@contextmanager
+def _counting_from(start: int) -> Iterator[None]:
+    """Gives errors the index in the whole input; the engine numbers from the beginning of each run."""
+    try:
+        yield
+    except InvalidInput as error:
+        kind, _, rest = error.field.partition("[")
+        index, bracket, rest = rest.partition("]")
+        field = f"{kind}[{start + int(index)}]{rest}" if bracket else error.field
+        raise InvalidInput(field, error.reason) from None
 
 
 def _reading(options: ReadingOptions) -> dict[str, Any]:

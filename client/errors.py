@@ -129,6 +129,9 @@ _ADVICE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "no answer in time; allow more (timeout_s) or send less",
 }
 
+_TOO_LARGE = re.compile(r"(CLIENT|SERVER): Received message larger than max \((\d+) vs\. (\d+)\)")
+"""What gRPC says, with RESOURCE_EXHAUSTED, of a message that one side does not take: no queue, and no use to wait."""
+
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -144,11 +147,25 @@ def error_of(code: grpc.StatusCode, details: str, trailers: Metadata, *, address
         violations = _violations(found.get(STATUS_TRAILER), start)
         sentence = "; ".join(f"{violation.field}: {violation.reason}" for violation in violations)
         return InvalidInput(sentence or details, violations)
+    if large := _TOO_LARGE.search(details):
+        return InvalidInput(f"{address}: {_too_large(*large.groups())}")
     advice = _ADVICE.get(code)
     sentence = f"{address}: {advice} ({details or code.name})" if advice else details or f"{address}: {code.name}"
     if kind is Overloaded:
         return Overloaded(sentence, retry_after_s=_seconds(found.get(PUSHBACK_TRAILER)))
     return kind(sentence)
+
+
+def _too_large(side: str, size: str, limit: str) -> str:
+    if side == "CLIENT":
+        return (
+            f"an answer has {size} bytes, and this client takes {limit}; send less at once"
+            " (ClientOptions.split.max_items), or raise ClientOptions.max_receive_bytes"
+        )
+    return (
+        f"a request has {size} bytes, and the server takes no more than {limit} from the network; send less at once"
+        " (ClientOptions.split.max_bytes)"
+    )
 
 
 def _violations(packed: str | bytes | None, start: int) -> list[FieldViolation]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import InvalidInput
 
@@ -31,7 +32,7 @@ class TokenIds:
         Raises:
             InvalidInput: something else, or a number that cannot be an id.
         """
-        given = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
+        given = _array(ids)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise InvalidInput.at("ids", f"expected whole numbers in a row, got {given.dtype} {list(given.shape)}")
         wrong = np.flatnonzero((given < 0) | (given > _MOST))
@@ -44,6 +45,18 @@ class TokenIds:
 
     def __repr__(self) -> str:
         return f"TokenIds(<{len(self)} tokens>)"
+
+
+def _array(ids: Iterable[SupportsIndex]) -> npt.NDArray[Any]:
+    try:
+        listed = ids if hasattr(ids, "__array__") else iter(ids)
+    except TypeError:
+        raise InvalidInput.at("ids", f"expected whole numbers in a row, got {type(ids).__name__}") from None
+    listed = list(listed) if isinstance(listed, Iterator) else listed
+    try:
+        return np.asarray(listed)
+    except (TypeError, ValueError) as error:  # lists of several lengths, or a tensor that is not in this memory
+        raise InvalidInput.at("ids", f"expected whole numbers in a row, but numpy says: {error}") from None
 
 
 Text: TypeAlias = str | TokenIds

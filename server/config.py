@@ -61,12 +61,15 @@ class RequestLimits:
     max_text_bytes: int = 1 << 20
     """Longest text, in bytes of UTF-8; a token id counts as 4."""
     max_message_bytes: int = 32 << 20
-    """Longest request message. From four times as much on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
+    """Longest request message. From twice as much on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
+    max_answer_bytes: int = 64 << 20
+    """Longest answer with vectors; clients of Pairwire take 64 MiB unless told otherwise, others often only 4 MiB."""
 
     def __post_init__(self) -> None:
         _between(self, "max_items", 1, 1 << 24)
         _between(self, "max_text_bytes", 1, 1 << 28)
         _between(self, "max_message_bytes", 1024, 1 << 28)
+        _between(self, "max_answer_bytes", 1 << 13, 1 << 30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

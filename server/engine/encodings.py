@@ -12,6 +12,8 @@ from ..runtime.base import Float32Array
 from .results import EmbedOptions, ModelInfo
 from .vectors import Int8Array, UInt8Array, to_bits, to_int8
 
+_MOST_FLOAT16 = float(np.finfo(np.float16).max)
+
 Encoded = Float32Array | npt.NDArray[np.float16] | Int8Array | UInt8Array
 
 
@@ -52,9 +54,26 @@ def encode_vectors(vectors: Float32Array, encoding: Encoding, info: ModelInfo) -
     """float32, float16 or int8 [rows, dimensions], or uint8 [rows, ceil(dimensions / 8)] of vectors of this model.
 
     ``vectors`` is float32 [rows, dimensions]; what `check_encoding` refuses must not come here.
+
+    Raises:
+        InvalidInput: float16, of a number that it does not have; the field is ``texts`` with the index.
     """
     if encoding is Encoding.INT8:
         return to_int8(vectors, info.manifest.int8_low, info.manifest.int8_high)
     if encoding is Encoding.BINARY:
         return to_bits(vectors)
-    return vectors.astype(np.float16) if encoding is Encoding.FLOAT16 else vectors
+    return _to_float16(vectors) if encoding is Encoding.FLOAT16 else vectors
+
+
+def _to_float16(vectors: Float32Array) -> npt.NDArray[np.float16]:
+    with np.errstate(over="ignore"):  # it is looked for below
+        halves = vectors.astype(np.float16)
+    finite = np.isfinite(halves)
+    if not finite.all():
+        row, column = divmod(int(np.argmin(finite)), halves.shape[1])
+        raise InvalidInput(
+            f"texts[{row}]",
+            f"its vector has the number {vectors[row, column]:g}, and float16 ends at {_MOST_FLOAT16:g}; "
+            "ask for float32, or for vectors of unit length (normalize)",
+        )
+    return halves

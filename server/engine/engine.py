@@ -25,6 +25,7 @@ from .loading import load_model
 from .memory import bring_to_height
 from .model import Model, on_gpu
 from .observer import Observer, SafeObserver
+from .off_loop import off_loop
 from .open_requests import OpenRequests
 from .planner import OptimalCover, Planner
 from .results import (
@@ -48,7 +49,7 @@ from .text_stage import TextStage
 from .texts import PairTexts, SingleTexts
 from .ticket import Ticket
 from .token_ids import Text
-from .vectors import check_dimensions, shape_vectors
+from .vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .worker import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -205,10 +206,9 @@ class Engine:
     ) -> StagedResult:
         """Both scores of the documents that a bi-encoder finds nearest to the query, in input order.
 
-        ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Where all documents are kept, the
-        bi-encoder compares them all the same: there are always two scores. Errors as ``score_documents`` and ``embed``,
-        with the fields of ``first_stage`` as ``first_stage.model`` and so on; a cross-encoder with several labels is
-        WrongModelKind too.
+        ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Also where all documents are kept,
+        there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
+        ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
         """
         asked = Asked(query, documents, first_stage, model, options or ScoreOptions(), timeout_s)
         with self._open.accept():
@@ -232,7 +232,8 @@ class Engine:
         check_dimensions(options.dimensions, loaded.outputs)
         call = self._reading(loaded, texts, options, timeout_s)
         dimensions = options.dimensions or loaded.default_dimensions or None
-        vectors = shape_vectors(await self._serve(call), dimensions, options.normalize)
+        whole = await self._serve(call)
+        vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
         return EmbedResult(embeddings=vectors, model=loaded.name, usage=call.usage, timing=call.timing)
 
     async def embed_sparse(
@@ -254,8 +255,7 @@ class Engine:
         keep = loaded.active_dims(options.max_active_dims)
         call = self._reading(loaded, texts, options, timeout_s)
         dense = await self._serve(call)
-        inline = len(dense) <= INLINE_ROWS
-        weights = to_sparse(dense, keep) if inline else await asyncio.to_thread(to_sparse, dense, keep)
+        weights = await off_loop(len(dense) > INLINE_ROWS, to_sparse, dense, keep)
         return SparseResult(
             *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
         )

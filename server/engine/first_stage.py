@@ -22,10 +22,11 @@ from .cache import CacheStatistics
 from .catalog import Catalog
 from .clock import Clock
 from .model import Model
+from .off_loop import at_once
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from .similarity import SIMILARITIES, Similarity
 from .token_ids import Text, TokenIds, check_texts
-from .vector_cache import VectorCache, keys_of
+from .vector_cache import VectorCache
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -121,7 +122,7 @@ class Stages:
         self._catalog = catalog
         self._clock = clock
         self._caches = {
-            model.name: VectorCache(cache_bytes)
+            model.name: VectorCache(cache_bytes, model)
             for model in catalog.models.values()
             if model.kind is ModelKind.BI_ENCODER
         }
@@ -134,13 +135,13 @@ class Stages:
     async def serve(self, engine: Engine, asked: Asked) -> StagedResult:
         """Runs both stages by calls of the engine; see ``Engine.retrieve_and_rerank``."""
         scorer = self._scorer(asked.model)
-        scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # an unknown one is told before anything runs
+        scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # what is wrong is told before anything runs
+        scorer.encoder.pair_limit(asked.options.max_length)
         with _named(model="first_stage.model"):
             encoder = self._catalog.resolve(asked.first_stage.model, ModelKind.BI_ENCODER)
         if not asked.documents:
             raise InvalidInput("documents", "empty; give at least one")
         _check_texts([asked.query], "query")
-        _check_texts(asked.documents, "documents[{}]")
         began = self._clock.monotonic()
         comparison = _Comparison(engine, encoder, self._caches[encoder.name], asked)
         compared = await comparison.run()
@@ -195,16 +196,12 @@ class _Comparison:
             encoder.prompt(self._query_prompt)
         with _named(prompt_name="first_stage.document_prompt_name"):
             self._prompt = encoder.prompt(self._document_prompt)
-        # A text that comes twice is looked at once.
-        self._texts = list(dict.fromkeys(asked.documents))
-        places = {text: place for place, text in enumerate(self._texts)}
-        self._at = np.array([places[text] for text in asked.documents])
 
     async def run(self) -> _Compared:
         """Similarities of all documents."""
         keys, known = await asyncio.to_thread(self._look_up)
         missing = [place for place, vector in enumerate(known) if vector is None]
-        query, new = await self._embed([self._texts[place] for place in missing])
+        query, new = await self._embed(missing)
         similarities = await asyncio.to_thread(self._compare, query.embeddings[0], known, keys, missing, new)
         unknown = np.zeros(len(self._texts), np.bool_)
         unknown[missing] = True
@@ -216,29 +213,36 @@ class _Comparison:
         )
 
     def _look_up(self) -> tuple[list[bytes], list[Float32Array | None]]:
+        _check_texts(self._asked.documents, "documents[{}]")
+        # A text that comes twice is looked at once. Megabytes of text are hashed for that: not on the event loop.
+        first: dict[str, int] = {}
+        at = [first.setdefault(text, index) for index, text in enumerate(self._asked.documents)]
+        self._texts, self._first = list(first), np.array(list(first.values()))
+        self._at = np.searchsorted(self._first, at)
         if not self._cache:
             return [], [None] * len(self._texts)
-        keys = keys_of(self._encoder, self._prompt, self._texts)
+        keys = self._cache.keys_of(self._prompt, self._texts)
         return keys, self._cache.get(keys)
 
-    async def _embed(self, texts: Sequence[str]) -> tuple[EmbedResult, EmbedResult | None]:
-        """The query, and at the same time those texts, where there are some."""
+    async def _embed(self, missing: Sequence[int]) -> tuple[EmbedResult, EmbedResult | None]:
+        """The query, and at the same time those of the texts, where there are some."""
         asked = self._asked
 
-        async def embed(field: str, given: Sequence[str], prompt_name: str | None) -> EmbedResult:
+        async def embed(
+            field: str, given: Sequence[str], prompt_name: str | None, places: Sequence[int] = ()
+        ) -> EmbedResult:
             options = EmbedOptions(prompt_name=prompt_name, priority=asked.options.priority)
-            with _named(texts=field):
+            with _named(places, texts=field):
                 return await self._engine.embed(
                     given, model=self._encoder.name, options=options, timeout_s=asked.timeout_s
                 )
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                query = group.create_task(embed("query", [asked.query], self._query_prompt))
-                documents = group.create_task(embed("documents", texts, self._document_prompt)) if texts else None
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return query.result(), documents.result() if documents else None
+        query = embed("query", [asked.query], self._query_prompt)
+        if not missing:
+            return await query, None
+        texts, places = [self._texts[place] for place in missing], self._first[missing].tolist()
+        first, second = await at_once(query, embed("documents", texts, self._document_prompt, places))
+        return first, second
 
     def _compare(
         self,
@@ -273,14 +277,14 @@ class _Comparison:
 
 @contextmanager
 def _named(places: Sequence[int] = (), **names: str) -> Iterator[None]:
-    """Gives errors the field's name in the whole request, and a document its place among ``places``."""
+    """Gives errors the field's name in the whole request, and what has an index its place among ``places``."""
     try:
         yield
     except InvalidInput as error:
-        root, index, _ = error.field.partition("[")
-        field = names.get(root, error.field)
-        if index and root == "documents" and places:
-            field = f"documents[{places[int(error.field.removeprefix('documents[').removesuffix(']'))]}]"
+        root, _, index = error.field.removesuffix("]").partition("[")
+        field = names.get(root, root)
+        if index and places:
+            field = f"{field}[{places[int(index)]}]"
         raise InvalidInput(field, error.reason) from None
 
 

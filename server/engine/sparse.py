@@ -34,11 +34,13 @@ def to_sparse(dense: Float32Array, most: int = 0) -> tuple[UInt32Array, Float32A
     Indices ascend within a row. Of each row at most the ``most`` largest weights are kept (0: all), and of equal ones
     those with the lower index.
     """
-    parts = [_row(row, most) for row in dense]
-    indices = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    counts = np.array([len(part) for part in parts], np.uint32)
-    values = dense[np.repeat(np.arange(len(dense)), counts), indices]
-    return indices.astype(np.uint32), np.asarray(values, np.float32), counts
+    indices, values = [np.zeros(0, np.uint32)], [np.zeros(0, np.float32)]
+    for row in dense:  # taken from the whole at once, values would hold the interpreter for 10 ns each
+        kept = _row(row, most)
+        indices.append(kept.astype(np.uint32))
+        values.append(row[kept])
+    counts = np.array([len(part) for part in indices[1:]], np.uint32)
+    return np.concatenate(indices), np.concatenate(values), counts
 
 
 def _row(row: Float32Array, most: int) -> npt.NDArray[np.intp]:

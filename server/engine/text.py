@@ -29,7 +29,7 @@ from .rows import EncodedRows as EncodedRows
 from .rows import join as join
 from .template import ID_BYTES, bare_template, read_template
 from .token_ids import Text, check_texts, forbid_ids
-from .truncation import Truncation, longest_first, refuse, refuse_empty
+from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
 
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
@@ -91,6 +91,12 @@ class TextEncoder:
         """Whether an empty text is a row; else it is refused."""
         return bool(self._single.special_tokens)
 
+    def pair_limit(self, max_length: int | None) -> int:
+        """Tokens of a pair's row; raises what ``encode_pairs`` raises of ``max_length``."""
+        template = self.rules.template
+        taken = self._pair.special_tokens if template is None else len(template.suffix_ids)
+        return limit_of(max_length, self.rules.max_length, taken)
+
     def check_pairs(
         self, firsts: Sequence[Text], seconds: Sequence[Text], *, prompt: str = "", fields: tuple[str, str] = _PAIRS
     ) -> bool:
@@ -139,7 +145,7 @@ class TextEncoder:
         if self.rules.template is not None:
             return self._encode_rendered(self.rules.template, firsts, seconds, prompt, max_length, truncation, fields)
         template = self._pair
-        limit = self._limit(max_length, template.special_tokens)
+        limit = self.pair_limit(max_length)
         if prompt:
             firsts = [f"{prompt}{first}" for first in firsts]
         ids = self._contents([*firsts, *seconds], cache, any_ids)
@@ -179,7 +185,7 @@ class TextEncoder:
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
         template = self._single
-        limit = self._limit(max_length, template.special_tokens)
+        limit = limit_of(max_length, self.rules.max_length, template.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
         ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids)
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
@@ -336,7 +342,7 @@ class TextEncoder:
     ) -> EncodedRows:
         """Rows of pairs that the template makes one text of: what sentence-transformers makes of the chat template."""
         suffix = np.array(template.suffix_ids, np.int32).tobytes()
-        limit = self._limit(max_length, len(template.suffix_ids))
+        limit = self.pair_limit(max_length)
         queries = list(firsts) if len(firsts) == len(seconds) else list(firsts) * len(seconds)
         texts = [template.render(str(a), str(b), prompt) for a, b in zip(queries, seconds, strict=True)]
         ids = self.tokenize(texts)
@@ -385,12 +391,3 @@ class TextEncoder:
         row, *_ = self._single.row(self._cut(self.tokenize([prompt], cache)[0], room))
         last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
         return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
-
-    def _limit(self, max_length: int | None, taken: int) -> int:
-        """Tokens of a row, of which ``taken`` are no text."""
-        limit = max_length or self.rules.max_length
-        if limit > self.rules.max_length:
-            raise InvalidInput("max_length", f"{limit} is more than this model reads; at most {self.rules.max_length}")
-        if limit <= taken:
-            raise InvalidInput("max_length", f"{limit} leaves no room for text; at least {taken + 1}")
-        return limit

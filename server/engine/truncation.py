@@ -36,6 +36,20 @@ def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int
     return np.minimum(kept_first, first).astype(np.int32), np.minimum(kept_second, second).astype(np.int32)
 
 
+def limit_of(max_length: int | None, most: int, taken: int) -> int:
+    """Tokens of a row: what is asked for, or else the ``most`` that the model reads; ``taken`` of them are no text.
+
+    Raises:
+        InvalidInput: more than the model reads, or no room for text.
+    """
+    limit = max_length or most
+    if limit > most:
+        raise InvalidInput("max_length", f"{limit} is more than this model reads; at most {most}")
+    if limit <= taken:
+        raise InvalidInput("max_length", f"{limit} leaves no room for text; at least {taken + 1}")
+    return limit
+
+
 def refuse(index: int, length: int, limit: int, field: str) -> None:
     """Raises InvalidInput: an input of ``length`` tokens does not fit and may not be cut; ``field`` takes its index."""
     raise InvalidInput(

@@ -15,13 +15,26 @@ from .model import Model
 class VectorCache:
     """Vectors of one bi-encoder, in float32: rounding them would move the similarities. Thread-safe."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        """``limit_bytes`` of memory; 0 turns it off."""
+    def __init__(self, limit_bytes: int, model: Model) -> None:
+        """``limit_bytes`` of memory; 0 turns it off.
+
+        The model's whole manifest is in the keys (the graph's and the tokenizer's sha256, limits, dimensions), and
+        which variant runs.
+        """
         self._cache = ByteCache(limit_bytes)
+        self._model = blake2b(model.manifest.SerializeToString(deterministic=True), digest_size=blake2b.PERSON_SIZE)
+        self._model.update(f"\0{model.variant}\0".encode())
 
     def __bool__(self) -> bool:
         """Whether it is on."""
         return bool(self._cache)
+
+    def keys_of(self, prompt: str, texts: Sequence[str]) -> list[bytes]:
+        """What finds the vector that the model gives for each text with that prompt before it."""
+        maker = self._model.copy()
+        maker.update(prompt.encode())
+        person = maker.digest()
+        return [blake2b(text.encode(), digest_size=DIGEST_BYTES, person=person).digest() for text in texts]
 
     def get(self, keys: Sequence[bytes]) -> list[Float32Array | None]:
         """For each key its vector [dimensions], read-only, or None."""
@@ -34,14 +47,3 @@ class VectorCache:
     def statistics(self) -> CacheStatistics:
         """A snapshot."""
         return self._cache.statistics()
-
-
-def keys_of(model: Model, prompt: str, texts: Sequence[str]) -> list[bytes]:
-    """What finds the vector that a model gives for each text with that prompt before it.
-
-    The whole manifest is in it (the graph's and the tokenizer's sha256, limits, dimensions), and which variant runs.
-    """
-    maker = blake2b(model.manifest.SerializeToString(deterministic=True), digest_size=blake2b.PERSON_SIZE)
-    maker.update(f"\0{model.variant}\0{prompt}".encode())
-    person = maker.digest()
-    return [blake2b(text.encode(), digest_size=DIGEST_BYTES, person=person).digest() for text in texts]

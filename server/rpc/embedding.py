@@ -10,13 +10,15 @@ from pairwire.v1 import embedding_pb2
 from ..config import RequestLimits
 from ..engine.catalog import only_model
 from ..engine.encodings import check_encoding
-from ..engine.results import ModelKind
+from ..engine.off_loop import off_loop
+from ..engine.results import EmbedOptions, ModelInfo, ModelKind
 from ..engine.token_ids import Text
+from ..engine.vectors import INLINE_BYTES
 from ..errors import InvalidInput
 from . import codec
 from .method import EngineSource, Method, Methods
 from .texts import check_prompt, decode_single_texts
-from .vectors import encode_embeddings, encode_sparse
+from .vectors import check_vectors, check_weights, encode_embeddings, encode_sparse
 
 
 class EmbeddingServicer:
@@ -36,31 +38,40 @@ class EmbeddingServicer:
             Method("EmbedSparse", embedding_pb2.EmbedSparseRequest, self.embed_sparse),
         )
 
-    async def embed(self, request: embedding_pb2.EmbedRequest, timeout_s: float | None) -> embedding_pb2.EmbedResponse:
+    async def embed(self, request: embedding_pb2.EmbedRequest, timeout_s: float | None, large: bool) -> bytes:
         """Vectors in input order."""
         engine, options, encoding = self._engine(), codec.decode_embed_options(request), codec.decode_encoding(request)
-        texts = self._texts(request)
+        texts = await off_loop(large, self._texts, request)
         found = only_model(engine.models, request.model, ModelKind.BI_ENCODER)
-        if found is not None:
-            check_encoding(encoding, found, options)
         with _naming_field(request):
+            if found is not None:
+                check_encoding(encoding, found, options)
+                check_vectors(len(texts), _dimensions(found, options), encoding, self._limits)
             result = await engine.embed(texts, model=request.model, options=options, timeout_s=timeout_s)
-        return encode_embeddings(result, encoding, engine.models[result.model])
+            info, much = engine.models[result.model], result.embeddings.nbytes > INLINE_BYTES
+            return await off_loop(much, encode_embeddings, result, encoding, info)
 
     async def embed_sparse(
-        self, request: embedding_pb2.EmbedSparseRequest, timeout_s: float | None
-    ) -> embedding_pb2.EmbedSparseResponse:
+        self, request: embedding_pb2.EmbedSparseRequest, timeout_s: float | None, large: bool
+    ) -> bytes:
         """Sparse vectors in input order."""
         engine, options = self._engine(), codec.decode_sparse_options(request)
-        texts = self._texts(request)
+        texts = await off_loop(large, self._texts, request)
         with _naming_field(request):
             result = await engine.embed_sparse(texts, model=request.model, options=options, timeout_s=timeout_s)
-        return encode_sparse(result)
+            check_weights(result, self._limits)
+        return await off_loop(result.values.nbytes > INLINE_BYTES, encode_sparse, result)
 
     def _texts(self, request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> list[Text]:
         texts = decode_single_texts(request, self._limits)
         check_prompt(request, len(texts), self._limits)
         return texts
+
+
+def _dimensions(info: ModelInfo, options: EmbedOptions) -> int:
+    """Numbers of a vector; what is more than there are is left to the engine to refuse."""
+    whole = info.manifest.dimensions
+    return min(options.dimensions or info.manifest.default_dimensions or whole, whole)
 
 
 @contextmanager

@@ -14,18 +14,18 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 import grpc
-from google.protobuf.message import Message
 
 from ..engine.clock import Clock
 from ..errors import NotReady, PairwireError
 from .details import clip, trailers
+from .method import Answer
 from .status import code_of
-from .wire import Unreadable
+from .wire import Received
 
 logger = logging.getLogger(__name__)
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Message | Unreadable, Message]"
-Handler: TypeAlias = Callable[[Message | Unreadable, Context], Awaitable[Message]]
+Context: TypeAlias = "grpc.aio.ServicerContext[Received, Answer]"
+Handler: TypeAlias = Callable[[Received, Context], Awaitable[Answer]]
 
 
 class Interceptor(Protocol):
@@ -42,13 +42,16 @@ class ErrorsToStatus:
     def wrap(self, rpc: str, handler: Handler) -> Handler:
         """The handler, which now aborts where it raised."""
 
-        async def answered(request: Message | Unreadable, context: Context) -> Message:
+        async def answered(request: Received, context: Context) -> Answer:
             try:
                 return await handler(request, context)
             except BaseException as error:
                 message = _sentence(rpc, error)
                 code = code_of(error)
-                await context.abort(code, message, trailers(error, code, message))
+                try:
+                    await context.abort(code, message, trailers(error, code, message))
+                except grpc.aio.InternalError:  # the caller left a moment ago; gRPC would log a traceback of that
+                    raise asyncio.CancelledError from None
                 raise  # never reached: abort raises, as its stub says
 
         return answered
@@ -73,7 +76,7 @@ class Measure:
         """The handler, measured."""
         listener, now = self._listener, self._clock.monotonic
 
-        async def measured(request: Message | Unreadable, context: Context) -> Message:
+        async def measured(request: Received, context: Context) -> Answer:
             started = now()
             code = grpc.StatusCode.OK
             try:
@@ -140,7 +143,7 @@ class Gate:
     def wrap(self, rpc: str, handler: Handler) -> Handler:
         """The handler behind the gate."""
 
-        async def admitted(request: Message | Unreadable, context: Context) -> Message:
+        async def admitted(request: Received, context: Context) -> Answer:
             if self._reason:
                 raise NotReady(self._reason)
             self._inside += 1

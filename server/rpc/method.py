@@ -12,6 +12,9 @@ from ..engine.engine import Engine
 
 RequestT = TypeVar("RequestT", bound=Message)
 
+Answer: TypeAlias = Message | bytes
+"""A response, or the bytes of one that is large."""
+
 EngineSource = Callable[[], Engine]
 """The engine, which opens after the server has begun to listen. Raises NotReady before that."""
 
@@ -23,8 +26,9 @@ class Method(Generic[RequestT]):
     name: str
     """As in the .proto, e.g. ``Score``."""
     request_type: type[RequestT]
-    call: Callable[[RequestT, float | None], Awaitable[Message]]
-    """(request, seconds that are left or None) -> response; raises Pairwire's errors."""
+    call: Callable[[RequestT, float | None, bool], Awaitable[Answer]]
+    """(request, seconds that are left or None, whether it is so large that only threads should look through it) ->
+    response; raises Pairwire's errors."""
 
 
 Methods: TypeAlias = tuple[Method[Any], ...]

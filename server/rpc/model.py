@@ -25,14 +25,14 @@ class ModelServicer:
         )
 
     async def list_models(
-        self, request: model_pb2.ListModelsRequest, timeout_s: float | None
+        self, request: model_pb2.ListModelsRequest, timeout_s: float | None, large: bool
     ) -> model_pb2.ListModelsResponse:
         """Every loaded model, by name."""
         models = self._engine().models
         return model_pb2.ListModelsResponse(models=[codec.encode_summary(models[name]) for name in sorted(models)])
 
     async def get_model(
-        self, request: model_pb2.GetModelRequest, timeout_s: float | None
+        self, request: model_pb2.GetModelRequest, timeout_s: float | None, large: bool
     ) -> model_pb2.GetModelResponse:
         """One model with its manifest."""
         info = codec.find_model(self._engine().models, request.model)

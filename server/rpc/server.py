@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
 from ..errors import ConfigInvalid
 from .health import HealthBoard, HealthService
 from .interceptors import Context, Handler, Interceptor
-from .method import Method, Servicer
+from .method import Answer, Method, Servicer
 from .reflection import add_reflection
-from .wire import Unreadable, reader
+from .wire import Received, Unread, Unreadable, reader
 
-HARD_LIMIT_FACTOR = 4
+HARD_LIMIT_FACTOR = 2
 """gRPC's own limit is so many times --max-message-bytes: what lies between is read, and answered with a sentence."""
 
 _NEVER_MS = 2**31 - 1
@@ -72,28 +71,30 @@ def bind(server: grpc.aio.Server, listen: ListenConfig, tls: TlsConfig) -> int:
 
 def _handler(
     method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits
-) -> grpc.RpcMethodHandler[Message | Unreadable, Message]:
+) -> grpc.RpcMethodHandler[Received, Answer]:
     handler: Handler = _innermost(method.call)
     for interceptor in reversed(interceptors):
         handler = interceptor.wrap(method.name, handler)
     return grpc.unary_unary_rpc_method_handler(
         handler,
-        request_deserializer=reader(method.request_type, limits.max_message_bytes),
+        request_deserializer=reader(method.request_type, limits),
         response_serializer=_serialize,
     )
 
 
-def _innermost(call: Callable[[Message, float | None], Awaitable[Message]]) -> Handler:
-    async def handler(request: Message | Unreadable, context: Context) -> Message:
+def _innermost(call: Callable[[Any, float | None, bool], Awaitable[Answer]]) -> Handler:
+    async def handler(request: Received, context: Context) -> Answer:
         if isinstance(request, Unreadable):
             raise request.error
-        return await call(request, context.time_remaining())
+        large = isinstance(request, Unread)
+        message = await request.read() if isinstance(request, Unread) else request
+        return await call(message, context.time_remaining(), large)
 
     return handler
 
 
-def _serialize(response: Message) -> bytes:
-    return response.SerializeToString()
+def _serialize(response: Answer) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: bool) -> list[tuple[str, int]]:

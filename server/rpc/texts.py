@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from pairwire.v1 import embedding_pb2, scoring_pb2
@@ -62,6 +62,7 @@ def decode_token_pairs(
         InvalidInput: none, too many, one that is too long, or something that cannot be a token id.
     """
     _check_count(field, len(pairs), limits)
+    _check_all_ids(field, (ids for pair in pairs for ids in (pair.first, pair.second)), limits)
     return [
         (
             _decode_ids(f"{field}[{index}].first", pair.first, limits),
@@ -84,6 +85,7 @@ def decode_single_texts(
     if request.texts:
         raise InvalidInput("token_ids", "set beside texts; give one of them, and the other in a request of its own")
     _check_count("token_ids", len(request.token_ids), limits)
+    _check_all_ids("token_ids", request.token_ids, limits)
     return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
@@ -114,6 +116,17 @@ def _decode_ids(field: str, ids: scoring_pb2.TokenIds, limits: RequestLimits) ->
             "shorten or split the text",
         )
     return TokenIds(ids.ids, field=field)
+
+
+def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: RequestLimits) -> None:
+    """An id takes a byte of a message and four of memory, before anything else is made of it."""
+    count = sum(len(ids.ids) for ids in texts)
+    if ID_BYTES * count > limits.max_message_bytes:
+        raise InvalidInput(
+            field,
+            f"{count} token ids of {ID_BYTES} bytes in all exceed --max-message-bytes {limits.max_message_bytes}; "
+            "send several smaller requests",
+        )
 
 
 def _check_count(field: str, count: int, limits: RequestLimits) -> None:

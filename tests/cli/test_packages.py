@@ -9,6 +9,7 @@ import pytest
 
 from tests.checkpoints import PAIRS, TEXTS
 from tests.cli.conftest import Run
+from tests.server import toy_packages
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,17 @@ def test_what_the_engine_refuses_is_named_by_its_line(run: Run, cross_encoder_pa
     done = run("score", "--local", str(cross_encoder_package), "--truncation", "error", stdin=stdin)
     assert done.code == 2
     assert done.err.startswith("pairwire: line 3: pairs[1].second: ")
+
+
+def test_lines_are_counted_over_all_that_is_given_to_the_engine_at_once(run: Run, tmp_path: Path) -> None:
+    scorer = toy_packages.write_cross_encoder(tmp_path / "scorer")
+    lines = ["a\tb"] * 299 + ["c\t" + "long " * 200]
+    done = run("score", "--local", str(scorer), "--truncation", "error", stdin="\n".join(lines))
+    assert done.err.startswith("pairwire: line 300: pairs[299].second: ")
+    embedder = toy_packages.write_bi_encoder(tmp_path / "embedder", scale=1e3)
+    words = ["a"] * 299 + ["long " * 60]
+    done = run("embed", "--local", str(embedder), "--encoding", "float16", "--max-length", "64", stdin="\n".join(words))
+    assert done.err.startswith("pairwire: line 300: texts[299]: its vector has the number")
 
 
 def test_the_wrong_kind_of_model_is_refused(run: Run, cross_encoder_package: Path, tmp_path: Path) -> None:

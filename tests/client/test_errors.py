@@ -105,6 +105,25 @@ def test_push_back_is_told_in_seconds(pushback: str | None, expected: float | No
     assert error.retry_after_s == expected
 
 
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        (
+            "Stream removed (CLIENT: Received message larger than max (3276847 vs. 1048576))",
+            "host:1: an answer has 3276847 bytes, and this client takes 1048576; send less at once (Client",
+        ),
+        (
+            "SERVER: Received message larger than max (90000532 vs. 67108864)",
+            "host:1: a request has 90000532 bytes, and the server takes no more than 67108864",
+        ),
+    ],
+)
+def test_a_message_that_is_too_large_is_no_overload(details: str, words: str) -> None:
+    error = raised(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+    assert isinstance(error, InvalidInput)
+    assert str(error).startswith(words)
+
+
 def test_an_unreachable_server_is_named_with_what_to_do() -> None:
     error = raised(grpc.StatusCode.UNAVAILABLE, "connection refused")
     assert isinstance(error, Unavailable)

@@ -30,6 +30,9 @@ def test_no_ids_are_an_empty_text() -> None:
         ([1.0], r"^ids: expected whole numbers in a row, got float64 \[1\]"),
         ([True], "^ids: expected whole numbers in a row, got bool"),
         ("text", "^ids: expected whole numbers in a row, got <U1"),
+        (5, "^ids: expected whole numbers in a row, got int$"),
+        (None, "^ids: expected whole numbers in a row, got NoneType$"),
+        ([[1], [1, 2]], "^ids: expected whole numbers in a row, but numpy says: setting an array element"),
         ([[1, 2]], r"^ids: expected whole numbers in a row, got int64 \[1, 2\]"),
     ],
 )

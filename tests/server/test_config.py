@@ -29,7 +29,9 @@ def test_every_option_has_a_name_of_its_own_and_a_help_text() -> None:
 def test_the_defaults_are_those_of_the_manual() -> None:
     config = ServerConfig()
     assert (config.listen.host, config.listen.port, config.listen.metrics_port) == ("127.0.0.1", 50051, 9090)
-    assert config.limits == RequestLimits(max_items=2048, max_text_bytes=2**20, max_message_bytes=2**25)
+    assert config.limits == RequestLimits(
+        max_items=2048, max_text_bytes=2**20, max_message_bytes=2**25, max_answer_bytes=2**26
+    )
     assert config.shutdown == DrainConfig(drain_delay_s=0, drain_timeout_s=30)
     assert config.scaling == ScalingConfig(processes=1, hang_timeout_s=30)
     assert config.engine == EngineConfig()

@@ -38,16 +38,18 @@ def write_bi_encoder(
     default_dimensions: int = 0,
     int8_range: float = 0,
     max_length: int = 64,
+    scale: float = 1,
 ) -> Path:
     """A bi-encoder whose vector is the sum of a vector for each token; returns the directory.
 
-    ``int8_range`` is where the range of every dimension ends, below 0 and above; 0 leaves the ranges out.
+    ``int8_range`` is where the range of every dimension ends, below 0 and above; 0 leaves the ranges out. ``scale`` is
+    what its numbers are multiplied by.
     """
     manifest = toys.bi_encoder_manifest(name, dimensions=dimensions, prompts=prompts, max_length=max_length)
     manifest.default_dimensions = default_dimensions
     if int8_range:
         manifest.int8_low[:], manifest.int8_high[:] = [-int8_range] * dimensions, [int8_range] * dimensions
-    return _write(directory, manifest, outputs=dimensions, work=0)
+    return _write(directory, manifest, outputs=dimensions, work=0, scale=scale)
 
 
 def write_sparse_encoder(
@@ -59,10 +61,10 @@ def write_sparse_encoder(
     return _write(directory, manifest, outputs=dimensions, work=0)
 
 
-def _write(directory: Path, manifest: manifest_pb2.ModelManifest, *, outputs: int, work: int) -> Path:
+def _write(directory: Path, manifest: manifest_pb2.ModelManifest, *, outputs: int, work: int, scale: float = 1) -> Path:
     directory.mkdir(parents=True)
     toys.wordpiece().save(str(directory / TOKENIZER_FILE))
-    onnx.save(_graph(outputs, work), str(directory / _GRAPH_FILE))
+    onnx.save(_graph(outputs, work, scale), str(directory / _GRAPH_FILE))
     manifest.tokenizer_sha256 = sha256_of(directory / TOKENIZER_FILE)
     manifest.variants.add(
         name="cpu-fp32",
@@ -77,11 +79,11 @@ def _write(directory: Path, manifest: manifest_pb2.ModelManifest, *, outputs: in
     return directory
 
 
-def _graph(outputs: int, work: int) -> onnx.ModelProto:
+def _graph(outputs: int, work: int, scale: float) -> onnx.ModelProto:
     random = np.random.default_rng(0)
     initializers = {
         "table": random.normal(size=(2000, _WIDTH)).astype(np.float32),
-        "head": random.normal(size=(_WIDTH, outputs)).astype(np.float32),
+        "head": (scale * random.normal(size=(_WIDTH, outputs))).astype(np.float32),
         "same": np.eye(_WIDTH, dtype=np.float32),
         "last": np.array([2], dtype=np.int64),
         "tokens": np.array([1], dtype=np.int64),

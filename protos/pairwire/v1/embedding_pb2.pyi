@@ -32,7 +32,7 @@ class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.Val
     ENCODING_FLOAT32: _Encoding.ValueType  # 1
     """IEEE 754 binary32, little-endian: 4 bytes a number."""
     ENCODING_FLOAT16: _Encoding.ValueType  # 2
-    """IEEE 754 binary16, little-endian: 2 bytes a number."""
+    """IEEE 754 binary16, little-endian: 2 bytes a number. A number beyond 65504 is INVALID_ARGUMENT with the text's index."""
     ENCODING_INT8: _Encoding.ValueType  # 3
     """Signed 8-bit integers: 1 byte a number. Each dimension has a fixed range, taken from calibration texts at export
     (ModelManifest.int8_low and int8_high), so that a vector does not depend on its neighbours; quantised as
@@ -51,7 +51,7 @@ ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
 ENCODING_FLOAT32: Encoding.ValueType  # 1
 """IEEE 754 binary32, little-endian: 4 bytes a number."""
 ENCODING_FLOAT16: Encoding.ValueType  # 2
-"""IEEE 754 binary16, little-endian: 2 bytes a number."""
+"""IEEE 754 binary16, little-endian: 2 bytes a number. A number beyond 65504 is INVALID_ARGUMENT with the text's index."""
 ENCODING_INT8: Encoding.ValueType  # 3
 """Signed 8-bit integers: 1 byte a number. Each dimension has a fixed range, taken from calibration texts at export
 (ModelManifest.int8_low and int8_high), so that a vector does not depend on its neighbours; quantised as

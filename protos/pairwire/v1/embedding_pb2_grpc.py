@@ -27,6 +27,7 @@ if _version_not_supported:
 
 class EmbeddingServiceStub:
     """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
     """
 
     def __init__(self, channel):
@@ -49,6 +50,7 @@ class EmbeddingServiceStub:
 
 class EmbeddingServiceServicer:
     """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
     """
 
     def Embed(self, request, context):
@@ -88,6 +90,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
     """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,7 +42,9 @@ class EmbeddingServiceStub:
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -49,7 +53,9 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights; answers in input order."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService."""
+    """Turns texts into vectors: dense ones with a bi-encoder, sparse ones with a sparse encoder. Status codes as in ScoringService.
+    An answer that would have more than the server's --max-answer-bytes is INVALID_ARGUMENT with how many texts fit.
+    """
 
     @_abc_1.abstractmethod
     def Embed(

@@ -38,6 +38,15 @@ def test_every_encoding_has_its_numbers(
     assert found.tolist() == expected
 
 
+@pytest.mark.parametrize("number", [65_536, -70_000])
+def test_a_number_that_float16_does_not_have_is_told_and_never_becomes_infinite(number: float, info: ModelInfo) -> None:
+    vectors = np.array([[1, 65_504, -65_504], [0, number, 1]], np.float32)
+    assert np.isfinite(encode_vectors(vectors[:1], Encoding.FLOAT16, info)).all()
+    with pytest.raises(InvalidInput, match=rf"^texts\[1\]: its vector has the number {number:g}, .* ask for float32"):
+        encode_vectors(vectors, Encoding.FLOAT16, info)
+    assert encode_vectors(vectors, Encoding.FLOAT32, info) is vectors
+
+
 def test_int8_needs_the_ranges_of_the_package() -> None:
     info = toys.toy_model(manifest=toys.bi_encoder_manifest(dimensions=4)).info(1)
     with pytest.raises(WrongModelKind, match="has no int8 ranges; export it again"):

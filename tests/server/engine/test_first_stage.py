@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from pairwire.server.engine import (
     Activation,
@@ -19,14 +20,20 @@ from pairwire.server.engine import (
     Engine,
     EngineConfig,
     FirstStage,
+    Model,
     Priority,
     ScoreOptions,
     ScoreResult,
     SimClock,
     StagedResult,
     Truncation,
+    build_model,
 )
+from pairwire.server.engine.buckets import Ladder
+from pairwire.server.engine.cache import CacheStatistics
 from pairwire.server.engine.first_stage import nearest
+from pairwire.server.engine.loading import rules_of
+from pairwire.server.engine.text import TextEncoder
 from pairwire.server.engine.token_ids import TokenIds
 from pairwire.server.errors import (
     DeadlineExceeded,
@@ -304,6 +311,64 @@ async def test_a_document_that_the_cross_encoder_refuses_is_told_by_its_place_am
     options = ScoreOptions(truncation=Truncation.ERROR)
     with pytest.raises(InvalidInput, match=r"^documents\[1\]: \d+ tokens with special tokens exceed"):
         await engine.retrieve_and_rerank(query, documents, first_stage=NEAREST_IS_EQUAL, options=options)
+
+
+def refusing(runtime: FakeRuntime | None = None) -> Model:
+    """A bi-encoder that puts no token around a text, and so refuses one without any."""
+    tokenizer, manifest = toys.wordpiece(), toys.bi_encoder_manifest()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    costs = toys.linear_costs(Ladder.up_to(64), fixed_s=1e-6, token_s=1e-7)
+    runtime = runtime or FakeRuntime(outputs=4)
+    return build_model(manifest, TextEncoder(tokenizer, rules_of(manifest)), runtime, config=CONFIG, costs=costs)
+
+
+async def test_a_document_that_the_bi_encoder_refuses_is_told_by_its_place_among_all() -> None:
+    async with Engine([toys.toy_model(), refusing()], config=CONFIG) as engine:
+        for known in ([], ["dog"], ["dog", "bread"]):
+            if known:
+                await ask(engine, 1, known)
+            with pytest.raises(InvalidInput, match=r"^documents\[3\]: no token is left of it"):
+                await ask(engine, 1, ["dog", "dog", "bread", "", "flour", ""])
+        with pytest.raises(InvalidInput, match=r"^query: no token is left of it"):
+            await engine.retrieve_and_rerank("", ["dog"], first_stage=FirstStage(keep=1))
+
+
+@pytest.mark.parametrize(("max_length", "words"), [(65, "at most 64"), (3, "leaves no room for text; at least 4")])
+async def test_a_length_that_the_cross_encoder_refuses_is_told_before_anything_runs(
+    max_length: int, words: str
+) -> None:
+    runtime = FakeRuntime(outputs=4)
+    async with Engine([toys.toy_model(), toys.toy_model(runtime, toys.bi_encoder_manifest())], config=CONFIG) as engine:
+        runtime.batches.clear()
+        with pytest.raises(InvalidInput, match=f"^max_length: {max_length} .*{words}"):
+            await engine.retrieve_and_rerank(
+                QUERY, DOCUMENTS, first_stage=FirstStage(keep=1), options=ScoreOptions(max_length=max_length)
+            )
+        assert runtime.batches == []
+        assert engine.statistics().models["toy-embedder"].vector_cache == CacheStatistics(
+            limit_bytes=CONFIG.vector_cache_bytes
+        )
+
+
+async def test_whenever_a_caller_leaves_it_is_a_cancellation_also_beside_an_error() -> None:
+    """The bi-encoder refuses a document a few steps of the event loop after the call, about when the caller leaves."""
+    ended = set()
+    async with Engine([toys.toy_model(), refusing()], config=CONFIG) as engine:
+        for steps in [*range(40)] * 5:
+            task = asyncio.create_task(ask(engine, 1, ["dog", ""]))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            expected = asyncio.CancelledError if task.cancel() else InvalidInput
+            with pytest.raises(expected):
+                await task
+            ended.add(expected)
+        with pytest.raises(InvalidInput):
+            await ask(engine, 1, ["dog", ""])
+        assert engine.statistics().open_requests == engine.statistics().queued_rows == 0
+    assert asyncio.CancelledError in ended
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0, "a timeout around the call would take that for its caller's"
 
 
 async def test_one_of_several_bi_encoders_must_be_named() -> None:

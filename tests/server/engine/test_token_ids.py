@@ -8,6 +8,7 @@ import pytest
 from pairwire.server.engine import TokenIds
 from pairwire.server.engine.token_ids import check_texts, forbid_ids
 from pairwire.server.errors import InvalidInput
+from pairwire.v1 import scoring_pb2
 
 
 def test_token_ids_are_a_value() -> None:
@@ -31,6 +32,24 @@ def test_ids_of_numpy_are_integers_too() -> None:
     assert TokenIds(np.array([1, 2], np.int64)).ids == (1, 2)
     with pytest.raises(InvalidInput, match=r"^token_ids\.ids\[1\]: -2 is no token id"):
         TokenIds(np.array([1, -2], np.int64))
+    assert TokenIds(np.array([(1 << 31) - 1], np.uint32)).ids == ((1 << 31) - 1,)
+    assert TokenIds(np.array([], np.uint32)).ids == ()
+    with pytest.raises(InvalidInput, match=r"^token_ids\.ids\[2\]: 4294967295 is no token id"):
+        TokenIds(np.array([0, 1, (1 << 32) - 1], np.uint32))
+    with pytest.raises(InvalidInput, match=r"^token_ids\.ids\[0\]: .*float.* is no token id"):
+        TokenIds(np.array([0.5]))
+
+
+def test_ids_of_a_message_are_taken_as_a_whole() -> None:
+    message = scoring_pb2.TokenIds(ids=[5, 0, 7])
+    assert TokenIds(message.ids) == TokenIds([5, 0, 7])
+    assert TokenIds(scoring_pb2.TokenIds().ids) == TokenIds([])
+
+
+@pytest.mark.parametrize("given", [5, None, object()])
+def test_what_is_no_row_of_ids_is_told(given: object) -> None:
+    with pytest.raises(InvalidInput, match=f"^text.ids: expected integers .* in a row, got {type(given).__name__}$"):
+        TokenIds(given, field="text")  # type: ignore[arg-type]  # the point of the test
 
 
 @pytest.mark.parametrize(

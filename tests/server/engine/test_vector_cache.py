@@ -6,12 +6,19 @@ import dataclasses
 
 import numpy as np
 
-from pairwire.server.engine.vector_cache import VectorCache, keys_of
+from pairwire.server.engine.model import Model
+from pairwire.server.engine.vector_cache import VectorCache
 from tests.server.engine import toys
+
+MODEL = toys.toy_model(None, toys.bi_encoder_manifest())
+
+
+def keys_of(model: Model, prompt: str, texts: list[str]) -> list[bytes]:
+    return VectorCache(1, model).keys_of(prompt, texts)
 
 
 def test_a_vector_comes_back_bit_by_bit_and_read_only() -> None:
-    cache = VectorCache(10_000)
+    cache = VectorCache(10_000, MODEL)
     vectors = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
     cache.put([b"a", b"b"], vectors)
     found = cache.get([b"b", b"c", b"a"])
@@ -24,7 +31,7 @@ def test_a_vector_comes_back_bit_by_bit_and_read_only() -> None:
 
 
 def test_the_bound_holds() -> None:
-    cache = VectorCache(2_000)
+    cache = VectorCache(2_000, MODEL)
     cache.put([bytes([number]) for number in range(100)], np.ones((100, 50), np.float32))
     statistics = cache.statistics()
     assert 0 < statistics.entries < 100
@@ -32,12 +39,12 @@ def test_the_bound_holds() -> None:
 
 
 def test_one_that_may_hold_nothing_is_off() -> None:
-    assert not VectorCache(0)
-    assert VectorCache(1)
+    assert not VectorCache(0, MODEL)
+    assert VectorCache(1, MODEL)
 
 
 def test_whatever_makes_another_vector_makes_another_key() -> None:
-    model = toys.toy_model(None, toys.bi_encoder_manifest())
+    model = MODEL
     keys = keys_of(model, "", ["a", "b", "a"])
     assert keys[0] == keys[2] != keys[1]
     assert keys_of(model, "", ["b", "a"]) == [keys[1], keys[0]]
@@ -52,6 +59,14 @@ def test_whatever_makes_another_vector_makes_another_key() -> None:
 
 
 def test_what_a_fault_left_is_not_kept() -> None:
-    cache = VectorCache(10_000)
+    cache = VectorCache(10_000, MODEL)
     cache.put([b"a", b"b", b"c"], np.array([[1, np.nan], [1, 2], [np.inf, 0]], np.float32))
     assert [found is not None for found in cache.get([b"a", b"b", b"c"])] == [False, True, False]
+
+
+def test_the_manifest_is_read_once_for_all_requests() -> None:
+    manifest = toys.bi_encoder_manifest()
+    cache = VectorCache(10_000, toys.toy_model(None, manifest))
+    before = cache.keys_of("", ["a"])
+    manifest.source = "another"  # nobody does: it shows that it is not looked at again
+    assert cache.keys_of("", ["a"]) == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -11,10 +13,12 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pairwire.client import AsyncClient, ClientOptions, InvalidInput
+from pairwire.server.config import RequestLimits
 from pairwire.server.engine import EmbedOptions, Engine, SparseOptions
 from pairwire.server.engine.vectors import to_bits, to_int8
 from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2
-from tests.server import serving
+from tests.server import serving, toy_packages
 from tests.server.engine import toys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -139,3 +143,111 @@ async def test_a_sparse_encoder_alone_makes_the_embedding_service_healthy(sparse
             assert (await health.Check(health_pb2.HealthCheckRequest(service=service))).status == status
         with pytest.raises(grpc.aio.AioRpcError, match="no model of kind bi-encoder is loaded"):
             await alone.embedding.Embed(embedding_pb2.EmbedRequest(texts=["t"], encoding=embedding_pb2.ENCODING_INT8))
+
+
+async def refused(call: object) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]  # a call of grpc.aio is awaitable
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    return str(caught.value.details())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def narrow(embedder_package: Path, sparse_package: Path) -> AsyncIterator[serving.Served]:
+    """A server whose answers are 8 KiB at most."""
+    settings = serving.config(embedder_package, sparse_package, limits=RequestLimits(max_answer_bytes=8192))
+    async with serving.serve(settings=settings) as served:
+        yield served
+
+
+async def test_vectors_that_no_answer_would_hold_are_refused_with_how_many_would_fit(narrow: serving.Served) -> None:
+    for encoding, most, size in (
+        (embedding_pb2.ENCODING_UNSPECIFIED, 97, 98 * 42),
+        (embedding_pb2.ENCODING_INT8, 227, 228 * 18),
+    ):
+        request = embedding_pb2.EmbedRequest(texts=["a"] * most, encoding=encoding)
+        raw = (await narrow.embedding.Embed(request)).SerializeToString()
+        assert 8192 - 4096 - 42 - 10 * most < len(raw) < 8192
+        words = await refused(
+            narrow.embedding.Embed(embedding_pb2.EmbedRequest(texts=["a"] * (most + 1), encoding=encoding))
+        )
+        assert words.startswith(f"texts: {most + 1} vectors of 8 numbers (")
+        assert f"take {size} bytes, more than an answer may have (--max-answer-bytes 8192)" in words
+        assert f"send at most {most} such texts in one request, or ask for fewer dimensions" in words
+    assert await narrow.embedding.Embed(embedding_pb2.EmbedRequest(texts=["a"] * 98, dimensions=7))
+    ids = embedding_pb2.EmbedRequest(token_ids=[tokenised("a")] * 98)
+    assert (await refused(narrow.embedding.Embed(ids))).startswith("token_ids: 98 vectors")
+    too_many = embedding_pb2.EmbedRequest(texts=["a"] * 98, dimensions=9)
+    assert (await refused(narrow.embedding.Embed(too_many))).startswith("texts: 98 vectors of 8 numbers")
+    assert (await refused(narrow.embedding.Embed(embedding_pb2.EmbedRequest(texts=["a"], dimensions=9)))).startswith(
+        "dimensions: 9 is not between 1 and 8"
+    )
+
+
+async def test_weights_that_no_answer_would_hold_are_refused_with_what_to_do(narrow: serving.Served) -> None:
+    request = embedding_pb2.EmbedSparseRequest(texts=["a b c"] * 29, max_active_dims=16)
+    assert sum((await narrow.embedding.EmbedSparse(request)).embeddings.counts) == 29 * 16
+    request.texts.append("a b c")
+    words = await refused(narrow.embedding.EmbedSparse(request))
+    assert words.startswith("texts: 30 texts have 480 weights, which take 4140 bytes, more than an answer may have")
+    assert "(--max-answer-bytes 8192); send at most 29 such texts in one request, or keep the largest" in words
+    request.max_active_dims = 15
+    assert await narrow.embedding.EmbedSparse(request)
+    request = embedding_pb2.EmbedSparseRequest(token_ids=[tokenised("a b c")] * 100)
+    assert (await refused(narrow.embedding.EmbedSparse(request))).startswith("token_ids: 100 texts have")
+
+
+async def test_what_a_client_does_not_take_is_told_with_what_to_do(served: serving.Served) -> None:
+    options = ClientOptions(max_receive_bytes=1000)
+    async with AsyncClient(f"localhost:{served.application.port}", options=options) as client:
+        with pytest.raises(
+            InvalidInput, match=r"an answer has \d+ bytes, and this client takes 1000; send less at once"
+        ):
+            await client.embed(TEXTS * 20, model="embedder")
+
+
+async def test_what_float16_does_not_have_is_told_and_not_sent_as_infinite(tmp_path: Path) -> None:
+    async with serving.serve(toy_packages.write_bi_encoder(tmp_path / "large", scale=1e5)) as served:
+        half = {"model": "", "encoding": embedding_pb2.ENCODING_FLOAT16}
+        assert np.abs(await embed(served, model="")).max() > 65504
+        words = await refused(served.embedding.Embed(embedding_pb2.EmbedRequest(texts=TEXTS, **half)))
+        assert words.startswith("texts[0]: its vector has the number ")
+        assert "float16 ends at 65504; ask for float32, or for vectors of unit length (normalize)" in words
+        ids = embedding_pb2.EmbedRequest(token_ids=[tokenised(TEXTS[0])], **half)
+        assert (await refused(served.embedding.Embed(ids))).startswith("token_ids[0]: its vector")
+        assert np.isfinite(await embed(served, "<f2", normalize=True, **half)).all()
+
+
+class Watched(ThreadPoolExecutor):
+    """The loop's own threads, which remember what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.given: list[str] = []
+
+    def submit(self, work: Callable[..., object], /, *args: object, **kwargs: object) -> Future[object]:
+        self.given.append(work.args[0].__name__)  # type: ignore[attr-defined]  # a partial of Context.run: see to_thread
+        return super().submit(work, *args, **kwargs)
+
+
+async def test_what_is_large_is_worked_on_beside_the_event_loop(tmp_path: Path, sparse_package: Path) -> None:
+    loop, threads = asyncio.get_running_loop(), Watched()
+    package = toy_packages.write_bi_encoder(tmp_path / "wide", dimensions=2000)
+    async with serving.serve(package, sparse_package) as served:
+        loop.set_default_executor(threads)
+        for count, given in ((1, []), (40, ["shape_vectors", "encode_embeddings"])):
+            texts = [f"the dog {number}" for number in range(count)]
+            await served.embedding.Embed(embedding_pb2.EmbedRequest(texts=texts, normalize=True))
+            assert threads.given == given
+        threads.given.clear()
+        for count, given in ((1, []), (900, ["to_sparse", "encode_sparse"])):
+            texts = [f"the dog {number}" for number in range(count)]
+            await served.embedding.EmbedSparse(embedding_pb2.EmbedSparseRequest(texts=texts))
+            assert threads.given == given
+        threads.given.clear()
+        for size, given in ((100, []), (70_000, ["<lambda>", "_texts"])):
+            ids = scoring_pb2.TokenIds(ids=[200] * size)
+            await served.embedding.Embed(embedding_pb2.EmbedRequest(token_ids=[ids] * 2))
+            assert threads.given == given
+    loop.set_default_executor(ThreadPoolExecutor())
+    threads.shutdown()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -71,3 +75,37 @@ async def test_without_a_first_stage_nothing_is_told_of_one(served: serving.Serv
     response = await served.scoring.Rerank(scoring_pb2.RerankRequest(query=QUERY, documents=DOCUMENTS))
     assert not response.HasField("first_stage")
     assert not any(found.HasField("first_stage_score") for found in response.results)
+
+
+async def test_callers_who_leave_at_any_moment_leave_nothing_behind(
+    served: serving.Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some cancel, some have a deadline; by 0.1 ms later each, from before the first stage until after the second."""
+    ended = set()
+    engine = served.application.engine
+    for number, deadline in itertools.product(range(60), (False, True)):
+        documents = [f"{text} {number} {deadline}" for text in DOCUMENTS]
+        asked = scoring_pb2.RerankRequest(query=QUERY, documents=documents, first_stage={"keep": 3})
+        seconds = 1e-4 * (1 + number)
+        call = served.scoring.Rerank(asked, timeout=seconds if deadline else 10)
+        if not deadline:
+            asyncio.get_running_loop().call_later(seconds, call.cancel)
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            ended.add(error.code())
+        except asyncio.CancelledError:
+            ended.add(grpc.StatusCode.CANCELLED)
+    assert ended == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+    await serving.eventually(lambda: engine.statistics().open_requests == 0)
+    assert (engine.statistics().queued_rows, engine.statistics().running_rows) == (0, 0)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    found = await served.scoring.Rerank(
+        scoring_pb2.RerankRequest(query=QUERY, documents=documents, first_stage={"keep": 7})
+    )
+    fresh = await engine.embed([f"query: {QUERY}", *documents], model="embedder")
+    query, *vectors = fresh.embeddings.astype(np.float64)
+    for each in found.results:
+        vector = vectors[each.index]
+        cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+        assert each.first_stage_score == pytest.approx(cosine, abs=1e-5), "kept from a call that was left"

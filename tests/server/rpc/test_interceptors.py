@@ -103,6 +103,15 @@ async def test_the_cancellation_of_the_call_itself_passes() -> None:
     assert context.ended is None
 
 
+async def test_where_nobody_is_left_to_be_told_grpc_sees_a_cancellation() -> None:
+    class Left(StubContext):
+        async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: object = ()) -> NoReturn:
+            raise grpc.aio.InternalError("the status could not be sent")
+
+    with pytest.raises(asyncio.CancelledError):  # of anything else gRPC would log a traceback
+        await run(ErrorsToStatus(), raising(errors.DeadlineExceeded("too late")), Left())
+
+
 async def test_a_cancellation_from_inside_is_answered() -> None:
     context = StubContext()
     with pytest.raises(Aborted):

@@ -74,6 +74,21 @@ def test_what_cannot_be_scored_is_refused(pairs: list[scoring_pb2.TokenIdPair], 
         texts.decode_token_pairs("pairs", pairs, LIMITS)
 
 
+@pytest.mark.parametrize("count", [128, 129])
+def test_token_ids_count_four_bytes_in_all_texts_together(count: int) -> None:
+    limits = RequestLimits(max_text_bytes=8, max_message_bytes=1024)
+    singles = embedding_pb2.EmbedRequest(token_ids=[ids(1, 2)] * count)
+    pairs = [scoring_pb2.TokenIdPair(first=ids(1), second=ids(2))] * count
+    if count == 128:
+        assert len(texts.decode_single_texts(singles, limits)) == len(texts.decode_token_pairs("p", pairs, limits))
+        return
+    words = "258 token ids of 4 bytes in all exceed --max-message-bytes 1024; send several smaller requests"
+    with pytest.raises(InvalidInput, match=f"^token_ids: {words}"):
+        texts.decode_single_texts(singles, limits)
+    with pytest.raises(InvalidInput, match=f"^pairs: {words}"):
+        texts.decode_token_pairs("pairs", pairs, limits)
+
+
 def test_a_prompt_counts_once_for_every_row() -> None:
     request = scoring_pb2.RerankRequest(prompt="12345678")
     texts.check_prompt(request, 128, LIMITS)

@@ -40,7 +40,8 @@ def test_vectors_travel_as_little_endian_rows(
     info: ModelInfo,
 ) -> None:
     vectors = np.array([[1, -2], [0.5, 6]], np.float32)
-    answer = encode_embeddings(EmbedResult(vectors, "m", USAGE, TIMING), encoding, info)
+    raw = encode_embeddings(EmbedResult(vectors, "m", USAGE, TIMING), encoding, info)
+    answer = embedding_pb2.EmbedResponse.FromString(raw)
     assert struct.unpack(form, answer.embeddings.data) == expected
     assert (answer.embeddings.rows, answer.embeddings.dimensions, answer.embeddings.encoding) == (2, 2, number)
     assert (answer.model, answer.usage.tokens, answer.timing.queue_us) == ("m", 12, 1500)
@@ -56,7 +57,7 @@ def test_sparse_vectors_travel_as_indices_and_values() -> None:
         usage=USAGE,
         timing=TIMING,
     )
-    answer = encode_sparse(result)
+    answer = embedding_pb2.EmbedSparseResponse.FromString(encode_sparse(result))
     assert struct.unpack("<3I", answer.embeddings.indices) == (7, 300, 2)
     assert struct.unpack("<3f", answer.embeddings.values) == (0.5, 2, 1)
     assert (list(answer.embeddings.counts), answer.embeddings.dimensions) == ([2, 0, 1], 301)
