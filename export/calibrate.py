@@ -18,7 +18,7 @@ from pairwire.server.runtime.base import Float32Array
 
 from .passes.probe import probing_session
 
-SAMPLE_TOKENS = 1536
+SAMPLE_TOKENS = 3000
 """Tokens of a tensor that are kept, both halves together."""
 SAMPLE_BYTES = 512 * 2**20
 """Most memory that all samples may take; large models keep fewer tokens."""
@@ -39,6 +39,16 @@ class Seen:
     def sample(self) -> Float32Array:
         """[tokens, channels] of both halves."""
         return np.concatenate(self.samples)
+
+    @property
+    def largest(self) -> Float32Array:
+        """[channels] largest absolute values."""
+        return np.asarray(np.maximum(np.abs(self.low), np.abs(self.high)).max(axis=0))
+
+    def ordered(self, order: npt.NDArray[np.int64]) -> Seen:
+        """The same with channels in another order."""
+        first, second = self.samples
+        return Seen(self.low[:, order], self.high[:, order], (first[:, order], second[:, order]))
 
 
 def observe(

@@ -1,20 +1,24 @@
 """How a tensor becomes uint8 with constant ranges, and which way of it errs least.
 
 One scale and one zero point hold for the whole tensor, but a few channels of a transformer are ten times larger than
-the rest and would leave those with a handful of steps. Two exact rewrites of ``x W`` take care of them:
+the rest and would leave those with a handful of steps, and so would a few tokens. Exact rewrites of ``x W`` take care
+of them:
 
     balance     x -> x / d, W -> d W: large channels shrink, their weights grow (as SmoothQuant does)
-    set apart   up to 8 channels are multiplied in float32 beside the int8 product: x W = x' W' + x[o] W[o]
+    centre      x -> x - c, and c W goes into the bias: a channel that is always large has nothing special then
+    by token    x -> x / max |x|, and the product is multiplied by it: each token has its own scale, and nothing is
+                cut off, whatever else the batch holds
+    set apart   some channels are multiplied in float32 beside the int8 product: x W = x' W' + x[o] W[o]
 
-`choose` tries the one that is cheap for the tensor on sampled tokens, in several strengths, and takes what puts the
-smallest error on the product's output, rounding of the weights included. Ranges of one half of the texts are tried on
-the other half.
+`choose` tries those that are cheap for the tensor on sampled tokens, in several strengths, and takes what puts the
+smallest error on the product's output, rounding of the weights included, with a price on the time it takes. Ranges of
+one half of the texts are tried on the other half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,33 +37,53 @@ RARE = 0.1
 """Weight of what is cut off in the worst case beside what rounding does to every token."""
 TRIED_TOKENS = 512
 """About so many tokens of each half are tried."""
-MOST_APART = 8
-"""Channels of a tensor that may be set apart."""
+FEW_APART = 8
+"""Channels of a tensor that may be set apart where they stand anywhere."""
+MANY_APART = (16, 24, 32)
+"""The same where they stand side by side, as `ordering` puts them."""
 BOTH_BELOW = 4
 """Outputs for each input below which channels may be set apart beside a balanced tensor: adding more takes too long."""
 OUTLIER = 1.5
 """A channel is set apart where it is so many times larger than the largest that would stay."""
 STEPS = 255
+MIDDLE = 128
+"""Code of 0 where each token has its own scale."""
+SMALLEST = np.float32(1e-30)
+"""A token of zeros is as large as this."""
+
+PASS = 35
+"""Int8 multiplications that take as long as reading, changing and writing one float32 value (512 tokens, 384 to 1536
+channels, AVX512-VNNI)."""
+FLOAT = 4
+"""Int8 multiplications that take as long as a float32 one."""
+PICKED = 50
+"""Values that are read and written while one channel is picked out of a token."""
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """uint8 code of a tensor [..., channels]: round(x / divisors / scale) + zero, cut to 0 .. 255."""
+    """uint8 code of a tensor [..., channels]: round((x - centre) / divisors / scale) + zero, cut to 0 .. 255."""
 
     divisors: Float32Array | None
     """[channels]; None for all ones."""
     apart: Indices
     """Ascending; channels that the int8 product leaves out."""
     scale: np.float32
+    """With ``by_token`` times the token's largest value."""
     zero: np.uint8
+    centre: Float32Array | None = None
+    """[channels]; None for all zeros."""
+    by_token: bool = False
 
     def decoded(self, x: Float32Array) -> Float32Array:
-        """What the codes of ``x`` [tokens, channels] stand for, divided; 0 for what is set apart."""
-        divided = x if self.divisors is None else x / self.divisors
-        codes = np.clip(np.rint(divided / self.scale) + np.float32(self.zero), 0, STEPS) - np.float32(self.zero)
-        values = np.asarray(codes * self.scale, dtype=np.float32)
+        """What the codes of ``x`` [tokens, channels] stand for, centred and divided; 0 for what is set apart."""
+        divided = x if self.centre is None else x - self.centre
+        divided = divided if self.divisors is None else divided / self.divisors
+        scale = self.scale * _largest_of_tokens(divided) if self.by_token else self.scale
+        codes = np.clip(np.rint(divided / scale) + np.float32(self.zero), 0, STEPS) - np.float32(self.zero)
+        values = np.asarray(codes * scale, dtype=np.float32)
         values[:, self.apart] = 0
         return values
 
@@ -70,10 +94,59 @@ class Coding:
         return taken
 
     def reach(self) -> tuple[Float32Array, Float32Array]:
-        """Smallest and largest value of each channel that is not cut; single numbers where nothing is divided."""
+        """Smallest and largest value of each channel that is not cut; single numbers where they are all the same."""
+        if self.by_token:
+            return np.asarray(-np.inf, dtype=np.float32), np.asarray(np.inf, dtype=np.float32)
         divisors = np.float32(1) if self.divisors is None else self.divisors
+        centre = np.float32(0) if self.centre is None else self.centre
         bottom = -np.float32(self.zero) * self.scale
-        return np.asarray(bottom * divisors), np.asarray((bottom + STEPS * self.scale) * divisors)
+        return np.asarray(bottom * divisors + centre), np.asarray((bottom + STEPS * self.scale) * divisors + centre)
+
+
+def side_by_side(channels: Indices) -> bool:
+    """Whether ascending channels are one slice."""
+    return len(channels) > 0 and int(channels[-1] - channels[0]) == len(channels) - 1
+
+
+def _no_channels() -> Indices:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a tensor may be coded, without the ranges."""
+
+    exponent: float | None = None
+    """One of ``MIGRATIONS``; None where nothing is balanced."""
+    divisors: Float32Array | None = None
+    apart: Indices = field(default_factory=_no_channels)
+    centred: bool = False
+    """About the middle of each channel's range, with ``by_token`` about its mean."""
+    by_token: bool = False
+
+    def price(self, inputs: int, outputs: int) -> float:
+        """The time that it takes, as a share of what the int8 products of so many inputs and outputs take."""
+        values = inputs * ((self.divisors is not None) + self.centred)
+        multiplied = 0
+        if self.by_token:
+            # Size, largest, division; then multiplication, and the bias that the product can no longer add by itself.
+            values += 3 * inputs + 3 * outputs
+        if len(self.apart):
+            values += outputs + (0 if side_by_side(self.apart) else PICKED * len(self.apart))
+            multiplied = FLOAT * len(self.apart) * outputs
+        return (values * PASS + multiplied) / (inputs * outputs + (inputs + outputs) * PASS)
+
+    def code(self, low: Float32Array, high: Float32Array, mean: Float32Array) -> Coding:
+        """The code for channels [channels] from ``low`` to ``high``."""
+        if self.by_token:
+            centre = mean if self.centred else None
+            return Coding(self.divisors, self.apart, np.float32(1 / (STEPS // 2)), np.uint8(MIDDLE), centre, True)
+        centre = np.asarray((low + high) / 2, dtype=np.float32) if self.centred else None
+        low, high = (bound if centre is None else bound - centre for bound in (low, high))
+        low, high = (bound if self.divisors is None else bound / self.divisors for bound in (low, high))
+        low, high = np.delete(low, self.apart), np.delete(high, self.apart)
+        scale, zero = activation_scale(float(low.min()), float(high.max()))
+        return Coding(self.divisors, self.apart, scale, zero, centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +161,18 @@ class Chosen:
     """One of ``MIGRATIONS``; None where nothing is balanced."""
 
 
-def choose(seen: Seen, weights: Float32Array) -> Chosen:
-    """The best code of a tensor that is multiplied by ``weights`` [channels, outputs]."""
+def choose(seen: Seen, weights: Float32Array, *, thrift: float = 1.0) -> Chosen:
+    """The best code of a tensor that is multiplied by ``weights`` [channels, outputs], of all its products.
+
+    A way that takes twice the time of the bare products counts as if it erred ``1 + thrift`` times as much.
+    """
     spread = max(float((seen.sample @ weights).std(axis=0).mean()), 1e-12)
-    ways = [(None, None, _NONE), *_ways(seen, weights)]
-    parts = [_errors(seen, weights, *way[1:]) for way in ways]
-    best = int(np.argmin([np.hypot(*part) for part in parts]))
-    coding = code(seen.low.min(axis=0), seen.high.max(axis=0), *ways[best][1:])
-    return Chosen(coding, parts[best][0] / spread, parts[0][0] / spread, ways[best][0])
-
-
-def code(low: Float32Array, high: Float32Array, divisors: Float32Array | None, apart: Indices) -> Coding:
-    """For channels [channels] from ``low`` to ``high``."""
-    low, high = (bound if divisors is None else bound / divisors for bound in (low, high))
-    scale, zero = activation_scale(float(np.delete(low, apart).min()), float(np.delete(high, apart).max()))
-    return Coding(divisors, apart, scale, zero)
+    ways = [Way(), *_ways(seen, weights)]
+    parts = [_errors(seen, weights, way) for way in ways]
+    prices = [1 + thrift * way.price(*weights.shape) for way in ways]
+    best = int(np.argmin([np.hypot(*part) * price for part, price in zip(parts, prices, strict=True)]))
+    coding = ways[best].code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
+    return Chosen(coding, parts[best][0] / spread, parts[0][0] / spread, ways[best].exponent)
 
 
 def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
@@ -125,32 +195,55 @@ def outliers(largest: Float32Array) -> Indices:
     order = np.argsort(-largest, kind="stable")
     sizes = largest[order]
     count = 0
-    for at in range(min(MOST_APART, len(sizes) - 1)):
-        if sizes[at] > OUTLIER * sizes[at + 1] or sizes[at] > OUTLIER * sizes[min(MOST_APART, len(sizes) - 1)]:
+    for at in range(min(FEW_APART, len(sizes) - 1)):
+        if sizes[at] > OUTLIER * sizes[at + 1] or sizes[at] > OUTLIER * sizes[min(FEW_APART, len(sizes) - 1)]:
             count = at + 1
     return np.sort(order[:count]).astype(np.int64)
 
 
-def _ways(seen: Seen, weights: Float32Array) -> Iterator[tuple[float | None, Float32Array | None, Indices]]:
-    """(exponent, divisors, channels apart). Scaling is the cheaper rewrite where no less comes out than goes in."""
-    largest = np.maximum(np.abs(seen.low), np.abs(seen.high)).max(axis=0)
+def _ways(seen: Seen, weights: Float32Array) -> Iterator[Way]:
+    """Scaling is the cheaper rewrite where no less comes out than goes in, setting apart where less does."""
     inputs, outputs = weights.shape
-    largest_ones = np.sort(np.argsort(-largest, kind="stable")[: min(MOST_APART, inputs // 16)])
     if inputs <= outputs:
-        for migration in MIGRATIONS:
-            yield migration, balance(largest, weights, migration, FLOOR if inputs == outputs else 0.0), _NONE
-            if inputs < outputs < BOTH_BELOW * inputs:
-                rest = np.delete(np.arange(inputs), largest_ones)
-                divisors = np.ones(inputs, np.float32)
-                divisors[rest] = balance(largest[rest], weights[rest], migration, 0.0)
-                yield migration, divisors, largest_ones
+        yield from _scaled(seen, weights)
     else:
-        yield None, None, outliers(largest)
-        yield None, None, largest_ones
-    yield None, None, _NONE
+        largest = seen.largest
+        yield Way(apart=outliers(largest))
+        for count in (FEW_APART, *MANY_APART):
+            apart = _largest(largest, count)
+            if count == FEW_APART or side_by_side(apart):
+                yield Way(apart=apart)
 
 
-def _errors(seen: Seen, weights: Float32Array, divisors: Float32Array | None, apart: Indices) -> tuple[float, float]:
+def _scaled(seen: Seen, weights: Float32Array) -> Iterator[Way]:
+    low, high, mean = seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0)
+    inputs, outputs = weights.shape
+    floor = FLOOR if inputs == outputs else 0.0
+    yield Way(by_token=True)
+    for migration in MIGRATIONS:
+        yield Way(migration, balance(seen.largest, weights, migration, floor))
+        yield Way(migration, balance((high - low) / 2, weights, migration, floor), centred=True)
+        about_mean = np.maximum(high - mean, mean - low)
+        yield Way(migration, balance(about_mean, weights, migration, floor), centred=True, by_token=True)
+        if inputs < outputs < BOTH_BELOW * inputs:
+            apart = _largest(seen.largest, FEW_APART)
+            rest = np.delete(np.arange(inputs), apart)
+            divisors = np.ones(inputs, np.float32)
+            divisors[rest] = balance(seen.largest[rest], weights[rest], migration, 0.0)
+            yield Way(migration, divisors, apart)
+
+
+def _largest(sizes: Float32Array, count: int) -> Indices:
+    """Ascending indices of the largest channels, few where there are few."""
+    return np.sort(np.argsort(-sizes, kind="stable")[: min(count, len(sizes) // 16)])
+
+
+def _largest_of_tokens(x: Float32Array) -> Float32Array:
+    """Of tokens [tokens, 1], never 0."""
+    return np.asarray(np.maximum(np.abs(x).max(axis=1, keepdims=True), SMALLEST))
+
+
+def _errors(seen: Seen, weights: Float32Array, way: Way) -> tuple[float, float]:
     """Root mean square of the output's error, and the price of what would be cut off.
 
     Codes of each half's ranges on the other half's tokens.
@@ -158,9 +251,10 @@ def _errors(seen: Seen, weights: Float32Array, divisors: Float32Array | None, ap
     squares = []
     for half, x in enumerate(seen.samples):
         x = x[:: max(1, len(x) // TRIED_TOKENS)]
-        coding = code(seen.low[1 - half], seen.high[1 - half], divisors, apart)
+        other = 1 - half
+        coding = way.code(seen.low[other], seen.high[other], seen.samples[other].mean(axis=0))
         small, scales = quantize_weights(coding.weights(weights))
-        off = coding.decoded(x) @ (small * scales) + x[:, apart] @ weights[apart] - x @ weights
+        off = coding.decoded(x) @ (small * scales) + x[:, way.apart] @ weights[way.apart] - x @ weights
         lost = RARE * _lost(coding, seen.low[half], seen.high[half], weights)
         squares.append((float(((off - off.mean(axis=0)) ** 2).mean()), lost**2))  # the mean goes into the bias
     error, price = np.sqrt(np.mean(squares, axis=0))
@@ -173,6 +267,3 @@ def _lost(coding: Coding, low: Float32Array, high: Float32Array, weights: Float3
     beyond = np.maximum(np.maximum(high - top, bottom - low), 0)
     beyond[coding.apart] = 0
     return float(np.sqrt(((beyond[:, None] * weights) ** 2).sum(axis=0).mean()))
-
-
-_NONE: Indices = np.zeros(0, dtype=np.int64)

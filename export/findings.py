@@ -13,6 +13,10 @@ METHOD = "minmax, searched"
 GPTQ, NEAREST = "GPTQ", "nearest"
 """How weights were rounded: with errors taken back, or each to the nearest step."""
 
+_COLUMNS = (
+    *("layer", "products", "inputs x outputs", "plain error", "error"),
+    *("exponent", "centred", "scale", "channels apart", "rounding"),
+)
 _LAYER = re.compile(r"(?:^|[/.])[A-Za-z_]+\.(\d+)(?=[/.])")
 _OPERATOR = re.compile(r"/?(MatMul|Gemm)(_\d+)?(_output_\d+)?(/.*)?$")
 _INNER = re.compile(r"^/?[A-Za-z_]*\.\d+/")
@@ -36,6 +40,10 @@ class TensorFinding:
     """The same with the code that was chosen. It was chosen by this and a price on what would be cut off."""
     exponent: float | None
     """Share of a channel's size that went into the weights; None where nothing was balanced."""
+    centred: bool
+    """Whether a constant was taken away from each channel."""
+    by_token: bool
+    """Whether each token has its own scale."""
     apart: int
     """Channels set apart."""
     rounding: str
@@ -85,8 +93,10 @@ class Findings:
         apart = sum(tensor.apart for tensor in tensors)
         corrected = sum(tensor.rounding == GPTQ for tensor in tensors)
         calibration.search = (
-            f"{len(tensors)} tensors: {balanced} balanced, {apart} channels set apart; weights of {corrected} rounded"
-            f" by {GPTQ}, of {len(tensors) - corrected} to the nearest step; biases corrected"
+            f"{len(tensors)} tensors: {balanced} balanced, {sum(tensor.centred for tensor in tensors)} centred,"
+            f" {sum(tensor.by_token for tensor in tensors)} with a scale for each token, {apart} channels set apart;"
+            f" weights of {corrected} rounded by {GPTQ}, of {len(tensors) - corrected} to the nearest step;"
+            " biases corrected"
         )
         calibration.float_layers.extend(self.float_layers)
 
@@ -113,12 +123,14 @@ def worst(layers: Sequence[LayerFinding], count: int) -> list[str]:
 
 def as_lines(findings: Findings) -> Iterator[str]:
     """Markdown for people."""
-    yield "| layer | products | inputs x outputs | plain error | error | exponent | channels apart | rounding |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield "|" + "---|" * len(_COLUMNS)
     for tensor in findings.tensors:
         size, errors = f"{tensor.inputs} x {tensor.outputs}", f"{tensor.plain:.4f} | {tensor.error:.4f}"
         exponent = "-" if tensor.exponent is None else f"{tensor.exponent:g}"
-        code = "left in float32 | - | -" if tensor.in_float else f"{exponent} | {tensor.apart} | {tensor.rounding}"
+        ways = f"{'yes' if tensor.centred else '-'} | {'token' if tensor.by_token else 'tensor'}"
+        code = f"{exponent} | {ways} | {tensor.apart} | {tensor.rounding}"
+        code = "left in float32 | - | - | - | -" if tensor.in_float else code
         yield f"| {tensor.layer} | {tensor.role} | {size} | {errors} | {code} |"
     if not findings.layers:
         return

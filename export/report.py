@@ -21,7 +21,8 @@ TEXT_FILE = "PARITY.md"
 _EXPLAINED = (
     "Each row is a tensor that is multiplied. Errors are of the products on calibration texts that the code was not"
     " made for, relative to the deviation of their output: with plain ranges, and with the code that the search chose"
-    " (exponent: share of a channel's size that went into the weights; channels apart are multiplied in float32)."
+    " (exponent: share of a channel's size that went into the weights; centred: a constant was taken away from each"
+    " channel; scale: one of the tensor, or one of each token; channels apart are multiplied in float32)."
 )
 
 

@@ -76,6 +76,24 @@ def test_int8_score_does_not_depend_on_batch_mates(checkpoint: Checkpoint, graph
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def test_tokens_with_their_own_scales_score_as_close_and_as_alone(
+    checkpoint: Checkpoint, graph: ModelProto, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "THRIFT", 0.0)  # so small a model never has the time for it
+    done = quantize.quantize(graph, Precision.INT8, checkpoint, texts)
+    counts = {report.name: report.rewritten for report in done.reports}
+    assert counts["scale_tokens"] > 2
+    assert counts["centre_channels"] > 2
+    assert done.findings is not None
+    assert sum(tensor.by_token for tensor in done.findings.tensors) == counts["scale_tokens"]
+    assert sum("| yes | token |" in line for line in as_lines(done.findings)) > 0
+    batch = served_batch(checkpoint)
+    together = graphs.run(done.model, batch)
+    assert np.abs(together - graphs.run(graph, batch)).max() < 0.25
+    alone = [graphs.run(done.model, {k: v[i : i + 1] for k, v in batch.items()}) for i in range(len(together))]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-3)
+
+
 def test_dynamic_score_depends_on_batch_mates(checkpoint: Checkpoint, graph: ModelProto, texts: Texts) -> None:
     done = quantize.quantize(graph, Precision.INT8_DYNAMIC, checkpoint, texts)
     model, reports = done.model, done.reports
