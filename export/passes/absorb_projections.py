@@ -24,7 +24,7 @@ from pairwire.server.profiling.products import ABSORBED
 from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 
-from .fold_bias import softmax_of
+from .fold_bias import biased_product, softmax_of
 from .sequence_major import MICROSOFT
 from .view import GraphView, add_constant, attribute, remove_dead, sort_nodes
 
@@ -115,26 +115,16 @@ def _projection(view: GraphView, name: str) -> Projection | None:
     shape = view.constant(reshape.input[1]) if reshape is not None and reshape.op_type == "Reshape" else None
     if reshape is None or shape is None or len(shape) != 4 or len(view.consumers[name]) != 1:
         return None
-    product, bias = _product(view, reshape.input[0])
+    made = reshape.input[0]
+    biased = biased_product(view, view.producers.get(made))
+    product = view.producers.get(made if biased is None else biased[0])
     weights = view.constant(product.input[1]) if product is not None and product.op_type == "MatMul" else None
-    if product is None or weights is None or weights.ndim != 2:
+    if product is None or weights is None or weights.ndim != 2 or view.only_reader(made, "Reshape") is None:
         return None
     heads, width = int(shape[2]), int(shape[3])
     split = np.asarray(weights, dtype=np.float32).reshape(-1, heads, width)
-    return Projection(product.input[0], split, None if bias is None else bias.reshape(heads, width))
-
-
-def _product(view: GraphView, name: str) -> tuple[NodeProto | None, Float32Array | None]:
-    """The node before the bias of what a Reshape alone reads, and the bias."""
-    add = view.producers.get(name)
-    if view.only_reader(name, "Reshape") is None:
-        return None, None
-    found = view.bias_of(add)
-    if found is None:
-        return add, None
-    bias = view.constant(found[1])
-    alone = bias is not None and view.only_reader(found[0], "Add") is not None
-    return (view.producers.get(found[0]), np.asarray(bias, dtype=np.float32)) if alone else (None, None)
+    bias = None if biased is None else np.asarray(biased[1], dtype=np.float32).reshape(heads, width)
+    return Projection(product.input[0], split, bias)
 
 
 def _replace(model: ModelProto, attention: Attention) -> None:

@@ -66,7 +66,7 @@ def softmax_of(view: GraphView, name: str) -> NodeProto | None:
         name = node.output[0]
 
 
-def _bias(view: GraphView, add: NodeProto | None) -> tuple[str, npt.NDArray[np.generic]] | None:
+def biased_product(view: GraphView, add: NodeProto | None) -> tuple[str, npt.NDArray[np.generic]] | None:
     """(product, bias) of an Add of a constant [outputs] to a product with constant weights that nobody else reads."""
     found = view.bias_of(add)
     product = view.producers.get(found[0]) if found is not None else None
@@ -78,7 +78,7 @@ def _bias(view: GraphView, add: NodeProto | None) -> tuple[str, npt.NDArray[np.g
 
 def _drop(view: GraphView, name: str) -> int:
     """Lets the only reader of a biased tensor read the product before the bias; returns how many biases went."""
-    found = _bias(view, view.producers.get(name))
+    found = biased_product(view, view.producers.get(name))
     reader = view.only_reader(name, "Reshape")
     if found is None or reader is None:
         return 0
@@ -88,11 +88,11 @@ def _drop(view: GraphView, name: str) -> int:
 
 def _fold(model: ModelProto, view: GraphView, attention: Attention) -> int:
     """Moves the bias of the values into that of the product that reads the attention's result."""
-    found = _bias(view, view.producers.get(attention.value.source))
+    found = biased_product(view, view.producers.get(attention.value.source))
     product = view.only_reader(attention.result.output[0], "MatMul")
     weights = view.constant(product.input[1]) if product is not None else None
     add = view.only_reader(product.output[0], "Add") if product is not None else None
-    after = _bias(view, add)
+    after = biased_product(view, add)
     if found is None or weights is None or weights.ndim != 2 or add is None or after is None:
         return 0
     if not _drop(view, attention.value.source):

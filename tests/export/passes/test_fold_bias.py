@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
 from pairwire.export.passes import constant_reshapes, fold_bias, prune_last_layer, sequence_major
 from pairwire.export.passes.view import add_constant
@@ -21,12 +21,7 @@ def _before(model: ModelProto, *, prune: bool = True) -> ModelProto:
     constant_reshapes.apply(model)
     if prune:
         prune_last_layer.apply(model)
-    rng = np.random.default_rng(0)
-    for tensor in model.graph.initializer:
-        value = numpy_helper.to_array(tensor)
-        if value.dtype == np.float32 and value.ndim == 1 and len(value) >= 32:
-            noise = rng.normal(scale=0.3, size=value.shape).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(value + noise, tensor.name))
+    graphs.disturb_biases(model)
     copy = ModelProto()
     copy.CopyFrom(model)
     return copy
