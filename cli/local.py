@@ -29,7 +29,7 @@ from pairwire.client.results import (
 from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, priority, results, truncation
 from pairwire.server.errors import InvalidInput, WrongModelKind
 
-from .backend import in_order
+from .in_order import in_order
 from .records import Query
 
 T = TypeVar("T")
