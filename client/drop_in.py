@@ -1,9 +1,14 @@
-"""Which of a checkpoint's prompts is meant for queries and which for documents."""
+"""What the look-alikes of sentence-transformers share: refusals of what only torch can do, and the choice of a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from .sync import Client
 
 if TYPE_CHECKING:
     from .results import ModelKind
@@ -36,3 +41,24 @@ class PromptNames:
         """The one model of the kind; the server says what is wrong where there is another number of them."""
         names = [model.name for model in self._client.models() if model.kind == self._kind]
         return names[0] if len(names) == 1 else ""
+
+
+def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool, method: str) -> None:
+    """Refuses to return torch tensors.
+
+    Raises:
+        InvalidInput: tensors are asked for.
+    """
+    if convert_to_tensor or not convert_to_numpy:
+        field = "convert_to_tensor" if convert_to_tensor else "convert_to_numpy"
+        raise InvalidInput.at(field, f"this client does without torch; use torch.from_numpy on what {method} returns")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuses what sentence-transformers refuses, although the server decides.
+
+    Raises:
+        ValueError: less than 1.
+    """
+    if batch_size <= 0:
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
