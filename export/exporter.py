@@ -22,18 +22,19 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import adapter, passes, storage, templates
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
-from .cuda import make_packed
 from .errors import ParityFailed
+from .figures import ParityReport
 from .findings import Findings
 from .graph import export_graph, input_names, output_name
 from .package import check_target, staged, write_tokenizer
-from .parity import ParityReport, Reference, compare
+from .packed_variant import make_packed
+from .parity import Reference, compare
 from .progress import Listener, Progress, Step, quiet_libraries
-from .ranges import Ranges, measure_ranges
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .report import as_lines, write_report
 from .source import find_source
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
+from .vector_ranges import Ranges, measure_ranges
 
 _TOOLS = (
     "numpy",

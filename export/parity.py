@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.engine.heads import Activation, activate
 from pairwire.server.engine.text import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
@@ -27,15 +27,10 @@ from pairwire.v1 import manifest_pb2
 
 from .checkpoint import Checkpoint
 from .config import Kind, Limits, Precision
-from .cuda import checking_runtime
 from .errors import CheckpointUnsupported
+from .packed_variant import checking_runtime
 from .texts import Input, Texts
 
-FP32_LIMIT = 1e-4
-"""Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
-FP16_LIMIT = 2e-2
-"""The same of a float16 variant. Trained models are off by a tenth of it; a random one whose head is steep, by half."""
-MAX_DIFF_LIMITS = {Precision.FP32: FP32_LIMIT, Precision.FP16: FP16_LIMIT}
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
 _NEXT_BUCKET = 16
@@ -44,62 +39,6 @@ _REFERENCE_BATCH = 8
 _ANY_PROMPT = "query: "
 _SEED = 0
 """Draws the batch-mates; fixed, so that a report can be made again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One input and how far the variant is off."""
-
-    origin: str
-    index: int
-    tokens: int
-    difference: float
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """The figures of one set of texts."""
-
-    origin: str
-    samples: int
-    max_abs_diff: float
-    mean_abs_diff: float
-    spearman: float
-
-
-@dataclass(frozen=True, slots=True)
-class VariantParity:
-    """All figures of a variant. ``summary`` is what the manifest keeps."""
-
-    variant: str
-    precision: Precision
-    summary: manifest_pb2.ParitySummary
-    sections: Sequence[Section]
-    variance_among_mates: float
-    """Largest difference of an input alone and among 31 others of mixed lengths."""
-    variance_padded: float
-    """Largest difference of an input alone and padded to the next bucket."""
-    worst: Sequence[Difference]
-
-
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """The variants of one export, in the package's order."""
-
-    kind: Kind
-    threshold: float
-    """The Spearman limit of int8 variants that was in force."""
-    variants: Sequence[VariantParity]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every variant keeps to its limit."""
-        return all(variant.summary.passed for variant in self.variants)
-
-    @property
-    def failures(self) -> list[str]:
-        """A sentence for each variant that does not."""
-        return [_failure(variant) for variant in self.variants if not variant.summary.passed]
 
 
 class Reference:
@@ -377,18 +316,3 @@ def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: in
         Difference(origins[at][0], origins[at][1], int(reference.rows.lengths[at]), float(differences[at]))
         for at in np.argsort(-differences)[:count]
     ]
-
-
-def _failure(variant: VariantParity) -> str:
-    summary = variant.summary
-    if summary.max_abs_diff_limit and not summary.max_abs_diff <= summary.max_abs_diff_limit:
-        asked = variant.precision not in MAX_DIFF_LIMITS
-        way_out = " (--max-diff); fp32 differs less, and int8 with --keep-float N may" if asked else ""
-        return (
-            f"{variant.variant} differs from the checkpoint by {summary.max_abs_diff:.2g},"
-            f" allowed {summary.max_abs_diff_limit:.2g}{way_out}"
-        )
-    return (
-        f"{variant.variant} ranks unlike the checkpoint: Spearman {summary.spearman:.4f},"
-        f" at least {summary.spearman_limit:g} (--parity-threshold)"
-    )

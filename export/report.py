@@ -12,9 +12,9 @@ from typing import Any
 from google.protobuf import json_format
 
 from .config import Kind, Precision
+from .figures import ParityReport, VariantParity
 from .findings import Findings
 from .findings import as_lines as findings_lines
-from .parity import ParityReport, VariantParity
 
 JSON_FILE = "parity.json"
 TEXT_FILE = "PARITY.md"

@@ -15,9 +15,10 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.config import Kind
-from pairwire.export.cuda import checking_runtime, make_packed
+from pairwire.export.figures import FP16_LIMIT
 from pairwire.export.graph import export_graph, input_names, output_name
-from pairwire.export.parity import FP16_LIMIT, encode
+from pairwire.export.packed_variant import checking_runtime, make_packed
+from pairwire.export.parity import encode
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.source import find_source
 from pairwire.server.engine.heads import activate

@@ -11,18 +11,11 @@ from onnx import ModelProto, numpy_helper
 
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.config import Kind, Limits, Precision
-from pairwire.export.cuda import make_packed
 from pairwire.export.errors import CheckpointUnsupported
+from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
 from pairwire.export.graph import export_graph
-from pairwire.export.parity import (
-    FP16_LIMIT,
-    FP32_LIMIT,
-    MAX_DIFF_LIMITS,
-    ParityReport,
-    Reference,
-    VariantParity,
-    compare,
-)
+from pairwire.export.packed_variant import make_packed
+from pairwire.export.parity import Reference, compare
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.source import find_source

@@ -11,8 +11,8 @@ from onnx import ModelProto
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint, passes
 from pairwire.export.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.config import Precision
-from pairwire.export.cuda import make_packed
 from pairwire.export.graph import export_graph
+from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity import Reference, compare
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
