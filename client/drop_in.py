@@ -1,4 +1,4 @@
-"""What the look-alikes of sentence-transformers share: refusals of what only torch can do, and the choice of a prompt."""
+"""What the look-alikes of sentence-transformers share: which prompt is meant; refusals of what only torch can do."""
 
 from __future__ import annotations
 

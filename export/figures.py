@@ -11,12 +11,8 @@ from .config import Kind, Precision
 
 FP32_LIMIT = 1e-4
 """Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
-
-
 FP16_LIMIT = 2e-2
 """The same of a float16 variant. Trained models are off by a tenth of it; a random one whose head is steep, by half."""
-
-
 MAX_DIFF_LIMITS = {Precision.FP32: FP32_LIMIT, Precision.FP16: FP16_LIMIT}
 
 

@@ -22,7 +22,7 @@ from pairwire.server.engine.results import ModelInfo
 from pairwire.server.engine.text import TextEncoder
 from pairwire.server.package import read_package
 from pairwire.server.runtime.cuda_session import CudaOptions, open_session
-from pairwire.server.runtime.packed_shapes import PackedShape
+from pairwire.server.runtime.packed import PackedShape
 
 from ..datasets import Pair
 

@@ -10,7 +10,8 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from ..cpus import usable_cpus
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package
-from ..runtime.base import PackedRuntime, Runtime, RuntimeInfo
+from ..runtime.base import Runtime, RuntimeInfo
+from ..runtime.packed import PackedRuntime
 from .buckets import Ladder
 from .clock import Clock, SystemClock, ThreadClock
 from .config import EngineConfig

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import PackageInvalid
-from ..runtime.base import is_packed
+from ..runtime.packed import is_packed
 from .buckets import Bucket
 from .model import Model
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
-from ..runtime.base import Float32Array, PackedRuntime, Runtime, is_packed
+from ..runtime.base import Float32Array, Runtime
+from ..runtime.packed import PackedRuntime, is_packed
 from .buckets import Ladder
 from .cost import Costs
 from .heads import Activation

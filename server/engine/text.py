@@ -22,7 +22,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput
-from ..runtime.base import PackedBatch, TokenBatch
+from ..runtime.base import TokenBatch
+from ..runtime.packed import PackedBatch
 from .cache import DIGEST_BYTES, ByteCache
 from .rendering import PairTemplate
 from .rows import EncodedRows as EncodedRows

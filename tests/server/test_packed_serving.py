@@ -29,9 +29,10 @@ from pairwire.server.engine.loading import rules_of
 from pairwire.server.engine.text import TextEncoder
 from pairwire.server.lifecycle import Phase
 from pairwire.server.package import Package
-from pairwire.server.runtime.base import Float32Array, PackedBatch
+from pairwire.server.runtime.base import Float32Array
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
+from pairwire.server.runtime.packed import PackedBatch
 from pairwire.v1 import model_pb2
 from tests import checkpoints
 from tests.server import serving

@@ -17,7 +17,7 @@ from pairwire.server.engine.packing import FullestBatch, PackedCosts
 from pairwire.server.engine.planner import OptimalCover, Plan, PoolView
 from pairwire.server.engine.pool import Request, make_request
 from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
-from pairwire.server.runtime.packed_shapes import PackedShape, PackedShapes
+from pairwire.server.runtime.packed import PackedShape, PackedShapes
 
 LONGEST = 200
 LADDER = Ladder.unpadded(LONGEST)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.runtime.base import MOST_TOKENS, Int32Array, PackedBatch, TokenBatch
-from pairwire.server.runtime.packed_shapes import SHORT, PackedShape, PackedShapes
+from pairwire.server.runtime.base import Int32Array, TokenBatch
+from pairwire.server.runtime.packed import MOST_TOKENS, SHORT, PackedBatch, PackedShape, PackedShapes
 
 PAD = 99
 lengths_of_models = st.integers(17, 600)

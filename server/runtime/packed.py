@@ -14,11 +14,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
-from .base import MOST_TOKENS, Int32Array, PackedBatch
+from .base import Float32Array, Int32Array, Runtime, TokenBatch
 
+POSITION_IDS = "position_ids"
+CUMULATIVE_LENGTHS = "cumulative_lengths"
+TOKEN_OFFSET = "token_offset"
+"""Inputs of a packed graph beside the ids; `pairwire.export.passes.packed` says what they are."""
+MOST_TOKENS = 1 << 16
+"""Most tokens of a packed batch."""
 SHORT = 128
 """Rows of at most so many tokens have shapes of their own: attention starts a block of threads for each 128 tokens that
 a row may have."""
@@ -27,6 +34,30 @@ _STEPS = ((256, 64), (512, 128), (1024, 256), (2048, 512), (MOST_TOKENS, 1024))
 _TOKENS_OF_A_ROW = 16
 _ALIGNED = 64
 """Numbers: the parts of the buffer begin at multiples of 256 bytes, as CUDA's own allocations do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Rows one after the other, without padding. The runtime only reads it."""
+
+    input_ids: Int32Array
+    """[tokens] token ids of all rows."""
+    token_type_ids: Int32Array
+    """[tokens]"""
+    lengths: Int32Array
+    """[rows] tokens of each row, special tokens included; at least 1."""
+
+    @property
+    def rows(self) -> int:
+        """Rows with text."""
+        return len(self.lengths)
+
+    @classmethod
+    def of(cls, batch: TokenBatch) -> PackedBatch:
+        """The same rows without their padding; rows without tokens become one token of padding."""
+        lengths = np.maximum(batch.lengths, 1)
+        inside = np.arange(batch.length, dtype=np.int32) < lengths[:, None]
+        return cls(batch.input_ids[inside], batch.token_type_ids[inside], lengths)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -144,3 +175,21 @@ def _ladder(top: int) -> Iterator[int]:
     while at < top:
         at = min(top, at + next(step for limit, step in _STEPS if at < limit))
         yield at
+
+
+class PackedRuntime(Runtime, Protocol):
+    """A runtime that computes no padding: rows stand one after the other."""
+
+    @property
+    def shapes(self) -> PackedShapes:
+        """The shapes of its batches."""
+        ...
+
+    def run_packed(self, batch: PackedBatch) -> Float32Array:
+        """[rows, outputs] float32, as ``run``."""
+        ...
+
+
+def is_packed(runtime: Runtime | PackedRuntime) -> TypeGuard[PackedRuntime]:
+    """Whether a runtime computes no padding between rows. Cheap: it is asked for every batch."""
+    return hasattr(runtime, "run_packed")
