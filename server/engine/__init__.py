@@ -34,13 +34,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .building import build_model
     from .clock import Clock, SimClock, SystemClock
     from .config import EngineConfig
     from .encodings import Encoding
     from .engine import Engine
     from .first_stage import FirstStage, FirstStageReport, StagedResult
     from .heads import Activation
-    from .loading import build_model, load_model
+    from .loading import load_model
     from .model import Model
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .priority import Priority
@@ -92,7 +93,7 @@ _HOMES = {
     "TokenIds": "token_ids",
     "Truncation": "truncation",
     "Usage": "results",
-    "build_model": "loading",
+    "build_model": "building",
     "load_model": "loading",
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import RuntimeMissing
 from .buckets import Ladder
+from .building import build_model
 from .clock import SystemClock
 from .config import EngineConfig
 from .model import Model
@@ -67,8 +68,6 @@ def model_on(
     runtime: OnnxCudaRuntime, manifest: ModelManifest, variant: Variant, encoder: TextEncoder, config: EngineConfig
 ) -> Model:
     """A model of a packed runtime that is warm."""
-    from .loading import build_model
-
     ladder = Ladder.unpadded(encoder.rules.max_length)
     return build_model(
         manifest,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pairwire.v1 import manifest_pb2
 
 from ..engine.config import BATCH_TOKENS
-from ..engine.loading import activation_of, rules_of
+from ..engine.manifest import activation_of, rules_of
 from ..engine.text import TextEncoder
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.building import build_model
 from pairwire.server.engine.config import EngineConfig
-from pairwire.server.engine.loading import build_model
 from pairwire.server.engine.memory import bring_to_height, largest_batches
 from pairwire.server.engine.text import TextEncoder, TextRules
 from pairwire.server.errors import PackageInvalid

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from pairwire.server.engine import EngineConfig, Model, build_model
 from pairwire.server.engine.buckets import Bucket, Ladder
 from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.loading import rules_of
+from pairwire.server.engine.manifest import rules_of
 from pairwire.server.engine.planner import Plan, PoolView
 from pairwire.server.engine.text import TextEncoder
 from pairwire.server.runtime.base import Runtime
