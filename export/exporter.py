@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from pairwire.server.engine.clock import timestamp
+from pairwire.server.clock import timestamp
 from pairwire.server.engine.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
 from pairwire.server.tuning.choosing import choose

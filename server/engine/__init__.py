@@ -34,8 +34,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..clock import Clock, SimClock, SystemClock
     from .building import build_model
-    from .clock import Clock, SimClock, SystemClock
     from .config import EngineConfig
     from .encodings import Encoding
     from .engine import Engine

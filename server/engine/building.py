@@ -6,11 +6,11 @@ import logging
 
 from pairwire.v1 import manifest_pb2
 
+from ..clock import Clock, SystemClock
 from ..cpus import usable_cpus
 from ..runtime.base import Runtime, RuntimeInfo
 from ..runtime.packed import PackedRuntime
 from .buckets import Ladder
-from .clock import Clock, SystemClock
 from .config import EngineConfig
 from .cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
 from .cost_cache import CostCache, CostKey

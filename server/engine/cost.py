@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..clock import Clock
 from ..runtime.base import Runtime, TokenBatch
 from .buckets import Bucket, Ladder
-from .clock import Clock
 
 logger = logging.getLogger(__name__)
 

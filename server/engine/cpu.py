@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pairwire.v1 import manifest_pb2
 
+from ..clock import Clock, SystemClock, ThreadClock
 from .building import build_model
-from .clock import Clock, SystemClock, ThreadClock
 from .config import EngineConfig
 from .model import Model
 from .text import TextEncoder

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..clock import SystemClock
 from ..errors import RuntimeMissing
 from .buckets import Ladder
 from .building import build_model
-from .clock import SystemClock
 from .config import EngineConfig
 from .model import Model
 from .packing import FullestBatch, PackedCosts

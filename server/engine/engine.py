@@ -12,12 +12,12 @@ from typing import Self
 
 import numpy as np
 
+from ..clock import Clock, SystemClock
 from ..errors import DeadlineExceeded, InvalidInput
 from ..runtime.base import Float32Array
 from .cache import ByteCache
 from .call import Call
 from .catalog import Catalog
-from .clock import Clock, SystemClock
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
 from .heads import Activation

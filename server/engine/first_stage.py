@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
 from .cache import CacheStatistics
 from .catalog import Catalog
-from .clock import Clock
 from .model import Model
 from .off_loop import at_once
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage

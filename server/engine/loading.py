@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pairwire.v1 import manifest_pb2
 
+from ..clock import Clock
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package
-from .clock import Clock
 from .config import EngineConfig
 from .cpu import open_on_cpu
 from .manifest import rules_of

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from ..clock import Clock
 from ..errors import Overloaded
 from .call import Call, Texts
-from .clock import Clock
 from .text import EncodedRows, join
 
 INLINE_CHARACTERS = 512

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ..clock import Clock
 from ..errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ..runtime.base import Float32Array, Int32Array
 from .call import Texts
-from .clock import Clock
 from .heads import Activation, activate
 from .inflight import Ended, Inflight, PartBatch
 from .model import Model

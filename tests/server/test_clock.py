@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
+from pairwire.server.clock import ThreadClock
 from pairwire.server.engine import SimClock, SystemClock
-from pairwire.server.engine.clock import ThreadClock
 
 
 def test_system_clock_never_goes_back() -> None:
