@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from pairwire.server.engine.text import EncodedRows, TextEncoder
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.runtime.base import Float32Array
 
 from .passes.probe import probing_session

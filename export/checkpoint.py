@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwire.server.engine.heads import Activation
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 
 from . import bi_encoders, cross_encoders, sparse_encoders, templates
 from .config import Kind

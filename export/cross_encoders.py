@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairwire.server.engine.heads import Activation
-from pairwire.server.engine.rendering import PairTemplate
+from pairwire.server.engine.text.pair_template import PairTemplate
 
 from . import templates
 from .errors import CheckpointUnsupported

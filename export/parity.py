@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.engine.heads import Activation, activate
-from pairwire.server.engine.text import EncodedRows, TextEncoder
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
 from pairwire.server.runtime.base import Float32Array, Runtime
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime

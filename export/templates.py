@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pairwire.server.engine.rendering import PairTemplate, Slot
+from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.v1 import manifest_pb2
 
 from .errors import CheckpointUnsupported

@@ -20,7 +20,7 @@ from pairwire.server.engine.loading import load_model
 from pairwire.server.engine.manifest import activation_of, rules_of
 from pairwire.server.engine.observer import BatchEvent, RequestEvent
 from pairwire.server.engine.results import ModelInfo
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.package import read_package
 from pairwire.server.runtime.cuda_session import CudaOptions, open_session
 from pairwire.server.runtime.packed import PackedShape

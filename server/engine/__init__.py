@@ -59,8 +59,8 @@ if TYPE_CHECKING:
         Timing,
         Usage,
     )
-    from .token_ids import TokenIds
-    from .truncation import Truncation
+    from .text.token_ids import TokenIds
+    from .text.truncation import Truncation
 
 _HOMES = {
     "Activation": "heads",

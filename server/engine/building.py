@@ -17,7 +17,7 @@ from .cost_cache import CostCache, CostKey
 from .manifest import activation_of, kind_of
 from .model import Model
 from .planner import PackingPlanner
-from .text import TextEncoder
+from .text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from .model import Model
 from .observer import Outcome, RequestEvent
 from .priority import Priority
 from .results import Timing, Usage
-from .text import EncodedRows
+from .text.encoder import EncodedRows
 from .ticket import Ticket
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (

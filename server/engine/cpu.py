@@ -10,7 +10,7 @@ from ..clock import Clock, SystemClock, ThreadClock
 from .building import build_model
 from .config import EngineConfig
 from .model import Model
-from .text import TextEncoder
+from .text.encoder import TextEncoder
 
 
 def open_on_cpu(

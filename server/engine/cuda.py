@@ -14,7 +14,7 @@ from .building import build_model
 from .config import EngineConfig
 from .model import Model
 from .packing import FullestBatch, PackedCosts
-from .text import TextEncoder
+from .text.encoder import TextEncoder
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest, Variant

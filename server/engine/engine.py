@@ -44,11 +44,11 @@ from .results import (
 from .scheduler import Lane, Scheduler
 from .score_cache import ScoreCache
 from .sparse import INLINE_ROWS, check_size, to_sparse
-from .text import EncodedRows
-from .text_stage import TextStage
-from .texts import PairTexts, SingleTexts
+from .text.encoder import EncodedRows
+from .text.inputs import PairTexts, SingleTexts
+from .text.stage import TextStage
+from .text.token_ids import Text
 from .ticket import Ticket
-from .token_ids import Text
 from .vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .worker import WorkerPool
 

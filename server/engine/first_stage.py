@@ -25,7 +25,7 @@ from .model import Model
 from .off_loop import at_once
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from .similarity import SIMILARITIES, Similarity
-from .token_ids import Text, TokenIds, check_texts
+from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
 
 if TYPE_CHECKING:

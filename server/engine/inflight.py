@@ -31,8 +31,8 @@ from .buckets import Ladder
 from .heads import activate
 from .pool import Request, make_request
 from .scheduler import Batch, Scheduler, SchedulerStatistics
-from .template import ID_BYTES, Row, Template
-from .text import EncodedRows
+from .text.encoder import EncodedRows
+from .text.special_tokens import ID_BYTES, Row, Template
 from .ticket import Part, Ticket
 
 PartRequest = Request[Part]

@@ -14,7 +14,7 @@ from .config import EngineConfig
 from .cpu import open_on_cpu
 from .manifest import rules_of
 from .model import Model
-from .text import TextEncoder
+from .text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from .cost import Costs
 from .heads import Activation
 from .planner import PackingPlanner
 from .results import ModelInfo, ModelKind
-from .text import EncodedRows, TextEncoder
-from .token_ids import check_texts
+from .text.encoder import EncodedRows, TextEncoder
+from .text.token_ids import check_texts
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest

@@ -11,7 +11,7 @@ from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .cache import CacheStatistics
 from .heads import Activation
 from .priority import Priority
-from .truncation import Truncation
+from .text.truncation import Truncation
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest

@@ -13,7 +13,7 @@ from ..runtime.base import Float32Array, Int32Array
 from .heads import Activation
 from .pool import Request
 from .priority import Priority
-from .text import EncodedRows
+from .text.encoder import EncodedRows
 
 logger = logging.getLogger(__name__)
 

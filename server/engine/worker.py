@@ -27,7 +27,7 @@ from .model import Model
 from .observer import BatchEvent, SafeObserver
 from .scheduler import Scheduler, SchedulerStatistics
 from .score_cache import ScoreCache
-from .text import EncodedRows
+from .text.encoder import EncodedRows
 from .ticket import Part, Ticket, settle
 
 logger = logging.getLogger(__name__)

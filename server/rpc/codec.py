@@ -19,7 +19,7 @@ from ..engine.encodings import Encoding
 from ..engine.heads import Activation
 from ..engine.priority import Priority
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.truncation import Truncation
+from ..engine.text.truncation import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
 from ..runtime.base import CudaInfo
 from .texts import Prompted

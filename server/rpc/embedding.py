@@ -12,7 +12,7 @@ from ..engine.catalog import only_model
 from ..engine.encodings import check_encoding
 from ..engine.off_loop import off_loop
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind
-from ..engine.token_ids import Text
+from ..engine.text.token_ids import Text
 from ..engine.vectors import INLINE_BYTES
 from ..errors import InvalidInput
 from . import codec

@@ -27,7 +27,7 @@ from pairwire.server.engine import (
 from pairwire.server.engine.building import build_model
 from pairwire.server.engine.cost import CostTable
 from pairwire.server.engine.planner import Plan, PoolView
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import (
     ConfigInvalid,
     DeadlineExceeded,

@@ -16,8 +16,8 @@ from pairwire.server.engine.buckets import Ladder
 from pairwire.server.engine.inflight import Ended, Inflight, PartBatch
 from pairwire.server.engine.planner import OptimalCover
 from pairwire.server.engine.scheduler import Lane, Scheduler
-from pairwire.server.engine.template import Template
-from pairwire.server.engine.text import EncodedRows
+from pairwire.server.engine.text.encoder import EncodedRows
+from pairwire.server.engine.text.special_tokens import Template
 from pairwire.server.engine.ticket import Ticket
 from pairwire.server.errors import DeadlineExceeded, Overloaded
 from pairwire.server.runtime.base import Float32Array

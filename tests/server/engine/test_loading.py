@@ -11,8 +11,8 @@ import pytest
 from pairwire.server.engine import Engine, EngineConfig, Model, ModelKind, SimClock, build_model
 from pairwire.server.engine.loading import choose_variant
 from pairwire.server.engine.manifest import rules_of
-from pairwire.server.engine.rendering import PairTemplate, Slot
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
+from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.server.errors import ConfigInvalid, PackageInvalid
 from pairwire.server.package import Package, sha256_of
 from pairwire.server.runtime.base import TokenBatch

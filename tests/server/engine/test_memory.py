@@ -9,7 +9,7 @@ from pairwire.server.engine.buckets import Bucket
 from pairwire.server.engine.building import build_model
 from pairwire.server.engine.config import EngineConfig
 from pairwire.server.engine.memory import bring_to_height, largest_batches
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import PackageInvalid
 from pairwire.server.runtime.base import Float32Array, TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime

@@ -14,7 +14,7 @@ from pairwire.server.engine.buckets import Bucket, Ladder
 from pairwire.server.engine.cost import CostTable
 from pairwire.server.engine.manifest import rules_of
 from pairwire.server.engine.planner import Plan, PoolView
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.runtime.base import Runtime
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import manifest_pb2, scoring_pb2

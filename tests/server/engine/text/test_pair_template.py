@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from pairwire.server.engine import TokenIds, Truncation
 from pairwire.server.engine.cache import ByteCache
-from pairwire.server.engine.rendering import PairTemplate, Slot
-from pairwire.server.engine.text import EncodedRows, TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
+from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.server.errors import InvalidInput
 from tests import decoders
 from tests.server.engine import toys

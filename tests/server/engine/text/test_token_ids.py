@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pairwire.server.engine import TokenIds
-from pairwire.server.engine.token_ids import check_texts, forbid_ids
+from pairwire.server.engine.text.token_ids import check_texts, forbid_ids
 from pairwire.server.errors import InvalidInput
 from pairwire.v1 import scoring_pb2
 

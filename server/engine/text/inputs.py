@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .cache import ByteCache
-from .text import EncodedRows, TextEncoder
+from ..cache import ByteCache
+from .encoder import EncodedRows, TextEncoder
 from .token_ids import Text
 from .truncation import Truncation
 

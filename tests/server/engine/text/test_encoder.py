@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from pairwire.server.engine import Truncation
 from pairwire.server.engine.cache import ByteCache
-from pairwire.server.engine.text import EncodedRows, TextEncoder, TextRules
-from pairwire.server.engine.truncation import longest_first
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
+from pairwire.server.engine.text.truncation import longest_first
 from pairwire.server.errors import InvalidInput
 from tests.server.engine import toys
 

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ..clock import Clock
-from ..errors import Overloaded
-from .call import Call, Texts
-from .text import EncodedRows, join
+from ...clock import Clock
+from ...errors import Overloaded
+from ..call import Call, Texts
+from .encoder import EncodedRows, join
 
 INLINE_CHARACTERS = 512
 """Texts up to so many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to a

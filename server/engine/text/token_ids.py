@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InvalidInput
+from ...errors import InvalidInput
 
 ID_BYTES = 4
 """Of a token id, an int32 in the machine's byte order."""

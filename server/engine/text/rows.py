@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.base import Int32Array
-from .template import Row, Template
+from ...runtime.base import Int32Array
+from .special_tokens import Row, Template
 
 _NONE: Int32Array = np.zeros(0, dtype=np.int32)
 

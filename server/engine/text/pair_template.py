@@ -6,7 +6,7 @@ from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import InvalidInput
+from ...errors import InvalidInput
 
 MOST_CHARACTERS = 1 << 25
 """Of the texts that one call makes: more than a message can hold without repeating anything."""

@@ -21,14 +21,14 @@ from typing import cast
 import numpy as np
 from tokenizers import Tokenizer
 
-from ..errors import InvalidInput
-from ..runtime.base import TokenBatch
-from ..runtime.packed import PackedBatch
-from .cache import DIGEST_BYTES, ByteCache
-from .rendering import PairTemplate
+from ...errors import InvalidInput
+from ...runtime.base import TokenBatch
+from ...runtime.packed import PackedBatch
+from ..cache import DIGEST_BYTES, ByteCache
+from .pair_template import PairTemplate
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
-from .template import ID_BYTES, bare_template, read_template
+from .special_tokens import ID_BYTES, bare_template, read_template
 from .token_ids import Text, check_texts, forbid_ids
 from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
 

@@ -6,8 +6,8 @@ from enum import Enum
 
 import numpy as np
 
-from ..errors import InvalidInput
-from ..runtime.base import Int32Array
+from ...errors import InvalidInput
+from ...runtime.base import Int32Array
 
 
 class Truncation(Enum):
