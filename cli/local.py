@@ -26,7 +26,8 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
-from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, priority, results
+from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, results
+from pairwire.server.engine.batching import priority
 from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput, WrongModelKind
 

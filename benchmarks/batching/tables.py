@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pairwire.server.clock import SystemClock
 from pairwire.server.engine import EngineConfig
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.cost import CostTable, measure
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.cost import CostTable, measure
 from pairwire.server.engine.loading import load_model
 from pairwire.server.engine.model import Model
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..clock import Clock, SimClock, SystemClock
+    from .batching.priority import Priority
     from .building import build_model
     from .config import EngineConfig
     from .encodings import Encoding
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from .loading import load_model
     from .model import Model
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
-    from .priority import Priority
     from .results import (
         EmbedOptions,
         EmbedResult,

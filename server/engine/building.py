@@ -10,13 +10,13 @@ from ..clock import Clock, SystemClock
 from ..cpus import usable_cpus
 from ..runtime.base import Runtime, RuntimeInfo
 from ..runtime.packed import PackedRuntime
-from .buckets import Ladder
+from .batching.buckets import Ladder
+from .batching.cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
+from .batching.cost_cache import CostCache, CostKey
+from .batching.planner import PackingPlanner
 from .config import EngineConfig
-from .cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
-from .cost_cache import CostCache, CostKey
 from .manifest import activation_of, kind_of
 from .model import Model
-from .planner import PackingPlanner
 from .text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)

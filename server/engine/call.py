@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from .batching.priority import Priority
 from .heads import Activation
 from .model import Model
 from .observer import Outcome, RequestEvent
-from .priority import Priority
 from .results import Timing, Usage
 from .text.encoder import EncodedRows
 from .ticket import Ticket

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..clock import SystemClock
 from ..errors import RuntimeMissing
-from .buckets import Ladder
+from .batching.buckets import Ladder
+from .batching.packing import FullestBatch, PackedCosts
 from .building import build_model
 from .config import EngineConfig
 from .model import Model
-from .packing import FullestBatch, PackedCosts
 from .text.encoder import TextEncoder
 
 if TYPE_CHECKING:

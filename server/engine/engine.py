@@ -15,6 +15,8 @@ import numpy as np
 from ..clock import Clock, SystemClock
 from ..errors import DeadlineExceeded, InvalidInput
 from ..runtime.base import Float32Array
+from .batching.planner import OptimalCover, Planner
+from .batching.scheduler import Lane, Scheduler
 from .cache import ByteCache
 from .call import Call
 from .catalog import Catalog
@@ -27,7 +29,6 @@ from .model import Model, on_gpu
 from .observer import Observer, SafeObserver
 from .off_loop import off_loop
 from .open_requests import OpenRequests
-from .planner import OptimalCover, Planner
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -41,7 +42,6 @@ from .results import (
     SparseOptions,
     SparseResult,
 )
-from .scheduler import Lane, Scheduler
 from .score_cache import ScoreCache
 from .sparse import INLINE_ROWS, check_size, to_sparse
 from .text.encoder import EncodedRows

@@ -27,10 +27,10 @@ import numpy as np
 
 from ..errors import Overloaded, PairwireError
 from ..runtime.base import Float32Array, Int32Array
-from .buckets import Ladder
+from .batching.buckets import Ladder
+from .batching.pool import Request, make_request
+from .batching.scheduler import Batch, Scheduler, SchedulerStatistics
 from .heads import activate
-from .pool import Request, make_request
-from .scheduler import Batch, Scheduler, SchedulerStatistics
 from .text.encoder import EncodedRows
 from .text.special_tokens import ID_BYTES, Row, Template
 from .ticket import Part, Ticket

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import PackageInvalid
 from ..runtime.packed import is_packed
-from .buckets import Bucket
+from .batching.buckets import Bucket
 from .model import Model
 
 

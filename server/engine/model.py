@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput
 from ..runtime.base import Float32Array, Runtime
 from ..runtime.packed import PackedRuntime, is_packed
-from .buckets import Ladder
-from .cost import Costs
+from .batching.buckets import Ladder
+from .batching.cost import Costs
+from .batching.planner import PackingPlanner
 from .heads import Activation
-from .planner import PackingPlanner
 from .results import ModelInfo, ModelKind
 from .text.encoder import EncodedRows, TextEncoder
 from .text.token_ids import check_texts

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 
 from ..errors import PairwireError
 from ..runtime.base import Float32Array, Int32Array
+from .batching.pool import Request
+from .batching.priority import Priority
 from .heads import Activation
-from .pool import Request
-from .priority import Priority
 from .text.encoder import EncodedRows
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ import numpy as np
 from ..clock import Clock
 from ..errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ..runtime.base import Float32Array, Int32Array
+from .batching.scheduler import Scheduler, SchedulerStatistics
 from .call import Texts
 from .heads import Activation, activate
 from .inflight import Ended, Inflight, PartBatch
 from .model import Model
 from .observer import BatchEvent, SafeObserver
-from .scheduler import Scheduler, SchedulerStatistics
 from .score_cache import ScoreCache
 from .text.encoder import EncodedRows
 from .ticket import Part, Ticket, settle

@@ -24,9 +24,9 @@ from pairwire.server.engine import (
     SimClock,
     Truncation,
 )
+from pairwire.server.engine.batching.cost import CostTable
+from pairwire.server.engine.batching.planner import Plan, PoolView
 from pairwire.server.engine.building import build_model
-from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.planner import Plan, PoolView
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import (
     ConfigInvalid,

@@ -29,7 +29,7 @@ from pairwire.server.engine import (
     Truncation,
     build_model,
 )
-from pairwire.server.engine.buckets import Ladder
+from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.cache import CacheStatistics
 from pairwire.server.engine.first_stage import nearest
 from pairwire.server.engine.manifest import rules_of

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairwire.server.engine import Activation, Priority
-from pairwire.server.engine.buckets import Ladder
+from pairwire.server.engine.batching.buckets import Ladder
+from pairwire.server.engine.batching.planner import OptimalCover
+from pairwire.server.engine.batching.scheduler import Lane, Scheduler
 from pairwire.server.engine.inflight import Ended, Inflight, PartBatch
-from pairwire.server.engine.planner import OptimalCover
-from pairwire.server.engine.scheduler import Lane, Scheduler
 from pairwire.server.engine.text.encoder import EncodedRows
 from pairwire.server.engine.text.special_tokens import Template
 from pairwire.server.engine.ticket import Ticket

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.engine.building import build_model
 from pairwire.server.engine.config import EngineConfig
 from pairwire.server.engine.memory import bring_to_height, largest_batches

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.buckets import Ladder
-from pairwire.server.engine.pool import Pool, Request, make_request
+from pairwire.server.engine.batching.buckets import Ladder
+from pairwire.server.engine.batching.pool import Pool, Request, make_request
 
 LADDER = Ladder.up_to(64)
 

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..clock import Clock
-from ..runtime.base import Runtime, TokenBatch
+from ...clock import Clock
+from ...runtime.base import Runtime, TokenBatch
 from .buckets import Bucket, Ladder
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic
 
-from ..errors import DeadlineExceeded, InvalidInput, Overloaded
+from ...errors import DeadlineExceeded, InvalidInput, Overloaded
 from .agenda import Agenda
 from .buckets import Bucket, Ladder
 from .cost import Costs

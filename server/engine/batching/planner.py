@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.base import Int32Array
+from ...runtime.base import Int32Array
 from .buckets import Bucket
 from .cost import Costs
 from .cover import cheapest_cover

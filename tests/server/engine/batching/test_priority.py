@@ -1,6 +1,6 @@
 """What is more urgent waits less."""
 
-from pairwire.server.engine.priority import Priority
+from pairwire.server.engine.batching.priority import Priority
 
 
 def test_every_priority_has_a_patience_and_higher_ones_less() -> None:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.packing import FullestBatch, PackedCosts
-from pairwire.server.engine.planner import OptimalCover, Plan, PoolView
-from pairwire.server.engine.pool import Request, make_request
-from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.packing import FullestBatch, PackedCosts
+from pairwire.server.engine.batching.planner import OptimalCover, Plan, PoolView
+from pairwire.server.engine.batching.pool import Request, make_request
+from pairwire.server.engine.batching.scheduler import Batch, Lane, Scheduler
 from pairwire.server.runtime.packed import PackedShape, PackedShapes
 
 LONGEST = 200

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.buckets import Ladder
-from pairwire.server.engine.planner import OptimalCover
-from pairwire.server.engine.pool import Request, make_request
-from pairwire.server.engine.priority import Priority
-from pairwire.server.engine.scheduler import STRETCH, Batch, Lane, Scheduler
+from pairwire.server.engine.batching.buckets import Ladder
+from pairwire.server.engine.batching.planner import OptimalCover
+from pairwire.server.engine.batching.pool import Request, make_request
+from pairwire.server.engine.batching.priority import Priority
+from pairwire.server.engine.batching.scheduler import STRETCH, Batch, Lane, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
 from tests.server.engine import toys
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.planner import OptimalCover, Plan, PoolView
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.cost import CostTable
+from pairwire.server.engine.batching.planner import OptimalCover, Plan, PoolView
 from tests.server.engine import toys
 
 LADDER = Ladder(tuple(range(8, 129, 8)))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.agenda import Agenda
+from pairwire.server.engine.batching.agenda import Agenda
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "add", "remove"]), st.integers(0, 20)), max_size=60))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.cover import EXACT_STEPS, cheapest_cover, cover_lengths, cover_rows
+from pairwire.server.engine.batching.cover import EXACT_STEPS, cheapest_cover, cover_lengths, cover_rows
 
 
 def _seconds(batches: list[tuple[int, int]], seconds: list[list[float]]) -> float:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pairwire.server.engine.buckets import Bucket
-from pairwire.server.engine.cost_cache import CostCache, CostKey
+from pairwire.server.engine.batching.buckets import Bucket
+from pairwire.server.engine.batching.cost_cache import CostCache, CostKey
 
 KEY = CostKey(
     graph_sha256="ab" * 32,

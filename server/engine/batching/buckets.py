@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.base import Int32Array
+from ...runtime.base import Int32Array
 
 _STEPS = ((8, 8), (64, 2), (128, 4), (512, 8), (1024, 32), (4096, 128))
 """(up to this length, step): fine where it is free and padding is everything, coarser where few rows ever are."""

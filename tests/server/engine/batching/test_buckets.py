@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwire.server.engine.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
 
 
 def test_ladder_is_finest_where_rows_are_short_and_ends_at_the_models_limit() -> None:

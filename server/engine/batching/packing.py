@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.packed import PackedShape, PackedShapes
+from ...runtime.packed import PackedShape, PackedShapes
 from .buckets import Bucket, Ladder
 from .cost import LEAST_SECONDS, Costs, Float64Array, learnt
 from .planner import Plan, PoolView

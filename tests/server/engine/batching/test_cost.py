@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pairwire.server.engine import SimClock
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.cost import CostTable, confirm, measure, plausible, possible_measurements
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.cost import CostTable, confirm, measure, plausible, possible_measurements
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from tests.server.engine import toys

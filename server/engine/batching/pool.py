@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from ..runtime.base import Int32Array
+from ...runtime.base import Int32Array
 from .agenda import Agenda
 from .buckets import Ladder
 from .cost import Float64Array
