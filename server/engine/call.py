@@ -13,8 +13,8 @@ from .heads import Activation
 from .model import Model
 from .observer import Outcome, RequestEvent
 from .results import Timing, Usage
+from .running.ticket import Ticket
 from .text.encoder import EncodedRows
-from .ticket import Ticket
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (InvalidInput, Outcome.INVALID),

@@ -42,15 +42,15 @@ from .results import (
     SparseOptions,
     SparseResult,
 )
-from .score_cache import ScoreCache
+from .running.score_cache import ScoreCache
+from .running.ticket import Ticket
+from .running.worker import WorkerPool
 from .sparse import INLINE_ROWS, check_size, to_sparse
 from .text.encoder import EncodedRows
 from .text.inputs import PairTexts, SingleTexts
 from .text.stage import TextStage
 from .text.token_ids import Text
-from .ticket import Ticket
 from .vectors import INLINE_BYTES, check_dimensions, shape_vectors
-from .worker import WorkerPool
 
 logger = logging.getLogger(__name__)
 

@@ -17,17 +17,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..clock import Clock
-from ..errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
-from ..runtime.base import Float32Array, Int32Array
-from .batching.scheduler import Scheduler, SchedulerStatistics
-from .call import Texts
-from .heads import Activation, activate
+from ...clock import Clock
+from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
+from ...runtime.base import Float32Array, Int32Array
+from ..batching.scheduler import Scheduler, SchedulerStatistics
+from ..call import Texts
+from ..heads import Activation, activate
+from ..model import Model
+from ..observer import BatchEvent, SafeObserver
+from ..text.encoder import EncodedRows
 from .inflight import Ended, Inflight, PartBatch
-from .model import Model
-from .observer import BatchEvent, SafeObserver
 from .score_cache import ScoreCache
-from .text.encoder import EncodedRows
 from .ticket import Part, Ticket, settle
 
 logger = logging.getLogger(__name__)

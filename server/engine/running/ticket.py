@@ -8,12 +8,12 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 
-from ..errors import PairwireError
-from ..runtime.base import Float32Array, Int32Array
-from .batching.pool import Request
-from .batching.priority import Priority
-from .heads import Activation
-from .text.encoder import EncodedRows
+from ...errors import PairwireError
+from ...runtime.base import Float32Array, Int32Array
+from ..batching.pool import Request
+from ..batching.priority import Priority
+from ..heads import Activation
+from ..text.encoder import EncodedRows
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pairwire.server.engine import Activation
-from pairwire.server.engine.ticket import Ticket, settle
+from pairwire.server.engine.running.ticket import Ticket, settle
 from pairwire.server.errors import EngineFault
 
 

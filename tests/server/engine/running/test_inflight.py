@@ -15,10 +15,10 @@ from pairwire.server.engine import Activation, Priority
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.batching.planner import OptimalCover
 from pairwire.server.engine.batching.scheduler import Lane, Scheduler
-from pairwire.server.engine.inflight import Ended, Inflight, PartBatch
+from pairwire.server.engine.running.inflight import Ended, Inflight, PartBatch
+from pairwire.server.engine.running.ticket import Ticket
 from pairwire.server.engine.text.encoder import EncodedRows
 from pairwire.server.engine.text.special_tokens import Template
-from pairwire.server.engine.ticket import Ticket
 from pairwire.server.errors import DeadlineExceeded, Overloaded
 from pairwire.server.runtime.base import Float32Array
 from tests.server.engine import toys

@@ -7,9 +7,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from ..runtime.base import Float32Array
-from .cache import DIGEST_BYTES, ByteCache, CacheStatistics
-from .text.special_tokens import Row
+from ...runtime.base import Float32Array
+from ..cache import DIGEST_BYTES, ByteCache, CacheStatistics
+from ..text.special_tokens import Row
 
 
 class ScoreCache:
