@@ -36,14 +36,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..clock import Clock, SimClock, SystemClock
     from .batching.priority import Priority
-    from .building import build_model
     from .config import EngineConfig
     from .encodings import Encoding
     from .engine import Engine
     from .first_stage import FirstStage, FirstStageReport, StagedResult
     from .heads import Activation
-    from .loading import load_model
-    from .model import Model
+    from .models.building import build_model
+    from .models.loading import load_model
+    from .models.model import Model
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .results import (
         EmbedOptions,

@@ -10,7 +10,7 @@ from typing import Protocol
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from .batching.priority import Priority
 from .heads import Activation
-from .model import Model
+from .models.model import Model
 from .observer import Outcome, RequestEvent
 from .results import Timing, Usage
 from .running.ticket import Ticket

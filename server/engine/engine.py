@@ -19,13 +19,13 @@ from .batching.planner import OptimalCover, Planner
 from .batching.scheduler import Lane, Scheduler
 from .cache import ByteCache
 from .call import Call
-from .catalog import Catalog
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
 from .heads import Activation
-from .loading import load_model
-from .memory import bring_to_height
-from .model import Model, on_gpu
+from .models.catalog import Catalog
+from .models.loading import load_model
+from .models.memory import bring_to_height
+from .models.model import Model, on_gpu
 from .observer import Observer, SafeObserver
 from .off_loop import off_loop
 from .open_requests import OpenRequests

@@ -20,8 +20,8 @@ from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
 from .cache import CacheStatistics
-from .catalog import Catalog
-from .model import Model
+from .models.catalog import Catalog
+from .models.model import Model
 from .off_loop import at_once
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from .similarity import SIMILARITIES, Similarity

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pairwire.v1 import manifest_pb2
 
 from ..engine.config import BATCH_TOKENS
-from ..engine.manifest import activation_of, rules_of
+from ..engine.models.manifest import activation_of, rules_of
 from ..engine.text.encoder import TextEncoder
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package

@@ -23,7 +23,7 @@ from ...runtime.base import Float32Array, Int32Array
 from ..batching.scheduler import Scheduler, SchedulerStatistics
 from ..call import Texts
 from ..heads import Activation, activate
-from ..model import Model
+from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
 from ..text.encoder import EncodedRows
 from .inflight import Ended, Inflight, PartBatch

@@ -26,7 +26,7 @@ from pairwire.server.engine import (
 )
 from pairwire.server.engine.batching.cost import CostTable
 from pairwire.server.engine.batching.planner import Plan, PoolView
-from pairwire.server.engine.building import build_model
+from pairwire.server.engine.models.building import build_model
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import (
     ConfigInvalid,

@@ -32,7 +32,7 @@ from pairwire.server.engine import (
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.cache import CacheStatistics
 from pairwire.server.engine.first_stage import nearest
-from pairwire.server.engine.manifest import rules_of
+from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.engine.text.token_ids import TokenIds
 from pairwire.server.errors import (

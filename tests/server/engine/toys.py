@@ -13,7 +13,7 @@ from pairwire.server.engine import EngineConfig, Model, build_model
 from pairwire.server.engine.batching.buckets import Bucket, Ladder
 from pairwire.server.engine.batching.cost import CostTable
 from pairwire.server.engine.batching.planner import Plan, PoolView
-from pairwire.server.engine.manifest import rules_of
+from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.runtime.base import Runtime
 from pairwire.server.runtime.fake import FakeRuntime

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput
-from ..runtime.base import Float32Array, Runtime
-from ..runtime.packed import PackedRuntime, is_packed
-from .batching.buckets import Ladder
-from .batching.cost import Costs
-from .batching.planner import PackingPlanner
-from .heads import Activation
-from .results import ModelInfo, ModelKind
-from .text.encoder import EncodedRows, TextEncoder
-from .text.token_ids import check_texts
+from ...errors import InvalidInput
+from ...runtime.base import Float32Array, Runtime
+from ...runtime.packed import PackedRuntime, is_packed
+from ..batching.buckets import Ladder
+from ..batching.cost import Costs
+from ..batching.planner import PackingPlanner
+from ..heads import Activation
+from ..results import ModelInfo, ModelKind
+from ..text.encoder import EncodedRows, TextEncoder
+from ..text.token_ids import check_texts
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pairwire.v1 import manifest_pb2
 
-from ..clock import Clock, SystemClock, ThreadClock
+from ...clock import Clock, SystemClock, ThreadClock
+from ..config import EngineConfig
+from ..text.encoder import TextEncoder
 from .building import build_model
-from .config import EngineConfig
 from .model import Model
-from .text.encoder import TextEncoder
 
 
 def open_on_cpu(
@@ -28,7 +28,7 @@ def open_on_cpu(
     Raises:
         Whatever the runtime raises.
     """
-    from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+    from ...runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 
     options = CpuOptions(
         intra_op_threads=config.intra_op_threads, disabled_optimizers=tuple(variant.disabled_optimizers)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pairwire.server.engine import Engine, EngineConfig, Model, ModelKind, SimClock, build_model
-from pairwire.server.engine.loading import choose_variant
-from pairwire.server.engine.manifest import rules_of
+from pairwire.server.engine.models.loading import choose_variant
+from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.server.errors import ConfigInvalid, PackageInvalid

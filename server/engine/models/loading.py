@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pairwire.v1 import manifest_pb2
 
-from ..clock import Clock
-from ..errors import ConfigInvalid, PackageInvalid, PairwireError
-from ..package import Package, read_package
-from .config import EngineConfig
+from ...clock import Clock
+from ...errors import ConfigInvalid, PackageInvalid, PairwireError
+from ...package import Package, read_package
+from ..config import EngineConfig
+from ..text.encoder import TextEncoder
 from .cpu import open_on_cpu
 from .manifest import rules_of
 from .model import Model
-from .text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None 
         PackageInvalid: missing, damaged, or a graph that cannot be loaded or run.
         RuntimeMissing: neither or both onnxruntime wheels are installed, or no GPU can be used where one was asked for.
     """
-    from ..runtime.wheels import check_wheels
+    from ...runtime.wheels import check_wheels
 
     wheel = check_wheels()
     package = read_package(directory)

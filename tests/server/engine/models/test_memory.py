@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pairwire.server.engine.batching.buckets import Bucket
-from pairwire.server.engine.building import build_model
 from pairwire.server.engine.config import EngineConfig
-from pairwire.server.engine.memory import bring_to_height, largest_batches
+from pairwire.server.engine.models.building import build_model
+from pairwire.server.engine.models.memory import bring_to_height, largest_batches
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import PackageInvalid
 from pairwire.server.runtime.base import Float32Array, TokenBatch

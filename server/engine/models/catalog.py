@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
+from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
+from ..results import ModelInfo, ModelKind
 from .model import Model
-from .results import ModelInfo, ModelKind
 
 
 class Catalog:

@@ -7,20 +7,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..clock import SystemClock
-from ..errors import RuntimeMissing
-from .batching.buckets import Ladder
-from .batching.packing import FullestBatch, PackedCosts
+from ...clock import SystemClock
+from ...errors import RuntimeMissing
+from ..batching.buckets import Ladder
+from ..batching.packing import FullestBatch, PackedCosts
+from ..config import EngineConfig
+from ..text.encoder import TextEncoder
 from .building import build_model
-from .config import EngineConfig
 from .model import Model
-from .text.encoder import TextEncoder
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest, Variant
 
-    from ..runtime.cuda_session import CudaOptions
-    from ..runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
+    from ...runtime.cuda_session import CudaOptions
+    from ...runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ def open_on_gpu(
         RuntimeMissing: the GPU cannot be used.
         Whatever the runtime raises.
     """
-    from ..runtime.attention_kernels import attention_kernels
-    from ..runtime.cuda_session import CudaOptions
-    from ..runtime.onnx_cuda import OnnxCudaRuntime
+    from ...runtime.attention_kernels import attention_kernels
+    from ...runtime.cuda_session import CudaOptions
+    from ...runtime.onnx_cuda import OnnxCudaRuntime
 
     options = CudaOptions(
         device_id=max(0, config.cuda_device),
@@ -83,8 +83,8 @@ def model_on(
 
 def device_facts(options: CudaOptions, kernels: tuple[str, ...]) -> DeviceFacts:
     """What the driver says of the device; as little as is known where it cannot be asked."""
-    from ..runtime.nvidia import cudnn_version, find_gpus, used_by_process, visible
-    from ..runtime.onnx_cuda import DeviceFacts
+    from ...runtime.nvidia import cudnn_version, find_gpus, used_by_process, visible
+    from ...runtime.onnx_cuda import DeviceFacts
 
     def used_bytes() -> int:
         """Of this process, so that others that load at the same time are not counted; of all where that is not told."""

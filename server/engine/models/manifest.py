@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from ..errors import PackageInvalid
-from .heads import Activation
-from .results import ModelKind
-from .text.encoder import TextRules
-from .text.pair_template import PairTemplate, Slot
+from ...errors import PackageInvalid
+from ..heads import Activation
+from ..results import ModelKind
+from ..text.encoder import TextRules
+from ..text.pair_template import PairTemplate, Slot
 
 _KINDS = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: ModelKind.CROSS_ENCODER,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import PackageInvalid
-from ..runtime.packed import is_packed
-from .batching.buckets import Bucket
+from ...errors import PackageInvalid
+from ...runtime.packed import is_packed
+from ..batching.buckets import Bucket
 from .model import Model
 
 

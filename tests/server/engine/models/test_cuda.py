@@ -11,7 +11,7 @@ import pytest
 
 from pairwire.server.banner import cuda_line, start_up_table
 from pairwire.server.engine import BatchEvent, Engine, EngineConfig, Observer, RequestEvent, build_model
-from pairwire.server.engine.cuda import device_facts, model_on, open_on_gpu
+from pairwire.server.engine.models.cuda import device_facts, model_on, open_on_gpu
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import RuntimeMissing
 from pairwire.server.metrics import Metrics

@@ -6,18 +6,18 @@ import logging
 
 from pairwire.v1 import manifest_pb2
 
-from ..clock import Clock, SystemClock
-from ..cpus import usable_cpus
-from ..runtime.base import Runtime, RuntimeInfo
-from ..runtime.packed import PackedRuntime
-from .batching.buckets import Ladder
-from .batching.cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
-from .batching.cost_cache import CostCache, CostKey
-from .batching.planner import PackingPlanner
-from .config import EngineConfig
+from ...clock import Clock, SystemClock
+from ...cpus import usable_cpus
+from ...runtime.base import Runtime, RuntimeInfo
+from ...runtime.packed import PackedRuntime
+from ..batching.buckets import Ladder
+from ..batching.cost import Costs, CostTable, confirm, measure, plausible, possible_measurements
+from ..batching.cost_cache import CostCache, CostKey
+from ..batching.planner import PackingPlanner
+from ..config import EngineConfig
+from ..text.encoder import TextEncoder
 from .manifest import activation_of, kind_of
 from .model import Model
-from .text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 
