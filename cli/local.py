@@ -26,9 +26,10 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
-from pairwire.server.engine import Engine, encodings, first_stage, heads, results
+from pairwire.server.engine import Engine, encodings, first_stage, results
 from pairwire.server.engine.batching import priority
 from pairwire.server.engine.models import catalog
+from pairwire.server.engine.outputs import heads
 from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput, WrongModelKind
 

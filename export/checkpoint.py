@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 
 from . import bi_encoders, cross_encoders, sparse_encoders, templates

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.pair_template import PairTemplate
 
 from . import templates

@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
 from pairwire.server.tuning.choosing import choose
 from pairwire.server.tuning.measuring import Measure

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
-from pairwire.server.engine.heads import Activation, activate
+from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
 from pairwire.server.runtime.base import Float32Array, Runtime

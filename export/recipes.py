@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import sha256_of
 from pairwire.server.runtime.base import Float32Array, RuntimeInfo
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from onnx import ModelProto
 
-from pairwire.server.engine.heads import activate
+from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
 from .calibrate import observe

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from .encodings import Encoding
     from .engine import Engine
     from .first_stage import FirstStage, FirstStageReport, StagedResult
-    from .heads import Activation
     from .models.building import build_model
     from .models.loading import load_model
     from .models.model import Model
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
+    from .outputs.heads import Activation
     from .results import (
         EmbedOptions,
         EmbedResult,

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from .batching.priority import Priority
-from .heads import Activation
 from .models.model import Model
 from .observer import Outcome, RequestEvent
+from .outputs.heads import Activation
 from .results import Timing, Usage
 from .running.ticket import Ticket
 from .text.encoder import EncodedRows

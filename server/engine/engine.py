@@ -21,7 +21,6 @@ from .cache import ByteCache
 from .call import Call
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
-from .heads import Activation
 from .models.catalog import Catalog
 from .models.loading import load_model
 from .models.memory import bring_to_height
@@ -29,6 +28,9 @@ from .models.model import Model, on_gpu
 from .observer import Observer, SafeObserver
 from .off_loop import off_loop
 from .open_requests import OpenRequests
+from .outputs.heads import Activation
+from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
+from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -45,12 +47,10 @@ from .results import (
 from .running.score_cache import ScoreCache
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
-from .sparse import INLINE_ROWS, check_size, to_sparse
 from .text.encoder import EncodedRows
 from .text.inputs import PairTexts, SingleTexts
 from .text.stage import TextStage
 from .text.token_ids import Text
-from .vectors import INLINE_BYTES, check_dimensions, shape_vectors
 
 logger = logging.getLogger(__name__)
 

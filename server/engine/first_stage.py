@@ -23,8 +23,8 @@ from .cache import CacheStatistics
 from .models.catalog import Catalog
 from .models.model import Model
 from .off_loop import at_once
+from .outputs.similarity import SIMILARITIES, Similarity
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
-from .similarity import SIMILARITIES, Similarity
 from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
 

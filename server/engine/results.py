@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .batching.priority import Priority
 from .cache import CacheStatistics
-from .heads import Activation
+from .outputs.heads import Activation
 from .text.truncation import Truncation
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pairwire.export.packed_variant import checking_runtime, make_packed
 from pairwire.export.parity import encode
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.source import find_source
-from pairwire.server.engine.heads import activate
+from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 from tests import checkpoints

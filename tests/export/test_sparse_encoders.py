@@ -16,7 +16,7 @@ from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.source import find_source
 from pairwire.server.engine import Engine, EngineConfig, SparseOptions, SparseResult, load_model
-from pairwire.server.engine.sparse import MOST_BYTES
+from pairwire.server.engine.outputs.sparse import MOST_BYTES
 from pairwire.server.errors import InvalidInput
 from pairwire.server.package import Package
 from pairwire.server.runtime.base import Float32Array

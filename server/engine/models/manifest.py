@@ -5,7 +5,7 @@ from __future__ import annotations
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from ...errors import PackageInvalid
-from ..heads import Activation
+from ..outputs.heads import Activation
 from ..results import ModelKind
 from ..text.encoder import TextRules
 from ..text.pair_template import PairTemplate, Slot

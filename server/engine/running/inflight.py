@@ -30,7 +30,7 @@ from ...runtime.base import Float32Array, Int32Array
 from ..batching.buckets import Ladder
 from ..batching.pool import Request, make_request
 from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
-from ..heads import activate
+from ..outputs.heads import activate
 from ..text.encoder import EncodedRows
 from ..text.special_tokens import ID_BYTES, Row, Template
 from .ticket import Part, Ticket

@@ -12,7 +12,7 @@ from ...errors import PairwireError
 from ...runtime.base import Float32Array, Int32Array
 from ..batching.pool import Request
 from ..batching.priority import Priority
-from ..heads import Activation
+from ..outputs.heads import Activation
 from ..text.encoder import EncodedRows
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ...runtime.base import Float32Array, Int32Array
 from ..batching.scheduler import Scheduler, SchedulerStatistics
 from ..call import Texts
-from ..heads import Activation, activate
 from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
+from ..outputs.heads import Activation, activate
 from ..text.encoder import EncodedRows
 from .inflight import Ended, Inflight, PartBatch
 from .score_cache import ScoreCache

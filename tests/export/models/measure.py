@@ -18,7 +18,7 @@ from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
 from pairwire.export.source import find_source
 from pairwire.export.texts import calibration_texts, parity_texts
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.v1 import manifest_pb2
 from tests import packing
 

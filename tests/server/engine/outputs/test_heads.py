@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairwire.server.engine import Activation
-from pairwire.server.engine.heads import activate
+from pairwire.server.engine.outputs.heads import activate
 
 LOGITS = np.array([[0.0, 1.0, -2.0], [500.0, -500.0, 88.0]], dtype=np.float32)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidInput
-from ..runtime.base import Float32Array
+from ...errors import InvalidInput
+from ...runtime.base import Float32Array
 
 Int8Array = npt.NDArray[np.int8]
 UInt8Array = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..runtime.base import Float32Array
+from ...runtime.base import Float32Array
 
 Similarity = Callable[[Float32Array, Float32Array], Float32Array]
 

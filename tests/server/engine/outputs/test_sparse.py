@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pairwire.server.engine.sparse import MOST_BYTES, check_size, to_sparse
+from pairwire.server.engine.outputs.sparse import MOST_BYTES, check_size, to_sparse
 from pairwire.server.errors import InvalidInput
 from pairwire.server.runtime.base import Float32Array
 

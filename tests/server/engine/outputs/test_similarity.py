@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairwire.server.engine.similarity import SIMILARITIES
+from pairwire.server.engine.outputs.similarity import SIMILARITIES
 
 
 def vectors(rows: int) -> np.ndarray:

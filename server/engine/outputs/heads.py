@@ -6,7 +6,7 @@ from enum import Enum
 
 import numpy as np
 
-from ..runtime.base import Float32Array
+from ...runtime.base import Float32Array
 
 
 class Activation(Enum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidInput
-from ..runtime.base import Float32Array, UInt32Array
+from ...errors import InvalidInput
+from ...runtime.base import Float32Array, UInt32Array
 
 MOST_BYTES = 256 << 20
 """Of the dense matrix that a call's sparse vectors are taken from: 2,198 texts with a vocabulary of 30,522 tokens."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pairwire.server.engine.vectors import check_dimensions, shape_vectors, to_bits, to_int8
+from pairwire.server.engine.outputs.vectors import check_dimensions, shape_vectors, to_bits, to_int8
 from pairwire.server.errors import InvalidInput
 
 NUMBERS = st.floats(-8, 8, width=32)
