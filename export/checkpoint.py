@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pairwire.server.engine.outputs.heads import Activation
-from pairwire.server.engine.text.encoder import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
 
 from . import bi_encoders, cross_encoders, sparse_encoders, templates
+from .checkpoint import Checkpoint
 from .config import Kind
 from .errors import CheckpointUnsupported
 from .source import Source, read_json
+from .texts import Input
 
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
@@ -242,3 +244,11 @@ def _plain_tokenizer(tokenizer: Any) -> str:
     plain.no_truncation()
     plain.no_padding()
     return str(plain.to_str())
+
+
+def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
+    """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        firsts, seconds = [item[0] for item in inputs], [item[1] for item in inputs]
+        return encoder.encode_pairs(firsts, seconds, prompt=checkpoint.default_prompt)
+    return encoder.encode_texts([item[0] for item in inputs], prompt=checkpoint.default_prompt)

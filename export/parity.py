@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from pairwire.export.checkpoint import encode
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
@@ -28,8 +29,8 @@ from pairwire.v1 import manifest_pb2
 from .checkpoint import Checkpoint
 from .config import Kind, Limits, Precision
 from .errors import CheckpointUnsupported
-from .packed_variant import checking_runtime
 from .texts import Input, Texts
+from .without_gpu import checking_runtime
 
 MATES = 32
 """Rows of the batch in which an input meets strangers."""
@@ -69,14 +70,6 @@ def _has_tokens(item: Input, encoder: TextEncoder, checkpoint: Checkpoint) -> bo
     except InvalidInput:
         return False
     return True
-
-
-def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
-    """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
-    if checkpoint.kind is Kind.CROSS_ENCODER:
-        firsts, seconds = [item[0] for item in inputs], [item[1] for item in inputs]
-        return encoder.encode_pairs(firsts, seconds, prompt=checkpoint.default_prompt)
-    return encoder.encode_texts([item[0] for item in inputs], prompt=checkpoint.default_prompt)
 
 
 def check_tokenisation(

@@ -23,13 +23,12 @@ from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 
 from .calibrate import Seen, observe
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, encode
 from .coding import Chosen, Coding, choose
 from .config import Precision, Sensitivity
 from .findings import GPTQ, NEAREST, Findings, LayerFinding, TensorFinding, place_of, worst
 from .int8_nodes import Int8Nodes, Rounded
 from .ordering import Order, find_orders, reorder
-from .parity import encode
 from .passes.view import GraphView, add_constant, attribute, remove_dead, sort_nodes
 from .products import Product, find_products
 from .rounding import quantize_weights, round_weights, takes_back

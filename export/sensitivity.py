@@ -15,11 +15,10 @@ from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
 from .calibrate import observe
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, encode
 from .config import Kind
 from .findings import LayerFinding
 from .graph import output_name
-from .parity import encode
 from .texts import held_out_texts
 
 MOST_LAYERS = 12
