@@ -19,8 +19,11 @@ from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from . import adapter, passes, storage, templates
-from .checkpoint import Checkpoint, open_checkpoint
+from . import passes, storage
+from .checkpoint import adapter
+from .checkpoint import chat_templates as templates
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
@@ -32,7 +35,6 @@ from .parity import Reference, compare
 from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .report import as_lines, write_report
-from .source import find_source
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges
 

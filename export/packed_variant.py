@@ -15,7 +15,7 @@ from onnx import ModelProto
 from pairwire.v1 import manifest_pb2
 
 from . import storage
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .errors import CheckpointUnsupported
 from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm
 

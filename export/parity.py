@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from pairwire.export.checkpoint import encode
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
@@ -26,7 +25,7 @@ from pairwire.server.runtime.base import Float32Array, Runtime
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
 
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint, encode
 from .config import Kind, Limits, Precision
 from .errors import CheckpointUnsupported
 from .texts import Input, Texts

@@ -23,7 +23,7 @@ from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 
 from .calibrate import Seen, observe
-from .checkpoint import Checkpoint, encode
+from .checkpoint.checkpoint import Checkpoint, encode
 from .coding import Chosen, Coding, choose
 from .config import Precision, Sensitivity
 from .findings import GPTQ, NEAREST, Findings, LayerFinding, TensorFinding, place_of, worst

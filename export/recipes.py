@@ -24,7 +24,7 @@ from pairwire.server.tuning.probe import Probe, difference
 from pairwire.v1 import manifest_pb2
 
 from . import storage
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
 from .findings import Findings
 from .parity import Reference, compare

@@ -15,7 +15,7 @@ from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
 from .calibrate import observe
-from .checkpoint import Checkpoint, encode
+from .checkpoint.checkpoint import Checkpoint, encode
 from .config import Kind
 from .findings import LayerFinding
 from .graph import output_name

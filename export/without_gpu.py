@@ -14,7 +14,7 @@ from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 
 from . import storage
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .passes import unpacked
 
 

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from pairwire.export.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind, Limits, Precision
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
@@ -18,7 +19,6 @@ from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity import Reference, compare
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.report import as_dict, as_lines, as_markdown, write_report
-from pairwire.export.source import find_source
 from pairwire.export.texts import Texts
 from pairwire.v1 import manifest_pb2
 from tests import checkpoints

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.pair_template import PairTemplate
 
-from . import templates
-from .errors import CheckpointUnsupported
+from ..errors import CheckpointUnsupported
+from . import chat_templates as templates
 from .source import read_json
 
 if TYPE_CHECKING:

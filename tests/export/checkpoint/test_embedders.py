@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
+from pairwire.export.checkpoint.pooling import MODES
 from pairwire.export.errors import CheckpointUnsupported
-from pairwire.export.pooling import MODES
 from pairwire.server.engine import EmbedOptions, Engine, EngineConfig, load_model
 from pairwire.server.package import Package
 from pairwire.server.runtime.base import Float32Array

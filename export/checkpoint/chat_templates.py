@@ -16,7 +16,7 @@ from typing import Any
 from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.v1 import manifest_pb2
 
-from .errors import CheckpointUnsupported
+from ..errors import CheckpointUnsupported
 
 _MARKS = {Slot.PROMPT: "xQzPromptZqx", Slot.FIRST: "xQzFirstZqx", Slot.SECOND: "xQzSecondZqx"}
 """Mixed case, so that a template that changes letters loses them."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pairwire.export.checkpoint.chat_templates import check_options, message_of, read_template
 from pairwire.export.errors import CheckpointUnsupported
-from pairwire.export.templates import check_options, message_of, read_template
 from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.engine.text.pair_template import PairTemplate, Slot
 from pairwire.v1 import manifest_pb2

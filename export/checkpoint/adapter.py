@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointNotFound, CheckpointUnsupported
+from ..errors import CheckpointNotFound, CheckpointUnsupported
 from .source import find_source, read_json
 
 CONFIG_FILE = "adapter_config.json"

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .errors import CheckpointUnsupported
+from ..errors import CheckpointUnsupported
 
 ARCHITECTURES = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3")
 """transformers' model types whose hidden states have been compared with their own."""

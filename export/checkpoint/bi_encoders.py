@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointUnsupported
+from ..errors import CheckpointUnsupported
 from .source import read_json
 
 _TOKENS, _VECTOR = "token_embeddings", "sentence_embedding"

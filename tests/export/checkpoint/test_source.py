@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pairwire.export.checkpoint.source import PACKAGED, find_source
 from pairwire.export.errors import CheckpointNotFound
-from pairwire.export.source import PACKAGED, find_source
 
 
 def test_local_directory_is_known_by_its_name_alone(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pairwire.export.pooling import MODES, right_padded
+from pairwire.export.checkpoint.pooling import MODES, right_padded
 
 torch = pytest.importorskip("torch")
 

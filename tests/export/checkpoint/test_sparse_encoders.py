@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.checkpoint import detect_kind, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import detect_kind, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
-from pairwire.export.source import find_source
 from pairwire.server.engine import Engine, EngineConfig, SparseOptions, SparseResult, load_model
 from pairwire.server.engine.outputs.sparse import MOST_BYTES
 from pairwire.server.errors import InvalidInput

@@ -15,12 +15,12 @@ from typing import Any
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
 
-from . import bi_encoders, cross_encoders, sparse_encoders, templates
-from .checkpoint import Checkpoint
-from .config import Kind
-from .errors import CheckpointUnsupported
+from ..config import Kind
+from ..errors import CheckpointUnsupported
+from ..texts import Input
+from . import bi_encoders, cross_encoders, sparse_encoders
+from . import chat_templates as templates
 from .source import Source, read_json
-from .texts import Input
 
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"

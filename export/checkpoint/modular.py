@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..errors import CheckpointUnsupported
 from . import decoders
-from .errors import CheckpointUnsupported
 from .pooling import MODES, right_padded
 
 ALLOWED = ("Dense", "Dropout", "LayerNorm", "Normalize", "Pooling")

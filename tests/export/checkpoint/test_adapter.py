@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairwire.export import adapter
+from pairwire.export.checkpoint import adapter
 from pairwire.export.errors import CheckpointNotFound, CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
 from tests import checkpoints

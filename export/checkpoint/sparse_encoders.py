@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..config import Kind
+from ..errors import CheckpointUnsupported
 from .bi_encoders import prompts_of
-from .config import Kind
-from .errors import CheckpointUnsupported
 
 _HEAD = "ForMaskedLM"
 
