@@ -27,8 +27,8 @@ from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .findings import Findings
 from .graph import export_graph, input_names, output_name
+from .int8.findings import Findings
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity import Reference, compare

@@ -26,11 +26,11 @@ from pairwire.v1 import manifest_pb2
 from . import storage
 from .checkpoint.checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
-from .findings import Findings
+from .int8.findings import Findings
+from .int8.quantize import quantize
 from .parity import Reference, compare
 from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
-from .quantize import quantize
 from .texts import Texts
 
 SKIP_LAYER_NORM = "SkipLayerNormFusion"

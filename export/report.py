@@ -13,8 +13,8 @@ from google.protobuf import json_format
 
 from .config import Kind, Precision
 from .figures import ParityReport, VariantParity
-from .findings import Findings
-from .findings import as_lines as findings_lines
+from .int8.findings import Findings
+from .int8.findings import as_lines as findings_lines
 
 JSON_FILE = "parity.json"
 TEXT_FILE = "PARITY.md"

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.runtime.base import Float32Array
 
-from .passes.probe import probing_session
+from ..passes.probe import probing_session
 
 SAMPLE_TOKENS = 3000
 """Tokens of a tensor that are kept, both halves together."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import ModelProto, NodeProto, helper
 
-from pairwire.export.calibrate import Seen
-from pairwire.export.ordering import find_orders, reorder
-from pairwire.export.products import find_products
+from pairwire.export.int8.calibrate import Seen
+from pairwire.export.int8.ordering import find_orders, reorder
+from pairwire.export.int8.products import find_products
 from tests import graphs
 
 RNG = np.random.default_rng(0)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairwire.export import coding
-from pairwire.export.calibrate import Seen
+from pairwire.export.int8 import coding
+from pairwire.export.int8.calibrate import Seen
 
 RNG = np.random.default_rng(0)
 

@@ -14,12 +14,12 @@ from onnx import ModelProto
 from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
+from ..checkpoint.checkpoint import Checkpoint, encode
+from ..config import Kind
+from ..graph import output_name
+from ..texts import held_out_texts
 from .calibrate import observe
-from .checkpoint.checkpoint import Checkpoint, encode
-from .config import Kind
 from .findings import LayerFinding
-from .graph import output_name
-from .texts import held_out_texts
 
 MOST_LAYERS = 12
 """Layers that are measured; of a deeper model so many at even distances, the first and the last among them."""

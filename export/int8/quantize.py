@@ -22,18 +22,18 @@ from pairwire.server.errors import ConfigInvalid
 from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 
+from ..checkpoint.checkpoint import Checkpoint, encode
+from ..config import Precision, Sensitivity
+from ..passes.view import GraphView, add_constant, attribute, remove_dead, sort_nodes
+from ..texts import Texts
 from .calibrate import Seen, observe
-from .checkpoint.checkpoint import Checkpoint, encode
 from .coding import Chosen, Coding, choose
-from .config import Precision, Sensitivity
 from .findings import GPTQ, NEAREST, Findings, LayerFinding, TensorFinding, place_of, worst
-from .int8_nodes import Int8Nodes, Rounded
+from .nodes import Int8Nodes, Rounded
 from .ordering import Order, find_orders, reorder
-from .passes.view import GraphView, add_constant, attribute, remove_dead, sort_nodes
 from .products import Product, find_products
 from .rounding import quantize_weights, round_weights, takes_back
 from .sensitivity import measure_layers, sampled
-from .texts import Texts
 
 SMALLEST_TABLE = 1024
 """Rows from which an embedding table is quantised; smaller ones (positions, token types) are not worth it."""

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from pairwire.export import quantize
-from pairwire.export.calibrate import observe
 from pairwire.export.checkpoint.checkpoint import Checkpoint, encode, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind, Precision, Sensitivity
-from pairwire.export.findings import as_lines
 from pairwire.export.graph import export_graph
+from pairwire.export.int8 import quantize
+from pairwire.export.int8.calibrate import observe
+from pairwire.export.int8.findings import as_lines
 from pairwire.export.passes import ALWAYS, fold_bias, sequence_major
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts, calibration_texts

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import ModelProto
 
+from ..passes.view import GraphView, add_constant
 from .calibrate import Seen
 from .coding import Indices
-from .passes.view import GraphView, add_constant
 from .products import Product
 
 _BY_ITSELF = frozenset(

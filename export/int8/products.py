@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto
 
 from pairwire.server.runtime.base import Float32Array
 
-from .passes.view import GraphView
+from ..passes.view import GraphView
 
 
 @dataclass(frozen=True, slots=True)

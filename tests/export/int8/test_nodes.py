@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper
 
-from pairwire.export.coding import Way
-from pairwire.export.int8_nodes import Int8Nodes
-from pairwire.export.products import find_products
-from pairwire.export.rounding import quantize_weights
+from pairwire.export.int8.coding import Way
+from pairwire.export.int8.nodes import Int8Nodes
+from pairwire.export.int8.products import find_products
+from pairwire.export.int8.rounding import quantize_weights
 from tests import graphs
 
 RNG = np.random.default_rng(0)

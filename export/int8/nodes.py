@@ -20,9 +20,9 @@ from onnx import ModelProto, NodeProto, helper
 
 from pairwire.server.runtime.base import Float32Array
 
+from ..passes.sequence_major import MICROSOFT
+from ..passes.view import add_constant, remove_dead, require_domain, sort_nodes
 from .coding import Coding, Indices, side_by_side
-from .passes.sequence_major import MICROSOFT
-from .passes.view import add_constant, remove_dead, require_domain, sort_nodes
 from .products import Product
 from .rounding import Int8Array, quantize_weights
 

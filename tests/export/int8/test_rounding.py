@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairwire.export import rounding
+from pairwire.export.int8 import rounding
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(200, 16)).astype(np.float32)
