@@ -31,10 +31,11 @@ from .graph import export_graph, input_names, output_name
 from .int8.findings import Findings
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
-from .parity import Reference, compare
+from .parity import compare
+from .parity.compare import Reference
+from .parity.report import as_lines, write_report
 from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker, Recipe
-from .report import as_lines, write_report
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges
 

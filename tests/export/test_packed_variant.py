@@ -19,8 +19,8 @@ from pairwire.export.config import Kind
 from pairwire.export.figures import FP16_LIMIT
 from pairwire.export.graph import export_graph, input_names, output_name
 from pairwire.export.packed_variant import make_packed
+from pairwire.export.parity.without_gpu import checking_runtime
 from pairwire.export.progress import quiet_libraries
-from pairwire.export.without_gpu import checking_runtime
 from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2

@@ -16,9 +16,10 @@ from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
-from pairwire.export.parity import Reference, compare
+from pairwire.export.parity import compare
+from pairwire.export.parity.compare import Reference
+from pairwire.export.parity.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.progress import quiet_libraries
-from pairwire.export.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.texts import Texts
 from pairwire.v1 import manifest_pb2
 from tests import checkpoints

@@ -11,10 +11,10 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from .config import Kind, Precision
-from .figures import ParityReport, VariantParity
-from .int8.findings import Findings
-from .int8.findings import as_lines as findings_lines
+from ..config import Kind, Precision
+from ..figures import ParityReport, VariantParity
+from ..int8.findings import Findings
+from ..int8.findings import as_lines as findings_lines
 
 JSON_FILE = "parity.json"
 TEXT_FILE = "PARITY.md"

@@ -25,10 +25,10 @@ from pairwire.server.runtime.base import Float32Array, Runtime
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
 
-from .checkpoint.checkpoint import Checkpoint, encode
-from .config import Kind, Limits, Precision
-from .errors import CheckpointUnsupported
-from .texts import Input, Texts
+from ..checkpoint.checkpoint import Checkpoint, encode
+from ..config import Kind, Limits, Precision
+from ..errors import CheckpointUnsupported
+from ..texts import Input, Texts
 from .without_gpu import checking_runtime
 
 MATES = 32

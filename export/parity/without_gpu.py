@@ -13,9 +13,9 @@ from pairwire.server.engine.config import CUDA_BATCH_TOKENS
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 
-from . import storage
-from .checkpoint.checkpoint import Checkpoint
-from .passes import unpacked
+from .. import storage
+from ..checkpoint.checkpoint import Checkpoint
+from ..passes import unpacked
 
 
 @contextmanager
