@@ -31,8 +31,7 @@ from .graph import export_graph, input_names, output_name
 from .int8.findings import Findings
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
-from .parity import compare
-from .parity.compare import Reference
+from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
 from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker, Recipe

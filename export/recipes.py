@@ -28,8 +28,7 @@ from .checkpoint.checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
 from .int8.findings import Findings
 from .int8.quantize import quantize
-from .parity import compare
-from .parity.compare import Reference
+from .parity.compare import Reference, compare
 from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
 from .texts import Texts
