@@ -9,7 +9,7 @@ from typing import Any
 
 from pairwire.server.errors import ConfigInvalid, PairwireError
 
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
+from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Kind, Precision
 from .errors import ExportError, ParityFailed
 
 EXIT_BAD_INPUT = 2
@@ -71,8 +71,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--no-tune",
         action="store_true",
-        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 25 s"
-        " for each variant of a small model)",
+        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine",
+    )
+    parser.add_argument(
+        "--tune-budget-s",
+        type=float,
+        default=TUNE_BUDGET_S,
+        metavar="S",
+        help="most seconds of that measuring for each variant (default: %(default)g)",
     )
     checkpoint = parser.add_argument_group("checkpoint")
     checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
@@ -154,6 +160,7 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         trust_remote_code=args.trust_remote_code,
         force=args.force,
         tune=not args.no_tune,
+        tune_budget_s=args.tune_budget_s,
         calibration_data=args.calibration_data,
         parity=not args.no_parity,
         parity_data=args.parity_data,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
-from pairwire.server.tuning.choosing import choose
+from pairwire.server.runtime.onnx_cpu import return_freed_memory
+from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
@@ -27,14 +27,14 @@ from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .graph import export_graph, input_names, output_name
+from .graph import export_graph
 from .int8.findings import Findings
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
 from .progress import Listener, Progress, Step, quiet_libraries
-from .recipes import DEFAULT, Candidates, Maker, Recipe
+from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges
 
@@ -100,9 +100,12 @@ class _Export:
         config = self._config
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
+        reference = self._reference(checkpoint, parity_inputs) if config.parity else None
+        ranges = self._ranges(checkpoint)
+        checkpoint.release()  # before its graph is in memory
         plain, graph, reports = self._graph(checkpoint)
+        return_freed_memory()
         with staged(config.output) as stage:
-            reference = self._reference(checkpoint, parity_inputs) if config.parity else None
             variants = []
             for precision in map(Precision, config.precisions):
                 name = f"{precision.provider}-{precision.value}"
@@ -113,8 +116,8 @@ class _Export:
                     asked = Sensitivity(measure=config.sensitivity, keep_float=config.keep_float)
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
                     variants.append(self._variant(name, maker, calibration, reference, file))
+                return_freed_memory()
             report = None if reference is None else self._parity(reference, variants, stage)
-            ranges = self._ranges(checkpoint)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
                 if ranges is not None:
@@ -192,14 +195,29 @@ class _Export:
         reference: Reference | None,
         file: Path,
     ) -> manifest_pb2.Variant:
-        recipe, made = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None)
+        recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
         with self._progress.step(f"make {name}") as step:
-            variant = maker.make(recipe, file) if made is None else made
+            variant = made or maker.make(recipe, file)
+            if made is None and recipe != DEFAULT and not self._holds(reference, file, variant, maker):
+                step.detail = f"{name_of(recipe)} fails parity; "
+                recipe, variant = DEFAULT, maker.make(DEFAULT, file)
+            if tuning is not None:
+                variant.tunings.append(tuning)
             findings = maker.findings(recipe)
+            maker.forget()
             if findings is not None:
                 self._findings[name] = findings
                 variant.calibration.data, variant.calibration.samples = calibration.origin, len(calibration.inputs)
             return self._named(name, maker.precision, file, variant, step)
+
+    def _holds(self, reference: Reference | None, file: Path, variant: manifest_pb2.Variant, maker: Maker) -> bool:
+        """Whether the graph of a recipe that was chosen on a few layers scores like the checkpoint, too."""
+        if reference is None:
+            return True
+        named = manifest_pb2.Variant()
+        named.CopyFrom(variant)
+        named.precision = maker.precision.value
+        return compare(reference, file, named, self._limits).summary.passed
 
     @staticmethod
     def _named(
@@ -213,25 +231,30 @@ class _Export:
         if data.exists():
             variant.data_file, variant.data_sha256 = data.name, sha256_of(data)
             variant.data_size_bytes = data.stat().st_size
-        model = onnx.load(file, load_external_data=False)
-        variant.inputs.extend(input_names(model))
-        variant.output = output_name(model)
         done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-        step.detail = f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
+        step.detail += f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
         return variant
 
     def _tuned(
         self, name: str, maker: Maker, reference: Reference | None, file: Path
-    ) -> tuple[Recipe, manifest_pb2.Variant]:
-        """Writes the graph of the fastest recipe."""
+    ) -> tuple[Recipe, manifest_pb2.Variant | None, manifest_pb2.Tuning]:
+        """The fastest recipe, what it was chosen from, and its graph in ``file``, where whole graphs were measured."""
         with self._progress.step(f"tune {name}") as step:
-            candidates = Candidates(maker, self._workspace, name=name, reference=reference, limits=self._limits)
-            choice = choose(candidates.choices(), self._measure)
-            variant = candidates.take(choice.best, file)
+            measured = maker.for_measuring()
+            # Scores of a few layers are compared with nothing.
+            judge = reference if measured is maker else None
+            candidates = Candidates(measured, self._workspace, name=name, reference=judge, limits=self._limits)
+            choice = choose(candidates.choices(), self._measure, Budget(self._config.tune_budget_s))
             assert candidates.info is not None  # at least the start was opened
-            variant.tunings.append(choice.to_proto("recipe", candidates.info, candidates.shapes))
+            tuning = choice.to_proto("recipe", candidates.info, candidates.shapes)
+            variant = candidates.take(choice.best, file) if measured is maker else None
+            candidates.close()
             step.detail = f"{len(choice.table)} recipes, {choice.chosen.name}: {choice.chosen.reason}"
-        return choice.best, variant
+            if measured.few is not None:
+                where = f", measured with {measured.few.kept} of {measured.few.of} like layers"
+                step.detail += where
+                next(row for row in tuning.candidates if row.chosen).reason += where
+        return choice.best, variant, tuning
 
     @property
     def _limits(self) -> Limits:

@@ -5,6 +5,7 @@ The result is standard ONNX: int64 [rows, length] inputs, one float32 output, co
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ def _basic(model: ModelProto, workspace: Path) -> ModelProto:
     before, after = workspace / "exported.onnx", workspace / "basic.onnx"
     onnx.save(model, before)
     options = ort.SessionOptions()
-    if storage.is_large(model):
+    light = storage.size_of(model) > storage.HELD_BYTES
+    if light:
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", storage.data_file(after).name
         )
@@ -118,7 +120,11 @@ def _basic(model: ModelProto, workspace: Path) -> ModelProto:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(after)
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "1")  # nothing is run: weights need no second form
     ort.InferenceSession(str(before), options, providers=["CPUExecutionProvider"])
-    result = onnx.load(after)
+    result = storage.load_light(after)
     del result.graph.value_info[:]
+    for file in workspace.iterdir():  # what was exported would take the disk twice
+        if file not in (after, storage.data_file(after)):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
     return result

@@ -19,6 +19,9 @@ from .config import Kind
 from .errors import DataInvalid
 
 BUILT_IN = "built-in"
+LONGEST_COMPARED = 3072
+"""Tokens up to which results are compared: the work of attention grows with their square. Of longer texts, which some
+models read, only the tokens are compared."""
 Input = tuple[str, ...]
 """One text, or the two of a pair."""
 
@@ -86,6 +89,8 @@ def parity_texts(kind: Kind, max_length: int) -> Texts:
     topics = _topics()[1::2]
     long = _long_passages(topics)
     beyond = _beyond(topics, max_length)
+    if max_length > LONGEST_COMPARED:
+        long.append(_beyond(topics, LONGEST_COMPARED // 2))
     if kind is not Kind.CROSS_ENCODER:
         texts = [text for topic in topics for text in (topic.query, topic.passage, topic.near)]
         return Texts(_singles([*texts, *long, *_EDGE_TEXTS, beyond]), BUILT_IN)

@@ -64,6 +64,10 @@ class Checkpoint:
         """The text put before every input unless another prompt is asked for."""
         return self.prompts.get(self.default_prompt_name, "")
 
+    def release(self) -> None:
+        """Gives up the weights of ``reference``; its tokenizer and its configuration stay."""
+        self.reference.to("meta")
+
     def text_encoder(self) -> TextEncoder:
         """The serving code's tokenisation of this checkpoint."""
         from tokenizers import Tokenizer

@@ -32,7 +32,7 @@ from .findings import GPTQ, NEAREST, Findings, LayerFinding, TensorFinding, plac
 from .nodes import Int8Nodes, Rounded
 from .ordering import Order, find_orders, reorder
 from .products import Product, find_products
-from .rounding import quantize_weights, round_weights, takes_back
+from .rounding import quantize_rows, round_weights, takes_back
 from .sensitivity import measure_layers, sampled
 
 SMALLEST_TABLE = 1024
@@ -59,7 +59,7 @@ class Group:
     def finding(self) -> TensorFinding:
         """What is reported of it."""
         layer, role = place_of([product.name for product in self.products])
-        inputs, outputs = len(self.products[0].weights), sum(p.weights.shape[1] for p in self.products)
+        inputs, outputs = self.products[0].inputs, sum(product.outputs for product in self.products)
         coding, sample = self.chosen.coding, self.seen.sample
         return TensorFinding(
             layer=layer or role,
@@ -72,7 +72,7 @@ class Group:
             centred=coding.centre is not None,
             by_token=coding.by_token,
             apart=len(coding.apart),
-            rounding=GPTQ if takes_back(self.products[0].weights, sample) else NEAREST,
+            rounding=GPTQ if takes_back(inputs, sample) else NEAREST,
         )
 
 
@@ -129,7 +129,7 @@ def choose_codes(model: ModelProto, products: Sequence[Product], checkpoint: Che
     """The code of every tensor that is multiplied, measured on the calibration texts."""
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, texts.inputs, checkpoint)
-    sizes = {product.source: len(product.weights) for product in products}
+    sizes = {product.source: product.inputs for product in products}
     seen = dict(observe(model, sizes, encoder, rows))
     orders = find_orders(model, products, seen)
     for order in orders:
@@ -139,7 +139,8 @@ def choose_codes(model: ModelProto, products: Sequence[Product], checkpoint: Che
     for at, (source, group) in enumerate(members.items()):
         weights = np.concatenate([product.weights for product in group], axis=1)
         chosen = choose(seen[source], weights, thrift=_thrift(at, len(members)))
-        groups.append(Group(source, group, chosen, seen[source], _rounded(group, chosen.coding, seen[source].sample)))
+        rounded = _rounded(group, weights, chosen.coding, seen[source].sample)
+        groups.append(Group(source, group, chosen, seen[source], rounded))
     return Codes(groups, orders)
 
 
@@ -148,13 +149,20 @@ def _thrift(at: int, count: int) -> float:
     return THRIFT / (1.75 - 1.5 * at / count)
 
 
-def _rounded(products: Sequence[Product], coding: Coding, sample: Float32Array) -> list[Rounded]:
-    decoded, kept = coding.decoded(sample), np.delete(sample, coding.apart, axis=1)
+def _rounded(products: Sequence[Product], weights: Float32Array, coding: Coding, sample: Float32Array) -> list[Rounded]:
+    """Of each product. ``weights`` are those of all, side by side: what the tokens say of rounding is found once."""
+    decoded = coding.decoded(sample)
+    small, scales = round_weights(coding.weights(weights), decoded)
+    kept = sample.mean(axis=0, dtype=np.float64)
+    kept[coding.apart] = 0
+    shift = (kept @ weights - (decoded.mean(axis=0, dtype=np.float64) @ small) * scales).astype(np.float32)
     found = []
+    start = 0
     for product in products:
-        small, scales = round_weights(coding.weights(product.weights), decoded)
-        shift = (kept @ np.delete(product.weights, coding.apart, axis=0) - decoded @ (small * scales)).mean(axis=0)
-        found.append((small, scales, shift if product.bias is None else product.bias + shift))
+        part = slice(start, start + product.outputs)
+        bias = shift[part] if product.bias is None else product.bias + shift[part]
+        found.append((np.ascontiguousarray(small[:, part]), scales[part], bias))
+        start += product.outputs
     return found
 
 
@@ -207,7 +215,7 @@ def _layer_findings(model: ModelProto, codes: Codes, checkpoint: Checkpoint) -> 
         by_layer.setdefault(group.finding.layer, []).append(group)
     names = sampled(by_layer)
     graphs = ((name, _with_static(model, by_layer[name], codes.orders)) for name in names)
-    weights = sum(product.weights.size for group in codes.groups for product in group.products)
+    weights = sum(product.stored.size for group in codes.groups for product in group.products)
     return measure_layers(model, checkpoint, graphs, count=len(names), weights=weights)
 
 
@@ -215,7 +223,8 @@ def _with_static(model: ModelProto, groups: Sequence[Group], orders: Sequence[Or
     """A copy of the model with the products of those groups quantised."""
     copy = ModelProto()
     copy.CopyFrom(model)
-    found = {product.name: product for product in reorder(copy, find_products(copy), orders)}
+    replaced = {product.name for group in groups for product in group.products}
+    found = {product.name: product for product in reorder(copy, find_products(copy), orders, replaced)}
     nodes = Int8Nodes(copy)
     for group in groups:
         products = [found[product.name] for product in group.products]
@@ -245,8 +254,8 @@ def _reports(groups: Sequence[Group]) -> list[manifest_pb2.PassReport]:
 def _replace_table(model: ModelProto, node: NodeProto, table: Float32Array) -> None:
     """Gather(table, ids) -> Cast(Gather(int8, ids)) * Gather(scales, ids)."""
     name, ids, result = node.input[0], node.input[1], node.output[0]
-    rows, scales = quantize_weights(np.ascontiguousarray(table.T))
-    add_constant(model, f"{name}/int8", rows.T)
+    rows, scales = quantize_rows(table)
+    add_constant(model, f"{name}/int8", rows)
     add_constant(model, f"{name}/scales", scales[:, None])
     small, wide, scale = f"{result}/int8", f"{result}/float", f"{result}/scale"
     model.graph.node.remove(node)

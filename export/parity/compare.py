@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
+from pairwire.server.cpus import usable_cpus
 from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
@@ -28,7 +30,7 @@ from pairwire.v1 import manifest_pb2
 from ..checkpoint.checkpoint import Checkpoint, encode
 from ..config import Kind, Limits, Precision
 from ..errors import CheckpointUnsupported
-from ..texts import Input, Texts
+from ..texts import LONGEST_COMPARED, Input, Texts
 from .without_gpu import checking_runtime
 
 MATES = 32
@@ -55,7 +57,15 @@ class Reference:
         self.inputs: list[Input] = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, checkpoint)
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
+        self._leave_out_longest()
         self.results = _reference_results(checkpoint, self.inputs)
+
+    def _leave_out_longest(self) -> None:
+        """Rows of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them."""
+        short = iter(self.rows.lengths <= LONGEST_COMPARED)
+        self.texts = [Texts([item for item in part.inputs if next(short)], part.origin) for part in self.texts]
+        self.inputs = [item for part in self.texts for item in part.inputs]
+        self.rows = encode(self.encoder, self.inputs, self.checkpoint)
 
 
 def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
@@ -150,7 +160,7 @@ def compare(
     precision = Precision(variant.precision)
     with _runtime(graph, variant, reference.checkpoint) as runtime:
         runner = _Runner(runtime, reference)
-        results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
+        results = runner.each_alone()
         among, padded = runner.variance(results, variant.unpadded_from)
     differences = np.abs(results - reference.results).max(axis=1)
     overall = _section("all", results, reference.results, reference.checkpoint.kind)
@@ -208,6 +218,10 @@ class _Runner:
             return activate(output, reference.checkpoint.activation)
         return output
 
+    def each_alone(self) -> Float32Array:
+        """Results [inputs, columns] of every row by itself."""
+        return np.concatenate(self._each([([index], 0) for index in range(len(self._reference.inputs))]))
+
     def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
         """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
 
@@ -217,12 +231,20 @@ class _Runner:
         longest = unpadded_from - 2 * _NEXT_BUCKET if unpadded_from else limit
         candidates = np.flatnonzero(lengths <= longest)
         rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
-        among = np.abs(self.run(rows.tolist()) - alone[rows]).max()
-        padded = [0.0]
-        for row in rows:
-            extra = min(2 * _NEXT_BUCKET - int(lengths[row]) % _NEXT_BUCKET, limit - int(lengths[row]))
-            padded.append(float(np.abs(self.run([int(row)], extra=extra) - alone[row]).max()))
-        return float(among), max(padded)
+        extras = np.minimum(2 * _NEXT_BUCKET - lengths[rows] % _NEXT_BUCKET, limit - lengths[rows])
+        batches = [(rows.tolist(), 0), *(([int(row)], int(extra)) for row, extra in zip(rows, extras, strict=True))]
+        together, *padded = self._each(batches)
+        among = np.abs(together - alone[rows]).max()
+        off = [np.abs(result - alone[row]).max() for result, row in zip(padded, rows, strict=True)]
+        return float(among), float(max(off, default=0.0))
+
+    def _each(self, batches: Sequence[tuple[list[int], int]]) -> list[Float32Array]:
+        """What `run` makes of each batch of rows and extra tokens."""
+        if not isinstance(self._runtime, OnnxCpuRuntime):
+            return [self.run(rows, extra=extra) for rows, extra in batches]
+        # A run takes one thread; as in the server, several of them share the session.
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            return list(pool.map(lambda batch: self.run(batch[0], extra=batch[1]), batches))
 
 
 def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
+from ..storage import array_of
+
 Dims = tuple[int | str, ...]
 
 
@@ -43,7 +45,7 @@ class GraphView:
     def constant(self, name: str) -> npt.NDArray[np.generic] | None:
         """Value of an initializer; None for anything else."""
         tensor = self._initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None else array_of(tensor)
 
     def dims(self, name: str) -> Dims | None:
         """Dims of a tensor: numbers, or names that stand for one number each. None where they are not known."""

@@ -41,7 +41,7 @@ class OnnxCpuRuntime:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
-        _return_freed_memory()
+        return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._info = RuntimeInfo(
@@ -118,7 +118,7 @@ def _share_arena() -> bool:
     return True
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Gives what loading has freed back to the system, where the C library is glibc.
 
     It keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and batches do not fill
