@@ -13,6 +13,15 @@ PairwireError
     ├── ConfigInvalid      an option, environment variable or file
     ├── PackageInvalid     a model package that is missing, damaged or too new
     └── RuntimeMissing     neither or both of onnxruntime's wheels are installed, or no GPU can be used
+
+Example::
+
+    try:
+        result = await engine.score(pairs, timeout_s=0.2)
+    except InvalidInput as error:
+        print(error.field, error.reason)
+    except Overloaded as error:
+        await asyncio.sleep(error.retry_after_s)
 """
 
 from __future__ import annotations
