@@ -44,6 +44,11 @@ class InvalidInput(PairwireError):
         self.field = field
         self.reason = reason
 
+    @classmethod
+    def empty(cls, field: str) -> InvalidInput:
+        """The error for a list without an element."""
+        return cls(field, "empty; give at least one")
+
 
 class ModelNotFound(PairwireError):
     """No loaded model has that name."""
