@@ -6,6 +6,7 @@ own texts, and the vocabulary is filled up with others that no text contains.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ FULL_SIZES: Mapping[str, FullSize] = {
 def save_full_size(shape: FullSize, directory: Path) -> int:
     """Writes the checkpoint, with one label, and returns how many parameters it has."""
     import torch
-    import transformers
 
+    transformers: Any = importlib.import_module("transformers")  # which is half typed
     tokenizer = _tokenizer(shape)
     common: dict[str, Any] = {
         "vocab_size": shape.vocabulary,
@@ -72,8 +73,7 @@ def save_full_size(shape: FullSize, directory: Path) -> int:
 
 
 def _tokenizer(shape: FullSize) -> Any:
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     if shape.family == "bert":
         return transformers.BertTokenizerFast(
             tokenizer_object=_word_pieces(shape.vocabulary), model_max_length=shape.max_length

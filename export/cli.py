@@ -80,6 +80,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="S",
         help="most seconds of that measuring for each variant (default: %(default)g)",
     )
+    parser.add_argument(
+        "--no-memory-check",
+        action="store_true",
+        help="start even where the export is estimated to need more memory than there is",
+    )
     checkpoint = parser.add_argument_group("checkpoint")
     checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
     checkpoint.add_argument("--revision", help="hub revision: branch, tag or commit")
@@ -159,6 +164,7 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         revision=args.revision,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
+        check_memory=not args.no_memory_check,
         tune=not args.no_tune,
         tune_budget_s=args.tune_budget_s,
         calibration_data=args.calibration_data,

@@ -86,6 +86,8 @@ class ExportConfig:
     """Run Python code that the checkpoint brings."""
     force: bool = False
     """Replace ``output`` where it exists."""
+    check_memory: bool = True
+    """Refuse a checkpoint whose export will not fit into memory."""
     tune: bool = True
     """Measure other recipes (`pairwire.export.recipes`) beside the default one, and use what is faster here."""
     tune_budget_s: float = TUNE_BUDGET_S

@@ -4,6 +4,7 @@ ExportError
 ├── CheckpointNotFound     no such directory, hub id or base of an adapter; or the hub cannot be reached
 ├── CheckpointUnsupported  found, but of a kind that Pairwire does not export (yet): says which part, and why
 ├── OutputInvalid          the target directory exists, or cannot be written
+├── MemoryShort            the checkpoint's export would not fit into memory
 ├── DataInvalid            the user's calibration or parity file
 └── ParityFailed           the graph does not score like the checkpoint; carries the report
 
@@ -39,6 +40,10 @@ class CheckpointUnsupported(ExportError):
 
 class OutputInvalid(ExportError):
     """The target directory exists already, or cannot be written."""
+
+
+class MemoryShort(ExportError):
+    """The export would take more memory than there is. It was not started."""
 
 
 class DataInvalid(ExportError):

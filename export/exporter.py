@@ -28,6 +28,7 @@ from .errors import ParityFailed
 from .figures import ParityReport
 from .graph import export_graph
 from .int8.findings import Findings
+from .memory import check_memory
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
@@ -141,6 +142,8 @@ class _Export:
                 directory = self._workspace / "merged"
                 directory.mkdir()
                 adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
+        if config.check_memory:
+            check_memory(directory, source.name)
         with self._progress.step("load it with sentence-transformers") as step:
             checkpoint = open_checkpoint(
                 source,
@@ -196,10 +199,10 @@ class _Export:
     ) -> manifest_pb2.Variant:
         recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
         with self._progress.step(f"make {name}") as step:
-            variant = made or maker.make(recipe, file)
+            variant = made or maker.make(recipe, file, step.advance)
             if made is None and recipe != DEFAULT and not self._holds(reference, file, variant, maker):
                 step.detail = f"{name_of(recipe)} fails parity; "
-                recipe, variant = DEFAULT, maker.make(DEFAULT, file)
+                recipe, variant = DEFAULT, maker.make(DEFAULT, file, step.advance)
             if tuning is not None:
                 variant.tunings.append(tuning)
             findings = maker.findings(recipe)
@@ -243,7 +246,7 @@ class _Export:
             # Scores of a few layers are compared with nothing.
             judge = reference if measured is maker else None
             candidates = Candidates(measured, self._workspace, name=name, reference=judge, limits=self._limits)
-            choice = choose(candidates.choices(), self._measure, Budget(self._config.tune_budget_s))
+            choice = choose(candidates.choices(), self._measure, Budget(self._config.tune_budget_s, step.advance))
             assert candidates.info is not None  # at least the start was opened
             tuning = choice.to_proto("recipe", candidates.info, candidates.shapes)
             variant = candidates.take(choice.best, file) if measured is maker else None
@@ -262,7 +265,7 @@ class _Export:
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
         with self._progress.step("score the parity texts with sentence-transformers") as step:
-            reference = Reference(checkpoint, texts)
+            reference = Reference(checkpoint, texts, step.advance)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
 
@@ -271,7 +274,7 @@ class _Export:
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
-                results.append(compare(reference, stage / variant.file, variant, limits))
+                results.append(compare(reference, stage / variant.file, variant, limits, step.advance))
                 variant.parity.CopyFrom(results[-1].summary)
                 step.detail = as_lines(ParityReport(kind, limits.spearman, results[-1:]))[0]
         report = ParityReport(kind, limits.spearman, results)

@@ -33,6 +33,7 @@ from .int8.quantize import quantize
 from .parity.compare import Reference, compare
 from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
+from .progress import Advance, silent
 from .texts import Input, Texts
 
 SKIP_LAYER_NORM = "SkipLayerNormFusion"
@@ -115,9 +116,9 @@ class Maker:
         """What making the graph of that recipe found out; None before it was made, and for all but int8."""
         return self._findings.get((recipe.fold_bias, recipe.sequence_major))
 
-    def make(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
+    def make(self, recipe: Recipe, file: Path, advance: Advance = silent) -> manifest_pb2.Variant:
         """Writes the graph, and says what it took and how it must be loaded; without names and hashes."""
-        graph, reports = self._products(recipe)
+        graph, reports = self._products(recipe, advance)
         model = ModelProto()
         model.CopyFrom(graph)
         variant = manifest_pb2.Variant(passes=[*self.reports, *reports])
@@ -140,7 +141,7 @@ class Maker:
         """Lets the last graph go, which a large model's export needs room for."""
         self._last = None
 
-    def _products(self, recipe: Recipe) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
+    def _products(self, recipe: Recipe, advance: Advance) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
         """The graph up to its quantised products; the last one is kept, as calibration takes seconds."""
         key = (recipe.fold_bias, recipe.sequence_major)
         if self._last is None or self._last[0] != key:
@@ -152,7 +153,7 @@ class Maker:
             if self.precision is not Precision.FP32:
                 # A layer costs in one recipe what it costs in another: that is measured once.
                 known = next((found.layers for found in self._findings.values() if found is not None), ())
-                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known)
+                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known, advance)
                 model, self._findings[key] = done.model, done.findings
                 reports += done.reports
             self._last = (key, model, reports)

@@ -134,7 +134,7 @@ def _detached(model: ModelProto, data: Path) -> ModelProto:
             if not outside and (_size(tensor) < EXTERNAL_FROM or not tensor.HasField("raw_data")):
                 detached.graph.initializer.append(tensor)
                 continue
-            content = memoryview(np.ascontiguousarray(array_of(tensor))).cast("B") if outside else tensor.raw_data
+            content = np.ascontiguousarray(array_of(tensor)).data.cast("B") if outside else tensor.raw_data
             file.write(bytes(-file.tell() % _PAGE))
             moved = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=b"")
             set_external_data(moved, location=data.name, offset=file.tell(), length=len(content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pairwire.v1 import manifest_pb2
 from ..checkpoint.checkpoint import Checkpoint, encode
 from ..config import Kind, Limits, Precision
 from ..errors import CheckpointUnsupported
+from ..progress import Advance, part_of, silent
 from ..texts import LONGEST_COMPARED, Input, Texts
 from .without_gpu import checking_runtime
 
@@ -39,6 +40,8 @@ _NEXT_BUCKET = 16
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
 _ANY_PROMPT = "query: "
+_ALONE = 0.6
+"""Share of the time that running every input by itself takes."""
 _SEED = 0
 """Draws the batch-mates; fixed, so that a report can be made again."""
 
@@ -50,7 +53,7 @@ class Reference:
         CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer.
     """
 
-    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> None:
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts], advance: Advance = silent) -> None:
         self.checkpoint = checkpoint
         self.encoder = checkpoint.text_encoder()
         self.texts = [_with_tokens(part, self.encoder, checkpoint) for part in texts]
@@ -58,7 +61,8 @@ class Reference:
         self.rows = encode(self.encoder, self.inputs, checkpoint)
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
         self._leave_out_longest()
-        self.results = _reference_results(checkpoint, self.inputs)
+        with _watched(checkpoint.reference, int(self.rows.lengths.sum()), advance):
+            self.results = _reference_results(checkpoint, self.inputs)
 
     def _leave_out_longest(self) -> None:
         """Rows of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them."""
@@ -66,6 +70,23 @@ class Reference:
         self.texts = [Texts([item for item in part.inputs if next(short)], part.origin) for part in self.texts]
         self.inputs = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, self.checkpoint)
+
+
+@contextlib.contextmanager
+def _watched(model: Any, tokens: int, advance: Advance) -> Iterator[None]:
+    """Tells how much of so many tokens the model's transformer has run, padding included; it changes nothing."""
+    done = 0
+
+    def count(_module: object, inputs: tuple[Any, ...], _outputs: object) -> None:
+        nonlocal done
+        done += int(inputs[0]["input_ids"].numel()) if inputs and "input_ids" in inputs[0] else 0
+        advance(min(1.0, done / max(1, tokens)))
+
+    hook = model[0].register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
@@ -154,12 +175,13 @@ def compare(
     graph: Path,
     variant: manifest_pb2.Variant,
     limits: Limits | None = None,
+    advance: Advance = silent,
 ) -> VariantParity:
     """Runs the variant's graph over the reference's texts."""
     limits = limits or Limits()
     precision = Precision(variant.precision)
     with _runtime(graph, variant, reference.checkpoint) as runtime:
-        runner = _Runner(runtime, reference)
+        runner = _Runner(runtime, reference, advance)
         results = runner.each_alone()
         among, padded = runner.variance(results, variant.unpadded_from)
     differences = np.abs(results - reference.results).max(axis=1)
@@ -204,7 +226,8 @@ def _runtime(
 class _Runner:
     """Runs rows of the reference through a graph and its head."""
 
-    def __init__(self, runtime: Runtime, reference: Reference) -> None:
+    def __init__(self, runtime: Runtime, reference: Reference, advance: Advance) -> None:
+        self._advance = advance
         self._runtime = runtime
         self._reference = reference
 
@@ -220,7 +243,8 @@ class _Runner:
 
     def each_alone(self) -> Float32Array:
         """Results [inputs, columns] of every row by itself."""
-        return np.concatenate(self._each([([index], 0) for index in range(len(self._reference.inputs))]))
+        every = [([index], 0) for index in range(len(self._reference.inputs))]
+        return np.concatenate(self._each(every, part_of(self._advance, 0, _ALONE)))
 
     def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
         """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
@@ -233,18 +257,20 @@ class _Runner:
         rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
         extras = np.minimum(2 * _NEXT_BUCKET - lengths[rows] % _NEXT_BUCKET, limit - lengths[rows])
         batches = [(rows.tolist(), 0), *(([int(row)], int(extra)) for row, extra in zip(rows, extras, strict=True))]
-        together, *padded = self._each(batches)
+        together, *padded = self._each(batches, part_of(self._advance, _ALONE, 1))
         among = np.abs(together - alone[rows]).max()
         off = [np.abs(result - alone[row]).max() for result, row in zip(padded, rows, strict=True)]
         return float(among), float(max(off, default=0.0))
 
-    def _each(self, batches: Sequence[tuple[list[int], int]]) -> list[Float32Array]:
+    def _each(self, batches: Sequence[tuple[list[int], int]], advance: Advance) -> list[Float32Array]:
         """What `run` makes of each batch of rows and extra tokens."""
-        if not isinstance(self._runtime, OnnxCpuRuntime):
-            return [self.run(rows, extra=extra) for rows, extra in batches]
-        # A run takes one thread; as in the server, several of them share the session.
-        with ThreadPoolExecutor(usable_cpus()) as pool:
-            return list(pool.map(lambda batch: self.run(batch[0], extra=batch[1]), batches))
+        results: list[Float32Array] = []
+        # A run takes one thread; as in the server, several of them share the session. That of a GPU is one thread's.
+        with ThreadPoolExecutor(usable_cpus() if isinstance(self._runtime, OnnxCpuRuntime) else 1) as pool:
+            for result in pool.map(lambda batch: self.run(batch[0], extra=batch[1]), batches):
+                results.append(result)
+                advance(len(results) / len(batches))
+        return results
 
 
 def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:

@@ -113,6 +113,8 @@ class Budget:
     """How long a search may take. What has begun is finished: a measurement that is cut off says nothing."""
 
     seconds: float
+    advance: Callable[[float], None] = lambda share: None
+    """Told now and then which share of it is spent."""
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -155,6 +157,7 @@ class _Search(Generic[T]):
             before_s = self._spent_s()
             if self._affordable(before_s):
                 self._try(factor(self._best))
+                self._told()
                 self._longest_s = max(self._longest_s, self._spent_s() - before_s)
             else:
                 self._leave_out(factor(self._best))
@@ -164,6 +167,10 @@ class _Search(Generic[T]):
 
     def _spent_s(self) -> float:
         return self._budget.clock.monotonic() - self._started_s if self._budget else 0.0
+
+    def _told(self) -> None:
+        if self._budget:
+            self._budget.advance(min(1.0, self._spent_s() / self._budget.seconds))
 
     def _affordable(self, spent_s: float) -> bool:
         """Whether another factor would end within the budget, if it took half as long as the longest did."""
