@@ -5,7 +5,8 @@
     text.py        text -> token ids -> rows          heads.py     logits -> scores
     template.py    the special tokens around a row    truncation.py  what is cut off a too long input
     token_ids.py   what may stand for a text          rendering.py   a pair as one text, by a template
-    rows.py        rows ready to be padded
+    rows.py        rows ready to be padded            rules.py     a checkpoint's own rules for text
+    vocabulary.py  which tokens have an embedding
     sparse.py      dense rows -> indices and values   vectors.py   cut, unit length, int8, bits
     encodings.py   how vectors may be handed on
     cache.py       bytes by bytes, bounded            score_cache.py scores of earlier requests

@@ -40,7 +40,7 @@ class Texts(Protocol):
 
     @property
     def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        """Whether rows may be encoded apart: no text can be refused for the number of its tokens."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Texts(Protocol):
         ...
 
     def encode(self, begin: int, end: int) -> EncodedRows:
-        """Rows ``begin`` to ``end``; indices in errors and in ``truncated`` count from ``begin``."""
+        """Rows ``begin`` to ``end``; indices in ``truncated`` count from ``begin``."""
         ...
 
 

@@ -22,6 +22,7 @@ from .planner import PackingPlanner
 from .rendering import PairTemplate, Slot
 from .results import ModelKind
 from .text import TextEncoder, TextRules
+from .vocabulary import embedding_rows
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ def _open_on_cpu(
     if timer is None:
         timer = ThreadClock() if config.intra_op_threads == 1 else SystemClock()
     runtime = OnnxCpuRuntime(graph, options)
+    if not manifest.vocab_size:  # an older package does not say
+        encoder = encoder.with_rows(
+            embedding_rows(lambda id: runtime.run(encoder.blank(1, 1, id)), encoder.vocabulary.rows)
+        )
     return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)
 
 
