@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
@@ -16,9 +14,6 @@ from pairwire.client.results import EmbedResult, RerankResult, ScoreResult, Spar
 
 from .exits import BadInput
 from .records import Query
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Backend(Protocol):
@@ -59,18 +54,3 @@ def open_backend(args: argparse.Namespace) -> AbstractContextManager[Backend]:
     from .remote import RemoteBackend, open_client
 
     return RemoteBackend.open(open_client(args))
-
-
-def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], in_flight: int) -> Iterator[R]:
-    """Results in input order, at most ``in_flight`` at once; what waits when reading stops is cancelled."""
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            if len(waiting) == in_flight:
-                yield waiting.popleft().result()
-            waiting.append(submit(item))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

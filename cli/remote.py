@@ -12,8 +12,8 @@ from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, Sc
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 
-from .backend import in_order
 from .exits import BadInput
+from .in_order import in_order
 from .records import Query
 
 RANKINGS_IN_FLIGHT = 4

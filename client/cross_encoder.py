@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
+from pairwire.client.drop_in import check_batch_size, refuse_tensors
+
 from .errors import InvalidInput
 from .inputs import Activation, Pair
 from .results import Float32Array
@@ -145,27 +147,6 @@ def activation_of(function: Any) -> Activation | None:
             "or apply yours to what Identity returns",
         )
     return _ACTIVATIONS[name]
-
-
-def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool, method: str) -> None:
-    """Refuses to return torch tensors.
-
-    Raises:
-        InvalidInput: tensors are asked for.
-    """
-    if convert_to_tensor or not convert_to_numpy:
-        field = "convert_to_tensor" if convert_to_tensor else "convert_to_numpy"
-        raise InvalidInput.at(field, f"this client does without torch; use torch.from_numpy on what {method} returns")
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuses what sentence-transformers refuses, although the server decides.
-
-    Raises:
-        ValueError: less than 1.
-    """
-    if batch_size <= 0:
-        raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
 
 
 def _is_single(sentences: Any) -> bool:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from .cross_encoder import check_batch_size, refuse_tensors
+from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors
 from .errors import InvalidInput
 from .inputs import Encoding, check_choice, check_count
-from .prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames
 from .results import VectorArray
 from .token_ids import Text, TokenIds
 

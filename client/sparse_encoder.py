@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .cross_encoder import check_batch_size, refuse_tensors
+from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors
 from .errors import InvalidInput
 from .inputs import check_count
-from .prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames
 from .results import SparseEmbedResult
 from .token_ids import Text, TokenIds
 

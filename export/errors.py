@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pairwire.server.errors import PairwireError
 
 if TYPE_CHECKING:
-    from .parity import ParityReport
+    from .figures import ParityReport
 
 
 class ExportError(PairwireError):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pairwire.server.engine.text import TextEncoder
-from pairwire.server.engine.vocabulary import NoEmbedding
+from pairwire.server.engine.text.encoder import TextEncoder
+from pairwire.server.engine.text.vocabulary import NoEmbedding
 from pairwire.server.errors import InvalidInput
 
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .config import Kind
 from .errors import CheckpointUnsupported, DataInvalid
 from .texts import BUILT_IN, Input, Texts
@@ -49,7 +49,7 @@ def check_vocabulary(checkpoint: Checkpoint) -> str:
 
 
 def servable(checkpoint: Checkpoint, texts: Texts, prompts: Sequence[str] = ()) -> Texts:
-    """The texts without those that have a token without an embedding; with ``prompts``, or the default one, before them.
+    """The texts but for those with a token without an embedding, with ``prompts`` or the default one before them.
 
     Raises:
         DataInvalid: one of the user's has.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from pairwire.server.runtime.base import POSITION_IDS
+from pairwire.server.runtime.packed import POSITION_IDS
 from pairwire.v1 import manifest_pb2
 
 from .sequence_major import MICROSOFT

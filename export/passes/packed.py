@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, MOST_TOKENS, POSITION_IDS, TOKEN_OFFSET
+from pairwire.server.runtime.packed import CUMULATIVE_LENGTHS, MOST_TOKENS, POSITION_IDS, TOKEN_OFFSET
 from pairwire.v1 import manifest_pb2
 
 from .pooling import ATTENTION, BEGINS, is_ours, pack_first_token, pack_mean

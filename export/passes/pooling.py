@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, MOST_TOKENS
+from pairwire.server.runtime.packed import CUMULATIVE_LENGTHS, MOST_TOKENS
 
 from .unpadded_attention import MASK
 from .view import GraphView, add_constant

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pairwire.server.runtime.base import CUMULATIVE_LENGTHS, TOKEN_OFFSET
+from pairwire.server.runtime.packed import CUMULATIVE_LENGTHS, TOKEN_OFFSET
 
 from .pooling import ATTENTION
 from .sequence_major import MICROSOFT

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from ..engine.buckets import Bucket
+from ..engine.batching.buckets import Bucket
 from ..runtime.base import Runtime, TokenBatch
 from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, session_options
 from .events import Kernel, fastest, kernels_of_runs

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from .packed_shapes import PackedShapes
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 UInt32Array = npt.NDArray[np.uint32]
 
-POSITION_IDS = "position_ids"
-CUMULATIVE_LENGTHS = "cumulative_lengths"
-TOKEN_OFFSET = "token_offset"
-"""Inputs of a packed graph beside the ids; `pairwire.export.passes.packed` says what they are."""
-MOST_TOKENS = 1 << 16
-"""Most tokens of a packed batch."""
 _NO_PROMPTS: Int32Array = np.zeros(0, np.int32)
 
 
@@ -50,30 +41,6 @@ class TokenBatch:
     def length(self) -> int:
         """Tokens of the shape's rows, padding included."""
         return int(self.input_ids.shape[1])
-
-
-@dataclass(frozen=True, slots=True)
-class PackedBatch:
-    """Rows one after the other, without padding. The runtime only reads it."""
-
-    input_ids: Int32Array
-    """[tokens] token ids of all rows."""
-    token_type_ids: Int32Array
-    """[tokens]"""
-    lengths: Int32Array
-    """[rows] tokens of each row, special tokens included; at least 1."""
-
-    @property
-    def rows(self) -> int:
-        """Rows with text."""
-        return len(self.lengths)
-
-    @classmethod
-    def of(cls, batch: TokenBatch) -> PackedBatch:
-        """The same rows without their padding; rows without tokens become one token of padding."""
-        lengths = np.maximum(batch.lengths, 1)
-        inside = np.arange(batch.length, dtype=np.int32) < lengths[:, None]
-        return cls(batch.input_ids[inside], batch.token_type_ids[inside], lengths)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,21 +101,3 @@ class Runtime(Protocol):
 
 class DeviceLost(BaseException):
     """The device answers nothing any more, and will not within this process. No Exception: nobody may go on from it."""
-
-
-class PackedRuntime(Runtime, Protocol):
-    """A runtime that computes no padding: rows stand one after the other."""
-
-    @property
-    def shapes(self) -> PackedShapes:
-        """The shapes of its batches."""
-        ...
-
-    def run_packed(self, batch: PackedBatch) -> Float32Array:
-        """[rows, outputs] float32, as ``run``."""
-        ...
-
-
-def is_packed(runtime: Runtime | PackedRuntime) -> TypeGuard[PackedRuntime]:
-    """Whether a runtime computes no padding between rows. Cheap: it is asked for every batch."""
-    return hasattr(runtime, "run_packed")

@@ -30,20 +30,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import onnxruntime as ort
 
-from .base import (
-    CUMULATIVE_LENGTHS,
-    POSITION_IDS,
-    TOKEN_OFFSET,
-    CudaInfo,
-    DeviceLost,
-    Float32Array,
-    Int32Array,
-    PackedBatch,
-    RuntimeInfo,
-    TokenBatch,
-)
+from .base import CudaInfo, DeviceLost, Float32Array, Int32Array, RuntimeInfo, TokenBatch
 from .cuda_session import CudaOptions, open_session
-from .packed_shapes import PackedShape, PackedShapes
+from .packed import CUMULATIVE_LENGTHS, POSITION_IDS, TOKEN_OFFSET, PackedBatch, PackedShape, PackedShapes
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import pytest
 import transformers
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, DataInvalid
 from pairwire.export.progress import Event, StepFinished, quiet_libraries
-from pairwire.export.source import find_source
 from pairwire.export.texts import BUILT_IN, Texts, calibration_texts
 from pairwire.export.vocabulary import check_vocabulary, servable
 from tests import checkpoints
@@ -77,7 +77,7 @@ def test_a_token_around_every_text_without_an_embedding_is_refused(tmp_path: Pat
     next_id = next(token["id"] for token in content["added_tokens"] if token["content"] == "[NEXT]")
     content["post_processor"]["special_tokens"]["[SEP]"] |= {"ids": [next_id], "tokens": ["[NEXT]"]}
     (directory / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(CheckpointUnsupported, match="what the tokenizer puts around a text has the token .*NEXT"):
+    with pytest.raises(CheckpointUnsupported, match=r"what the tokenizer puts around a text has the token .*NEXT"):
         check_vocabulary(_open(directory))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from pairwire.server.runtime.base import Float32Array, Int32Array, PackedBatch, TokenBatch
+from pairwire.server.runtime.base import Float32Array, Int32Array, TokenBatch
 from pairwire.server.runtime.cuda_probe import PROVIDER
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.nvidia import count_cards
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
-from pairwire.server.runtime.packed_shapes import PackedShapes
+from pairwire.server.runtime.packed import PackedBatch, PackedShapes
 from tests import packing
 
 LONGEST = 128
@@ -39,12 +39,12 @@ class PackedToy:
 
 def save(checkpoint: Path, directory: Path) -> PackedToy:
     """Exports a checkpoint; takes some seconds, most of which load torch."""
-    from pairwire.export.checkpoint import open_checkpoint
-    from pairwire.export.cuda import make_packed
+    from pairwire.export.checkpoint.checkpoint import open_checkpoint
+    from pairwire.export.checkpoint.source import find_source
     from pairwire.export.graph import export_graph
+    from pairwire.export.packed_variant import make_packed
     from pairwire.export.passes import unpacked
     from pairwire.export.progress import quiet_libraries
-    from pairwire.export.source import find_source
 
     toy = PackedToy(
         *(directory / name for name in ("plain.onnx", "packed-on-cpu.onnx", "cuda-fp16.onnx", "tokenizer.json"))

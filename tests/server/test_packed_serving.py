@@ -24,14 +24,15 @@ from pairwire.client import (
 )
 from pairwire.server.app import Application
 from pairwire.server.engine import Engine, EngineConfig, Model
-from pairwire.server.engine.cuda import model_on
-from pairwire.server.engine.loading import rules_of
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.models.cuda import model_on
+from pairwire.server.engine.models.manifest import rules_of
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.lifecycle import Phase
 from pairwire.server.package import Package
-from pairwire.server.runtime.base import Float32Array, PackedBatch
+from pairwire.server.runtime.base import Float32Array
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
+from pairwire.server.runtime.packed import PackedBatch
 from pairwire.v1 import model_pb2
 from tests import checkpoints
 from tests.server import serving

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from pairwire.client import AsyncClient, Client, ClientOptions, FirstStage, InvalidInput, SplitLimits, TokenIds
 from pairwire.server import errors
 from pairwire.server.engine import Engine, EngineConfig
-from pairwire.server.engine.rendering import PairTemplate, Slot
-from pairwire.server.engine.text import TextEncoder, TextRules
-from pairwire.server.engine.vocabulary import embedding_rows
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
+from pairwire.server.engine.text.pair_template import PairTemplate, Slot
+from pairwire.server.engine.text.vocabulary import embedding_rows
 from pairwire.server.package import read_package, sha256_of
 from tests.server import packages, serving
 from tests.server.engine import toys

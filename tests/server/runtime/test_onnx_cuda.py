@@ -13,11 +13,12 @@ import onnxruntime as ort
 import pytest
 
 from pairwire.server.errors import RuntimeMissing
-from pairwire.server.runtime.base import Float32Array, PackedBatch, TokenBatch, is_packed
+from pairwire.server.runtime.base import Float32Array, TokenBatch
 from pairwire.server.runtime.cuda_probe import PROVIDER
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
 from pairwire.server.runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
+from pairwire.server.runtime.packed import PackedBatch, is_packed
 from tests import packing
 from tests.server import packed_toys
 from tests.server.packed_toys import LONGEST, PackedToy
