@@ -48,6 +48,7 @@ from .running.score_cache import ScoreCache
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
 from .text.encoder import EncodedRows
+from .text.given import listed, unzipped
 from .text.inputs import PairTexts, SingleTexts
 from .text.stage import TextStage
 from .text.token_ids import Text
@@ -174,7 +175,7 @@ class Engine:
             NotReady: draining or closed.
             EngineFault: the runtime failed.
         """
-        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+        firsts, seconds = unzipped("pairs", pairs)
         return await self._score(
             "pairs", firsts, seconds, ("pairs[{}].first", "pairs[{}].second"), model, options, timeout_s
         )
@@ -192,7 +193,8 @@ class Engine:
 
         Arguments and errors as ``score``; errors name ``query`` and ``documents[i]``.
         """
-        return await self._score("documents", [query], documents, ("query", "documents[{}]"), model, options, timeout_s)
+        given = listed("documents", documents)
+        return await self._score("documents", [query], given, ("query", "documents[{}]"), model, options, timeout_s)
 
     async def retrieve_and_rerank(
         self,
@@ -210,7 +212,8 @@ class Engine:
         there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
         ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
         """
-        asked = Asked(query, documents, first_stage, model, options or ScoreOptions(), timeout_s)
+        given = listed("documents", documents)
+        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
         with self._open.accept():
             return await self._stages.serve(self, asked)
 
@@ -227,7 +230,7 @@ class Engine:
         Arguments and errors as ``score``; an unknown ``prompt_name`` is InvalidInput and lists the known ones, and so
         are more ``dimensions`` than a vector has.
         """
-        options = options or EmbedOptions()
+        options, texts = options or EmbedOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.BI_ENCODER)
         check_dimensions(options.dimensions, loaded.outputs)
         call = self._reading(loaded, texts, options, timeout_s)
@@ -249,7 +252,7 @@ class Engine:
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
         texts for the vocabulary are InvalidInput (`sparse.MOST_BYTES`).
         """
-        options = options or SparseOptions()
+        options, texts = options or SparseOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
         check_size(len(texts), loaded.outputs)
         keep = loaded.active_dims(options.max_active_dims)

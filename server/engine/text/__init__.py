@@ -2,6 +2,7 @@
 
 inputs.py          what a call was given to read: pairs, or single texts
 stage.py           where it is tokenised: on the event loop, or on threads
+given.py           what callers pass -> lists
 encoder.py         text -> token ids -> rows -> padded batches
 token_ids.py       ids instead of a text, and the checks of both
 pair_template.py   a pair as one text, for checkpoints that have a template
