@@ -51,7 +51,7 @@ class AnyOrderParser(argparse.ArgumentParser):
             takes_next = action is not None and action.nargs is None and value is None
             if takes_next and left and left[0] != _END and self._option(left[0]) is None:
                 options.append(left.pop(0))
-        return [*options, *([_END] if any(text.startswith("-") for text in texts) else []), *texts]
+        return [*options, _END, *texts] if texts else options
 
     def _option(self, arg: str) -> tuple[argparse.Action | None, str | None] | None:
         """The option, if argparse takes this for one, and the value that stands in the same argument."""
