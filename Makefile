@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
+# pytest-xdist's processes. More than there are cores only slows them down, and each that exports needs 2 GB.
+WORKERS ?= 2
+
 .PHONY: demo test lint types unit format protos install clean
 
 demo: $(STAMP)
@@ -14,12 +17,13 @@ test: lint types unit
 
 install: $(STAMP)
 
-# torch is installed first and pinned: another version brings gigabytes of CUDA libraries that the CPU path never loads.
+# constraints.txt pins torch: another version brings gigabytes of CUDA libraries that the CPU path never loads.
+# --no-compile: Python compiles a module when it is first imported, and most of what is installed never is.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt torch
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[cpu,export,demo,bench,examples,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
+	  -e '.[cpu,export,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -34,7 +38,7 @@ types: $(STAMP)
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import re
 import signal
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer
 from pairwire.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from pairwire.v1.model_pb2_grpc import ModelServiceStub
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests import processes
 
 ENGINE = EngineConfig(warmup_s=0.01)
 """Measuring what batches cost is not what these tests are about."""
@@ -147,7 +147,7 @@ class Process:
             return await self.process.wait()
 
 
-COMMAND = (sys.executable, "-m", "pairwire.cli.main", "serve")
+COMMAND = (*processes.MAIN, "serve")
 
 _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)")
 
@@ -155,22 +155,16 @@ _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\
 @contextlib.asynccontextmanager
 async def start(*arguments: Path | str) -> AsyncIterator[Process]:
     """Starts the process on free ports; it is killed at the end of the block where it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01"),
-        stdout=asyncio.subprocess.PIPE,  # stderr is ours: pytest shows it where a test fails
-    )
-    assert process.stdout is not None
-    try:
+    command = (*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01")
+    # stderr is ours: pytest shows it where a test fails
+    async with processes.started_here(command, stdout=asyncio.subprocess.PIPE) as process:
+        assert process.stdout is not None
         async for line in process.stdout:
             if ports := _SERVING.match(line.decode()):
                 yield Process(process, int(ports[1]), int(ports[2]))
                 break
         else:
             raise AssertionError("the server did not start")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def _fetch(port: int) -> str:
