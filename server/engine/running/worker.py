@@ -21,14 +21,14 @@ from ...clock import Clock
 from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ...runtime.base import Float32Array, Int32Array
 from ..batching.scheduler import Scheduler, SchedulerStatistics
-from ..call import Texts
 from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
 from ..outputs.heads import Activation, activate
 from ..text.encoder import EncodedRows
-from .inflight import Ended, Inflight, PartBatch
+from ..text.inputs import Texts
+from .inflight import Ended, Inflight, TicketBatch
 from .score_cache import ScoreCache
-from .ticket import Part, Ticket, settle
+from .ticket import Ticket, TicketRows, settle
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class WorkerPool:
 
     def __init__(
         self,
-        scheduler: Scheduler[Part],
+        scheduler: Scheduler[TicketRows],
         models: Mapping[str, Model],
         *,
         scores: ScoreCache,
@@ -109,8 +109,8 @@ class WorkerPool:
         with self._changed:
             self.check_serving()
             now = self._clock.monotonic()
-            queued = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
-            self._changed.notify(min(queued, self._inflight.idle_workers))
+            count = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
+            self._changed.notify(min(count, self._inflight.idle_workers))
             complete = not ticket.left
         if complete:  # the score cache knew what was missing
             settle([ticket])
@@ -160,7 +160,7 @@ class WorkerPool:
         except BaseException as error:
             self._die(error)
 
-    def _next(self) -> PartBatch | Model | None:
+    def _next(self) -> TicketBatch | Model | None:
         """The next batch, or a model that is due for a probe, or None when it is time to go."""
         with self._changed:
             while not self._stopping:
@@ -183,9 +183,9 @@ class WorkerPool:
                 return self._models[name]
         return None
 
-    def _execute(self, batch: PartBatch) -> None:
+    def _execute(self, batch: TicketBatch) -> None:
         model = self._models[batch.model]
-        rows = [(piece.request.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
+        rows = [(piece.queued.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
         try:
             if batch.model in self._unhealthy:
                 model.probe()
@@ -215,7 +215,7 @@ class WorkerPool:
         else:
             self._set_health(model, healthy=True)
 
-    def _fail(self, batch: PartBatch, model: Model, error: Exception) -> None:
+    def _fail(self, batch: TicketBatch, model: Model, error: Exception) -> None:
         # The runtime's message names operators and shapes, never text; still it stays in the log.
         logger.error(
             "model %r failed on a batch of %d x %d", model.name, batch.bucket.rows, batch.bucket.length, exc_info=error
@@ -251,8 +251,8 @@ class WorkerPool:
 
     def _wake(self, ended: Ended) -> None:
         """Under the lock: rows that were queued without a call of ``submit`` need workers too."""
-        if ended.queued:
-            self._changed.notify(min(ended.queued, self._inflight.idle_workers))
+        if ended.requeued:
+            self._changed.notify(min(ended.requeued, self._inflight.idle_workers))
 
     def _tell(self, ended: Ended, failure: str = "") -> None:
         """Wakes those whose tickets have ended."""
@@ -262,7 +262,7 @@ class WorkerPool:
         for ticket, error in ended.refused:
             settle([ticket], functools.partial(_same, error))
 
-    def _report(self, batch: PartBatch, ended: float) -> None:
+    def _report(self, batch: TicketBatch, ended: float) -> None:
         self._observer.batch_finished(
             BatchEvent(
                 model=batch.model,
@@ -291,12 +291,12 @@ class WorkerPool:
             self._on_fatal(error)
 
 
-def _write(batch: PartBatch, values: Float32Array) -> None:
+def _write(batch: TicketBatch, values: Float32Array) -> None:
     """Scores or vectors into the arrays of the tickets that the rows were queued for."""
     activated: dict[Activation, Float32Array] = {}
     begin = 0
     for piece in batch.pieces:
-        part = piece.request.payload
+        part = piece.queued.payload
         activation = part.ticket.activation
         if activation not in activated:
             activated[activation] = activate(values, activation)
