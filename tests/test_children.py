@@ -1,7 +1,7 @@
 """Children are started by `subprocess` or spawned: no code of ours runs between a fork and the new program.
 
-A forked child has one thread, and every lock that the other threads held stays locked: gRPC's, torch's, malloc's. When it
-needs one of them it hangs: now and then, on a busy machine.
+A forked child has one thread, and every lock that the other threads held stays locked: gRPC's, torch's, malloc's. When
+it needs one of them it hangs: now and then, on a busy machine.
 """
 
 from __future__ import annotations
