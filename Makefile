@@ -7,8 +7,9 @@ export HF_HUB_OFFLINE ?= 1
 
 # pytest-xdist's processes. More than there are cores only slows them down, and each that exports needs 2 GB.
 WORKERS ?= 2
+SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit format protos install clean
+.PHONY: demo test lint types unit test-repeat format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -38,7 +39,13 @@ types: $(STAMP)
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest $(SPREAD)
+
+# N runs of the unit suite, one after the other; BUSY=1 keeps every core busy with something else meanwhile.
+N    ?= 10
+BUSY ?= 0
+test-repeat: $(STAMP)
+	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

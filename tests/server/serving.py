@@ -25,6 +25,11 @@ from tests import processes
 ENGINE = EngineConfig(warmup_s=0.01)
 """Measuring what batches cost is not what these tests are about."""
 
+PATIENCE_S = 120.0
+"""Nothing takes this long, however busy the machine. What waits in vain fails with a sentence, before pytest ends it."""
+
+_LOOK_S = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -99,10 +104,10 @@ async def serve(
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds: for what another thread or the peer does soon and tells nobody."""
-    for _ in range(2000):
+    for _ in range(int(PATIENCE_S / _LOOK_S)):
         if condition():
             return
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(_LOOK_S)
     raise AssertionError("it never came true")
 
 
@@ -130,12 +135,15 @@ class Process:
 
     async def wait_for_metric(self, name: str, condition: Callable[[float], bool]) -> float:
         """The first value of a series that meets the condition."""
-        for _ in range(500):
-            value = await self.metric(name)
-            if condition(value):
-                return value
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{name} stays at {value}")
+        value = await self.metric(name)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not condition(value):
+                    await asyncio.sleep(0.02)
+                    value = await self.metric(name)
+        except TimeoutError:
+            raise AssertionError(f"{name} stays at {value}") from None
+        return value
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a real signal."""
@@ -143,7 +151,7 @@ class Process:
 
     async def exit_code(self) -> int:
         """Waits for the end."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.process.wait()
 
 
@@ -168,6 +176,6 @@ async def start(*arguments: Path | str) -> AsyncIterator[Process]:
 
 
 def _fetch(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         text: str = answer.read().decode()
     return text

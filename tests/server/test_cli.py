@@ -134,7 +134,7 @@ def test_a_process_prints_its_models_and_ports_on_stdout_and_logs_json_on_stderr
     with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         header, model, serving_line = (process.stdout.readline() for _ in range(3))
         process.send_signal(signal.SIGINT)
-        rest, log = process.communicate(timeout=60)
+        rest, log = process.communicate(timeout=serving.PATIENCE_S)
     assert header.split() == ["model", "kind", "variant", "provider", "threads", "bucket", "lengths"]
     assert model.split()[:7] == ["scorer", "cross-encoder", "cpu-fp32", "CPUExecutionProvider", "1", "x", "1"]
     assert serving_line.startswith("pairwire: serving on 127.0.0.1:")
@@ -152,7 +152,7 @@ def test_a_signal_while_the_models_load_ends_the_process_at_once(scorer_package:
     with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "listening on" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=serving.PATIENCE_S)
     assert process.returncode == 0
     assert out == ""
 

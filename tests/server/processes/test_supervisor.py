@@ -169,7 +169,7 @@ async def test_a_second_signal_ends_all_at_once(slow_package: Path) -> None:
 
 
 async def gone(children: list[psutil.Process]) -> None:
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=30)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=serving.PATIENCE_S)
     assert not alive
 
 
