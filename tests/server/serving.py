@@ -26,7 +26,7 @@ ENGINE = EngineConfig(warmup_s=0.01)
 """Measuring what batches cost is not what these tests are about."""
 
 PATIENCE_S = 120.0
-"""Nothing takes this long, however busy the machine. What waits in vain fails with a sentence, before pytest ends it."""
+"""Nothing takes this long on a busy machine. What waits in vain fails with a sentence, before pytest ends it."""
 
 _LOOK_S = 0.005
 
