@@ -26,14 +26,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import Overloaded, PairwireError
-from ...runtime.base import Float32Array, Int32Array
+from ...runtime.base import Int32Array
 from ..batching.buckets import Ladder
 from ..batching.pool import QueuedRows, queue_rows
 from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
-from ..outputs.heads import activate
 from ..text.encoder import EncodedRows
 from ..text.special_tokens import ID_BYTES, Row, SpecialTokens
 from .ticket import Ticket, TicketRows
+from .written import Written
 
 QueuedTicketRows = QueuedRows[TicketRows]
 TicketBatch = Batch[TicketRows]
@@ -164,13 +164,13 @@ class Inflight:
             if decision.batch is not None or not expired:
                 return decision.batch, ended
 
-    def complete(self, batch: TicketBatch, values: Float32Array, now: float) -> Ended:
-        """Takes back a batch that ran, with its values [rows or more, outputs]; followers get theirs here.
+    def complete(self, batch: TicketBatch, results: Written, now: float) -> Ended:
+        """Takes back a batch that ran, with its results [rows or more, outputs]; followers get theirs here.
 
-        The rows of the batch's own tickets must have been written already (``write``).
+        The rows of the batch's own tickets must have been written already.
         """
         shared = self._shared[batch.model]
-        finite: list[bool] = np.all(np.isfinite(values), axis=1).tolist()
+        finite = results.finite()
         self._scheduler.complete(batch, now)
         ended = Ended()
         failed: dict[Ticket, None] = {}
@@ -184,7 +184,7 @@ class Inflight:
                 followers = self._land(shared, row, piece.queued)
                 for *_, ticket, at in followers:
                     answered[ticket] = answered.get(ticket, 0) + 1
-                    ticket.output[at] = activate(values[number : number + 1], ticket.activation)[0]
+                    results.into(ticket, at, number)
                 if not finite[number]:
                     failed.update(dict.fromkeys([part.ticket, *(ticket for *_, ticket, _ in followers)]))
                 shared.count += len(followers)

@@ -19,16 +19,16 @@ import numpy as np
 
 from ...clock import Clock
 from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
-from ...runtime.base import Float32Array, Int32Array
+from ...runtime.base import Int32Array
 from ..batching.scheduler import Scheduler, SchedulerStatistics
 from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
-from ..outputs.heads import Activation, activate
 from ..text.encoder import EncodedRows
 from ..text.inputs import Texts
 from .inflight import Ended, Inflight, TicketBatch
 from .score_cache import ScoreCache
 from .ticket import Ticket, TicketRows, settle
+from .written import Written
 
 logger = logging.getLogger(__name__)
 
@@ -194,12 +194,16 @@ class WorkerPool:
         except Exception as error:
             self._fail(batch, model, error)
             return
-        _write(batch, values)
+        results = Written(values)
+        end = 0
+        for piece in batch.pieces:
+            part, begin, end = piece.queued.payload, end, end + len(piece.rows)
+            results.into(part.ticket, part.at[piece.rows], slice(begin, end))
         if self._scores:
             self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], values)
         ended_s = self._clock.monotonic()
         with self._changed:
-            ended = self._inflight.complete(batch, values, ended_s)
+            ended = self._inflight.complete(batch, results, ended_s)
             self._wake(ended)
         self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
         if ended.failed:
@@ -245,7 +249,7 @@ class WorkerPool:
         if not hits:
             return encoded, at
         values = np.stack([values for values in known if values is not None])
-        ticket.output[at[hits]] = activate(values, ticket.activation)
+        Written(values).into(ticket, at[hits], slice(None))
         misses = [index for index, values in enumerate(known) if values is None]
         return encoded.subset(misses), at[misses]
 
@@ -289,20 +293,6 @@ class WorkerPool:
             for name in self._models:
                 self._observer.model_health(name, False)
             self._on_fatal(error)
-
-
-def _write(batch: TicketBatch, values: Float32Array) -> None:
-    """Scores or vectors into the arrays of the tickets that the rows were queued for."""
-    activated: dict[Activation, Float32Array] = {}
-    begin = 0
-    for piece in batch.pieces:
-        part = piece.queued.payload
-        activation = part.ticket.activation
-        if activation not in activated:
-            activated[activation] = activate(values, activation)
-        end = begin + len(piece.rows)
-        part.ticket.output[part.at[piece.rows]] = activated[activation][begin:end]
-        begin = end
 
 
 def _same(error: PairwireError) -> PairwireError:

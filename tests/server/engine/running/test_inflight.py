@@ -17,6 +17,7 @@ from pairwire.server.engine.batching.planner import OptimalCover
 from pairwire.server.engine.batching.scheduler import BatchingRules, Scheduler
 from pairwire.server.engine.running.inflight import Ended, Inflight, TicketBatch
 from pairwire.server.engine.running.ticket import Ticket
+from pairwire.server.engine.running.written import Written
 from pairwire.server.engine.text.encoder import EncodedRows
 from pairwire.server.engine.text.special_tokens import SpecialTokens
 from pairwire.server.errors import DeadlineExceeded, Overloaded
@@ -68,7 +69,7 @@ class Desk:
     def end(self, batch: TicketBatch) -> Ended:
         values = values_of(batch)
         write(batch, values)
-        return self.inflight.complete(batch, values, self.now)
+        return self.inflight.complete(batch, Written(values), self.now)
 
     def rest(self) -> list[str]:
         """Runs everything that waits; the rows that were run, batch by batch."""
@@ -157,7 +158,7 @@ def test_no_time_runs_backwards_for_who_follows_what_has_just_ended(desk: Desk) 
     late = desk.submit("a")
     values = values_of(batch)
     write(batch, values)
-    desk.inflight.complete(batch, values, ended_at)
+    desk.inflight.complete(batch, Written(values), ended_at)
     assert (late.arrival, late.started, late.finished) == (desk.now, desk.now, desk.now)
 
 
@@ -259,7 +260,7 @@ def test_a_value_that_is_not_finite_fails_those_who_wait_for_it_and_no_other(des
     while (batch := desk.inflight.next_batch(desk.now)[0]) is not None:
         values = np.where(values_of(batch) == 0, np.nan, values_of(batch)).astype(np.float32)
         write(batch, values)
-        ended = desk.inflight.complete(batch, values, desk.now)
+        ended = desk.inflight.complete(batch, Written(values), desk.now)
         assert set(ended.failed) <= {owner, follower}
     assert (owner.open, follower.open, scores(other)) == (False, False, [1])
     assert desk.inflight.open_tickets == 0
