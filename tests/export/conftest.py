@@ -16,10 +16,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
-def plain_checkpoint(shared: Shared) -> Callable[[str], Path]:
+def plain_checkpoint(cross_encoder_checkpoint: Path, shared: Shared) -> Callable[[str], Path]:
     """The checkpoint of a cross-encoder architecture, or of a ``cls`` or ``mean`` bi-encoder."""
 
     def checkpoint(what: str) -> Path:
+        if what == "bert":
+            return cross_encoder_checkpoint
         if what in ("cls", "mean"):
             return shared.directory(
                 f"plain/{what}", lambda directory: checkpoints.save_bi_encoder(directory, pooling=what)
