@@ -6,6 +6,13 @@ ExportError
 ├── OutputInvalid          the target directory exists, or cannot be written
 ├── DataInvalid            the user's calibration or parity file
 └── ParityFailed           the graph does not score like the checkpoint; carries the report
+
+Example::
+
+    try:
+        export_checkpoint(ExportConfig(checkpoint="./mine", output=Path("models/mine")))
+    except ParityFailed as error:
+        print(error.report.failures)
 """
 
 from __future__ import annotations
