@@ -11,6 +11,7 @@ from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
 from . import doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, tune
+from .any_order import AnyOrderParser
 
 COMMANDS = (export, serve, score, rerank, embed, embed_sparse, models, inspect, tune, profile, doctor)
 """In the order of the help."""
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=AnyOrderParser)
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser

@@ -9,9 +9,8 @@ from pairwire.v1 import model_pb2
 from . import codec, requests, results
 from .aio_connection import AsyncConnection
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
-from .token_ids import Text
 
 
 class AsyncClient(AsyncConnection):
@@ -47,6 +46,7 @@ class AsyncClient(AsyncConnection):
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
 
+        A pair is two texts in a row, or a record such as ``{"query": ..., "document": ...}`` (`pairwire.client.given`).
         ``ScoreOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none. All of the input
         is checked before anything is sent.
 
@@ -68,7 +68,7 @@ class AsyncClient(AsyncConnection):
     async def score_documents(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         model: str = "",
         activation: Activation | None = None,
@@ -128,7 +128,7 @@ class AsyncClient(AsyncConnection):
     async def rerank(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         top_k: int | None = None,
         model: str = "",
@@ -165,7 +165,7 @@ class AsyncClient(AsyncConnection):
 
     async def embed(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -203,7 +203,7 @@ class AsyncClient(AsyncConnection):
 
     def embed_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -233,7 +233,7 @@ class AsyncClient(AsyncConnection):
 
     async def embed_sparse(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -268,7 +268,7 @@ class AsyncClient(AsyncConnection):
 
     def embed_sparse_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,

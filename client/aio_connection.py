@@ -21,6 +21,7 @@ from .channel import channel_arguments, credentials_of, target_of
 from .errors import ClientError, DeadlineExceeded, Unavailable, error_of
 from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
+from .proxy import proxy_of
 from .requests import Part
 
 Q = TypeVar("Q")
@@ -38,7 +39,8 @@ class AsyncConnection:
     ) -> None:
         self.options = options or ClientOptions()
         self.address = target_of(addresses)
-        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
+        self._proxy = proxy_of(self.address)
         if credentials is None:
             self._channel = aio.insecure_channel(self.address, options=arguments)
         else:
@@ -60,7 +62,8 @@ class AsyncConnection:
             if await self._watch_health(left_s):
                 return
             await asyncio.sleep(min(_WATCH_AGAIN_S, left_s))
-        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+        advice = f"; {self._proxy.advice}" if self._proxy else ""
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s{advice}")
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail with `Cancelled`."""
@@ -144,4 +147,6 @@ class AsyncConnection:
 
     def _error(self, error: aio.AioRpcError, start: int = 0) -> ClientError:
         trailers = error.trailing_metadata() or ()
-        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)
+        return error_of(
+            error.code(), error.details() or "", trailers, address=self.address, start=start, proxy=self._proxy
+        )

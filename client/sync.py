@@ -9,12 +9,11 @@ from pairwire.v1 import model_pb2
 from . import codec, requests, results
 from .cross_encoder import CrossEncoder
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 from .sentence_encoder import SentenceEncoder
 from .sparse_encoder import SparseEncoder
 from .sync_connection import Connection
-from .token_ids import Text
 
 
 class Client(Connection):
@@ -51,6 +50,7 @@ class Client(Connection):
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
 
+        A pair is two texts in a row, or a record such as ``{"query": ..., "document": ...}`` (`pairwire.client.given`).
         ``ScoreOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none. All of the input
         is checked before anything is sent.
 
@@ -72,7 +72,7 @@ class Client(Connection):
     def score_documents(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         model: str = "",
         activation: Activation | None = None,
@@ -132,7 +132,7 @@ class Client(Connection):
     def rerank(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         top_k: int | None = None,
         model: str = "",
@@ -169,7 +169,7 @@ class Client(Connection):
 
     def embed(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -207,7 +207,7 @@ class Client(Connection):
 
     def embed_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -237,7 +237,7 @@ class Client(Connection):
 
     def embed_sparse(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -272,7 +272,7 @@ class Client(Connection):
 
     def embed_sparse_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,

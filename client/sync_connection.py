@@ -20,6 +20,7 @@ from .channel import channel_arguments, credentials_of, target_of
 from .errors import Cancelled, ClientError, DeadlineExceeded, Unavailable, error_of
 from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
+from .proxy import proxy_of
 from .requests import Part
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Connection:
     ) -> None:
         self.options = options or ClientOptions()
         self.address = target_of(addresses)
-        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
+        self._proxy = proxy_of(self.address)
         if credentials is None:
             self._channel = grpc.insecure_channel(self.address, options=arguments)
         else:
@@ -62,7 +64,8 @@ class Connection:
             if self._watch_health(left_s):
                 return
             time.sleep(min(_WATCH_AGAIN_S, left_s))
-        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+        advice = f"; {self._proxy.advice}" if self._proxy else ""
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s{advice}")
 
     def close(self) -> None:
         """Closes the connections; calls under way fail with `Cancelled`."""
@@ -135,4 +138,6 @@ class Connection:
 
     def _error(self, error: grpc.RpcError, start: int = 0) -> ClientError:
         trailers = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
-        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)
+        return error_of(
+            error.code(), error.details() or "", trailers, address=self.address, start=start, proxy=self._proxy
+        )

@@ -35,7 +35,8 @@ from .parity.report import as_lines, write_report
 from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
-from .vector_ranges import Ranges, measure_ranges
+from .vector_ranges import Ranges, measure_ranges, range_prompts
+from .vocabulary import check_vocabulary, servable
 
 _TOOLS = (
     "numpy",
@@ -147,6 +148,9 @@ class _Export:
                 trust_remote_code=config.trust_remote_code,
             )
             step.detail = _describe(checkpoint)
+        if beyond := check_vocabulary(checkpoint):
+            with self._progress.step("warning") as step:
+                step.detail = beyond
         return checkpoint
 
     def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
@@ -159,7 +163,7 @@ class _Export:
         parity = [parity_texts(checkpoint.kind, checkpoint.rules.max_length)]
         if config.parity_data is not None:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
-        return calibration, parity
+        return servable(checkpoint, calibration), [servable(checkpoint, part) for part in parity]
 
     def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
@@ -262,6 +266,7 @@ class _Export:
             return None
         given = self._config.calibration_data
         texts = range_texts() if given is None else read_texts(given, checkpoint.kind)
+        texts = servable(checkpoint, texts, range_prompts(checkpoint))
         with self._progress.step("measure how large its vectors' numbers get") as step:
             ranges = measure_ranges(checkpoint, texts)
             step.detail = f"{len(texts.inputs)} texts"
