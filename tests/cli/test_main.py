@@ -1,6 +1,5 @@
 """The dispatcher: what it costs to ask for help, and how every ending becomes an exit code."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,10 +11,9 @@ import pytest
 from pairwire.cli import exits
 from pairwire.cli.main import COMMANDS
 from pairwire.server.errors import ConfigInvalid, EngineFault, InvalidInput, PackageInvalid
+from tests import processes
 from tests.cli.conftest import Run
 from tests.client.fake_server import FakeServer
-
-COMMAND = [sys.executable, "-m", "pairwire.cli.main"]
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
@@ -121,34 +119,23 @@ def test_the_variable_of_the_clients_does_not_stop_a_server(run: Run, monkeypatc
 
 @pytest.mark.slow
 def test_a_reader_that_goes_ends_the_command_quietly(server: FakeServer) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "score", "--address", server.address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdin.write(b"a\tb\n" * 20_000)
-    process.stdin.close()
-    process.stdout.readline()
-    process.stdout.close()
-    with process.stderr:
+    command = [*processes.MAIN, "score", "--address", server.address]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with processes.started(command, **pipes) as process:
+        process.stdin.write(b"a\tb\n" * 20_000)
+        process.stdin.close()
+        process.stdout.readline()
+        process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.wait(60) == exits.BROKEN_PIPE
+        assert process.wait(60) == exits.BROKEN_PIPE
 
 
 @pytest.mark.slow
 def test_interrupting_is_quiet(server: FakeServer) -> None:
     server.script.gate.clear()
-    process = subprocess.Popen(
-        [*COMMAND, "score", "a", "b", "--address", server.address],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )
-    server.script.wait_for_active(1)
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    command = [*processes.INTERRUPTIBLE_MAIN, "score", "a", "b", "--address", server.address]
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        server.script.wait_for_active(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (exits.INTERRUPTED, b"", b"")
