@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto
+
+from pairwire.server.runtime.ort import ort
 
 from . import cross_encoders, sparse_encoders, storage
 from .checkpoint import Checkpoint, load_reference
