@@ -70,7 +70,7 @@ def test_nothing_is_written_but_our_own_costs(watched: Watched) -> None:
         file
         for file in watched.files
         # torch makes an empty directory for graphs that it compiles, and compiles none.
-        if not (file.startswith("cache/pairwire") or file.startswith("tmp/torchinductor_"))
+        if not file.startswith(("cache/pairwire", "tmp/torchinductor_"))
     ]
     assert foreign == []
 
