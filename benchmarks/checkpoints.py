@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.adapter import is_adapter, merge
-from pairwire.export.source import find_source
+from pairwire.export.checkpoint.adapter import is_adapter, merge
+from pairwire.export.checkpoint.source import find_source
 from pairwire.server.package import MANIFEST_FILE
 
 

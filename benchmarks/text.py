@@ -20,7 +20,7 @@ import numpy as np
 
 from pairwire.server.engine import EngineConfig, Model, load_model
 from pairwire.server.engine.cache import ByteCache
-from pairwire.server.engine.text import EncodedRows
+from pairwire.server.engine.text.encoder import EncodedRows
 
 from .checkpoints import export_package
 from .datasets import Pair, load_pairs

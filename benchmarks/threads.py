@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairwire.server.cpus import usable_cpus
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.package import read_package
 from pairwire.server.profiling.shapes import full_batch
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime

@@ -26,7 +26,11 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
-from pairwire.server.engine import Engine, catalog, encodings, first_stage, heads, priority, results, truncation
+from pairwire.server.engine import Engine, encodings, first_stage, results
+from pairwire.server.engine.batching import priority
+from pairwire.server.engine.models import catalog
+from pairwire.server.engine.outputs import heads
+from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput, WrongModelKind
 
 from .in_order import in_order

@@ -15,7 +15,7 @@ from . import arguments, records
 from .exits import BadInput
 
 if TYPE_CHECKING:
-    from pairwire.server.engine.buckets import Bucket
+    from pairwire.server.engine.batching.buckets import Bucket
     from pairwire.server.profiling.peaks import Peaks
     from pairwire.server.profiling.shapes import OperatorTime, ShapeProfile
     from pairwire.server.profiling.texts import TextProfile
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures and prints."""
     from pairwire.server.cpus import usable_cpus
     from pairwire.server.engine import EngineConfig
-    from pairwire.server.engine.buckets import Bucket
+    from pairwire.server.engine.batching.buckets import Bucket
     from pairwire.server.package import read_package
     from pairwire.server.runtime.wheels import check_wheels
 

@@ -3,11 +3,11 @@
     sync.py      Client, blocking               aio.py      AsyncClient, its asyncio twin
     sync_connection.py, aio_connection.py       how they send requests and wait for a server
     inputs.py    checks what the caller gives   requests.py cuts it into requests
-    first_stage.py  retrieve, then rerank
+    first_stage.py  retrieve, then rerank       token_ids.py  texts that are tokenised
     codec.py     answers -> results             results.py  what is returned, and how parts become one
     channel.py   addresses and options -> gRPC  options.py  the options      errors.py  the errors
-    token_ids.py texts that are tokenised       prompts.py  those for queries and for documents
-    cross_encoder.py, sentence_encoder.py, sparse_encoder.py                 as in sentence-transformers
+    cross_encoder.py, sentence_encoder.py, sparse_encoder.py   as in sentence-transformers
+    drop_in.py   what those three share
 
 It needs grpcio, protobuf and numpy, and neither the server's nor the exporter's packages.
 """

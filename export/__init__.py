@@ -1,13 +1,15 @@
 """The exporter: checkpoint in, model package out.
 
-    source.py      CHECKPOINT -> a directory (local, hub, adapter's base)      adapter.py   merges a PEFT adapter
-    checkpoint.py  what is this checkpoint? kind, labels, activation, limits, prompts, tokenizer
-    graph.py       checkpoint -> plain ONNX                                     passes/      exact rewrites of it
-    quantize.py    int8 variants                                                calibrate.py what activations look like
-    coding.py      how a tensor becomes uint8                                   rounding.py  how weights become int8
-    parity.py      every variant against sentence-transformers                  report.py    parity.json, PARITY.md
-    package.py     all files or none                                            exporter.py  the whole way
-    texts.py       built-in and user's texts                                    cli.py       `pairwire export`
+    cli.py             `pairwire export`                exporter.py        the whole way
+    checkpoint/        what is this checkpoint?         graph.py           checkpoint -> plain ONNX
+    passes/            exact rewrites of it             recipes.py         which of them make the fastest variant
+    int8/              int8 variants                    packed_variant.py  the float16 variant of a GPU
+    parity/            variants against sentence-transformers
+    figures.py         what a comparison found          vector_ranges.py   how large a vector's numbers get
+    texts.py           built-in and user's texts        package.py         all files or none
+    storage.py         graphs on disk                   progress.py        what is being done, step by step
+    config.py          every option, defined once       errors.py          the tree of errors
+    demo/              the demo checkpoint of `make demo`
 
 Importing this package loads neither torch nor transformers; `export_checkpoint` does.
 """

@@ -11,28 +11,30 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from pairwire.server.engine.clock import timestamp
-from pairwire.server.engine.heads import Activation
+from pairwire.server.clock import timestamp
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
 from pairwire.server.tuning.choosing import choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from . import adapter, passes, storage, templates
-from .checkpoint import Checkpoint, open_checkpoint
+from . import passes, storage
+from .checkpoint import adapter
+from .checkpoint import chat_templates as templates
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .findings import Findings
 from .graph import export_graph, input_names, output_name
+from .int8.findings import Findings
 from .package import check_target, staged, write_tokenizer
 from .packed_variant import make_packed
-from .parity import Reference, compare
+from .parity.compare import Reference, compare
+from .parity.report import as_lines, write_report
 from .progress import Listener, Progress, Step, quiet_libraries
 from .recipes import DEFAULT, Candidates, Maker, Recipe
-from .report import as_lines, write_report
-from .source import find_source
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges
 

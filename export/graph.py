@@ -13,11 +13,12 @@ from onnx import ModelProto
 
 from pairwire.server.runtime.ort import ort
 
-from . import cross_encoders, sparse_encoders, storage
-from .checkpoint import Checkpoint, load_reference
+from . import storage
+from .checkpoint import cross_encoders, sparse_encoders
+from .checkpoint.checkpoint import Checkpoint, load_reference
+from .checkpoint.pooling import PROMPT_LENGTHS, replace_pooling
 from .config import Kind
 from .errors import CheckpointUnsupported
-from .pooling import PROMPT_LENGTHS, replace_pooling
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", PROMPT_LENGTHS)
 """What the server can feed."""
@@ -78,7 +79,7 @@ def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
     if checkpoint.kind is Kind.SPARSE_ENCODER:
         loaded[1] = sparse_encoders.splade(loaded[1])
         return loaded, "feature-extraction"
-    from . import embedders  # which needs torch
+    from .checkpoint import embedders  # which needs torch
 
     replace_pooling(loaded)
     traceable = embedders.traceable(loaded, prompt_lengths=checkpoint.rules.prompt_excluded)

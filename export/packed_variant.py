@@ -8,23 +8,16 @@ order; `benchmarks.gpu` compares those.
 from __future__ import annotations
 
 import functools
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
-from pairwire.server.engine.config import CUDA_BATCH_TOKENS
-from pairwire.server.runtime.cuda_session import CudaOptions
-from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime
 from pairwire.v1 import manifest_pb2
 
 from . import storage
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .errors import CheckpointUnsupported
-from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm, unpacked
+from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm
 
 
 def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manifest_pb2.Variant:
@@ -73,23 +66,3 @@ def _check_counts(reports: list[manifest_pb2.PassReport], checkpoint: Checkpoint
                 f"{checkpoint.architecture} has no fp16 variant: {name} found {counts[name]} places where {layers} "
                 f"layers have {least} ({reason or 'no reason known'})"
             )
-
-
-@contextmanager
-def checking_runtime(graph: Path, checkpoint: Checkpoint) -> Iterator[OnnxCudaRuntime]:
-    """A runtime that runs a packed graph on the CPU: the serving code, with attention of operators that a CPU has."""
-    with tempfile.TemporaryDirectory(prefix="pairwire-unpacked-") as folder:
-        model = onnx.load(graph)
-        unpacked.apply(model)
-        file = Path(folder) / graph.name
-        storage.save(model, file)
-        rules = checkpoint.rules
-        options = CudaOptions(
-            provider="cpu",
-            warm=False,
-            longest=rules.max_length,
-            most_tokens=CUDA_BATCH_TOKENS,
-            pad_token_id=rules.pad_token_id,
-        )
-        with closing(OnnxCudaRuntime(file, options)) as runtime:
-            yield runtime

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import sha256_of
 from pairwire.server.runtime.base import Float32Array, RuntimeInfo
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
@@ -24,13 +24,13 @@ from pairwire.server.tuning.probe import Probe, difference
 from pairwire.v1 import manifest_pb2
 
 from . import storage
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
-from .findings import Findings
-from .parity import Reference, compare
+from .int8.findings import Findings
+from .int8.quantize import quantize
+from .parity.compare import Reference, compare
 from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
-from .quantize import quantize
 from .texts import Texts
 
 SKIP_LAYER_NORM = "SkipLayerNormFusion"

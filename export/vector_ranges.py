@@ -10,7 +10,7 @@ import numpy as np
 from pairwire.server.engine.first_stage import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from pairwire.server.runtime.base import Float32Array
 
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .texts import Texts
 
 _BATCH = 8

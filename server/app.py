@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from .clock import Clock, SystemClock
 from .config import METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
-from .engine.clock import Clock, SystemClock
 from .engine.config import EngineConfig
 from .engine.engine import Engine
 from .engine.observer import BatchEvent, Observer, RequestEvent

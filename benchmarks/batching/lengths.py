@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.package import read_package
 from pairwire.server.runtime.base import Int32Array
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pairwire.server.engine.cost import Costs
-from pairwire.server.engine.planner import OptimalCover, Plan, Planner, PoolView
-from pairwire.server.engine.pool import make_request
-from pairwire.server.engine.scheduler import Lane, Scheduler
+from pairwire.server.engine.batching.cost import Costs
+from pairwire.server.engine.batching.planner import OptimalCover, Plan, Planner, PoolView
+from pairwire.server.engine.batching.pool import make_request
+from pairwire.server.engine.batching.scheduler import Lane, Scheduler
 from pairwire.server.runtime.base import Int32Array
 
 from .tables import Recording

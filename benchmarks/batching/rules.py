@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pairwire.server.engine.planner import OptimalCover, Planner
-from pairwire.server.engine.pool import make_request
-from pairwire.server.engine.scheduler import Batch, Lane, Scheduler
+from pairwire.server.engine.batching.planner import OptimalCover, Planner
+from pairwire.server.engine.batching.pool import make_request
+from pairwire.server.engine.batching.scheduler import Batch, Lane, Scheduler
 
 from .tables import Recording
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwire.server.clock import SystemClock
 from pairwire.server.engine import EngineConfig
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.clock import SystemClock
-from pairwire.server.engine.cost import CostTable, measure
-from pairwire.server.engine.loading import load_model
-from pairwire.server.engine.model import Model
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.cost import CostTable, measure
+from pairwire.server.engine.models.loading import load_model
+from pairwire.server.engine.models.model import Model
 
 from ..report import machine
 

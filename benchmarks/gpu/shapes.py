@@ -6,7 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from pairwire.server.engine.loading import rules_of
+from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.package import read_package
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cuda import OnnxCudaRuntime

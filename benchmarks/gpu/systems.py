@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pairwire.server.engine import Engine, EngineConfig
-from pairwire.server.engine.heads import activate
-from pairwire.server.engine.loading import activation_of, load_model, rules_of
+from pairwire.server.engine.models.loading import load_model
+from pairwire.server.engine.models.manifest import activation_of, rules_of
 from pairwire.server.engine.observer import BatchEvent, RequestEvent
+from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.engine.results import ModelInfo
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.package import read_package
 from pairwire.server.runtime.cuda_session import CudaOptions, open_session
 from pairwire.server.runtime.ort import ort

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
-from .heads import Activation
-from .model import Model
+from .batching.priority import Priority
+from .models.model import Model
 from .observer import Outcome, RequestEvent
-from .priority import Priority
+from .outputs.heads import Activation
 from .results import Timing, Usage
-from .text import EncodedRows
-from .ticket import Ticket
+from .running.ticket import Ticket
+from .text.encoder import EncodedRows
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (InvalidInput, Outcome.INVALID),

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from ..errors import InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
+from .outputs.vectors import Int8Array, UInt8Array, to_bits, to_int8
 from .results import EmbedOptions, ModelInfo
-from .vectors import Int8Array, UInt8Array, to_bits, to_int8
 
 _MOST_FLOAT16 = float(np.finfo(np.float16).max)
 

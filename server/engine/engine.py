@@ -12,22 +12,25 @@ from typing import Self
 
 import numpy as np
 
+from ..clock import Clock, SystemClock
 from ..errors import DeadlineExceeded, InvalidInput
 from ..runtime.base import Float32Array
+from .batching.planner import OptimalCover, Planner
+from .batching.scheduler import Lane, Scheduler
 from .cache import ByteCache
 from .call import Call
-from .catalog import Catalog
-from .clock import Clock, SystemClock
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
-from .heads import Activation
-from .loading import load_model
-from .memory import bring_to_height
-from .model import Model, on_gpu
+from .models.catalog import Catalog
+from .models.loading import load_model
+from .models.memory import bring_to_height
+from .models.model import Model, on_gpu
 from .observer import Observer, SafeObserver
 from .off_loop import off_loop
 from .open_requests import OpenRequests
-from .planner import OptimalCover, Planner
+from .outputs.heads import Activation
+from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
+from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -41,16 +44,13 @@ from .results import (
     SparseOptions,
     SparseResult,
 )
-from .scheduler import Lane, Scheduler
-from .score_cache import ScoreCache
-from .sparse import INLINE_ROWS, check_size, to_sparse
-from .text import EncodedRows
-from .text_stage import TextStage
-from .texts import PairTexts, SingleTexts
-from .ticket import Ticket
-from .token_ids import Text
-from .vectors import INLINE_BYTES, check_dimensions, shape_vectors
-from .worker import WorkerPool
+from .running.score_cache import ScoreCache
+from .running.ticket import Ticket
+from .running.worker import WorkerPool
+from .text.encoder import EncodedRows
+from .text.inputs import PairTexts, SingleTexts
+from .text.stage import TextStage
+from .text.token_ids import Text
 
 logger = logging.getLogger(__name__)
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
 from .cache import CacheStatistics
-from .catalog import Catalog
-from .clock import Clock
-from .model import Model
+from .models.catalog import Catalog
+from .models.model import Model
 from .off_loop import at_once
+from .outputs.similarity import SIMILARITIES, Similarity
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
-from .similarity import SIMILARITIES, Similarity
-from .token_ids import Text, TokenIds, check_texts
+from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from .buckets import Bucket
+from .batching.buckets import Bucket
 from .results import ModelKind
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
+from .batching.priority import Priority
 from .cache import CacheStatistics
-from .heads import Activation
-from .priority import Priority
-from .truncation import Truncation
+from .outputs.heads import Activation
+from .text.truncation import Truncation
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime.base import Float32Array
 from .cache import DIGEST_BYTES, ByteCache, CacheStatistics
-from .model import Model
+from .models.model import Model
 
 
 class VectorCache:

@@ -6,6 +6,7 @@
     messages.py    what the two tell each other, over a socket that also tells when one of them has gone
     shares.py      which CPUs are whose
     port.py        the one port: reserved before anybody listens, and refused where a stranger has it
+    devices.py     which GPU is whose
     backoff.py     how long to wait before the next start
     totals.py      metrics of all, added up
 

@@ -9,7 +9,7 @@ import socket
 import sys
 from enum import IntEnum
 
-from ..engine.clock import Clock
+from ..clock import Clock
 from .messages import News, Order, Spec, decode, encode
 
 COMMAND = (sys.executable, "-m", "pairwire.server.processes")

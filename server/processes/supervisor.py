@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
 from ..banner import serving_line
+from ..clock import Clock, SystemClock
 from ..config import METRICS_OFF, ServerConfig
 from ..endpoint import MetricsEndpoint
-from ..engine.clock import Clock, SystemClock
 from ..errors import StartupError
 from ..eventloop import EXIT_LOST, catch_signals, leave
 from .backoff import BackOff

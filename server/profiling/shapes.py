@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.buckets import Bucket
+from ..engine.batching.buckets import Bucket
 from ..runtime.base import Runtime, TokenBatch
 from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, session_options
 from ..runtime.ort import ort

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..cpus import usable_cpus
 from ..engine import Engine, EngineConfig, Model, ModelKind, load_model
-from ..engine.cost import Costs
-from ..engine.planner import OptimalCover, Plan, Planner, PoolView
-from ..engine.text import EncodedRows
+from ..engine.batching.cost import Costs
+from ..engine.batching.planner import OptimalCover, Plan, Planner, PoolView
+from ..engine.text.encoder import EncodedRows
 from ..runtime.base import Float32Array, Runtime, RuntimeInfo, TokenBatch
 from .products import Work
 from .timers import Stopwatch, Timers

@@ -2,15 +2,18 @@
 
 One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
 
-scoring.py embedding.py model.py   one servicer a service: decode, one awaited engine call, encode
-codec.py          messages <-> plain values, with every check of a request
-texts.py          the same for the texts and token ids of a request
-vectors.py        vectors -> blocks of bytes
-wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
-interceptors.py   what every RPC goes through, one concern a class
-status.py         error class -> gRPC status code, the one table
-details.py        error -> message and trailing metadata
-health.py         grpc.health.v1
-reflection.py     grpc.reflection, v1 and v1alpha
-server.py         puts it all on one grpc.aio server
+    scoring.py   embedding.py   model.py   one servicer a service: decode, one awaited engine call, encode
+    codec.py          messages <-> plain values, with every check of a request
+    texts.py          the same for the texts and token ids of a request
+    first_stage.py    the same for a rerank of two stages
+    vectors.py        vectors -> blocks of bytes
+    wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
+    fields.py         the same for large messages, in pieces, so that the event loop is not held up
+    method.py         an RPC as the servicers declare it
+    interceptors.py   what every RPC goes through, one concern a class (their order: app.py)
+    status.py         error class -> gRPC status code, the one table
+    details.py        error -> message and trailing metadata
+    health.py         grpc.health.v1
+    reflection.py     grpc.reflection, v1 and v1alpha
+    server.py         puts it all on one grpc.aio server
 """

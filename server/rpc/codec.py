@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
 
-from ..engine.catalog import only_model
+from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
-from ..engine.heads import Activation
-from ..engine.priority import Priority
+from ..engine.models.catalog import only_model
+from ..engine.outputs.heads import Activation
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.truncation import Truncation
+from ..engine.text.truncation import Truncation
 from ..errors import InvalidInput, ModelNotFound, WrongModelKind
 from ..runtime.base import CudaInfo
 from .texts import Prompted

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pairwire.v1 import embedding_pb2
 
 from ..config import RequestLimits
-from ..engine.catalog import only_model
 from ..engine.encodings import check_encoding
+from ..engine.models.catalog import only_model
 from ..engine.off_loop import off_loop
+from ..engine.outputs.vectors import INLINE_BYTES
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind
-from ..engine.token_ids import Text
-from ..engine.vectors import INLINE_BYTES
+from ..engine.text.token_ids import Text
 from ..errors import InvalidInput
 from . import codec
 from .method import EngineSource, Method, Methods

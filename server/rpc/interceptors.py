@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 import grpc
 
-from ..engine.clock import Clock
+from ..clock import Clock
 from ..errors import NotReady, PairwireError
 from .details import clip, trailers
 from .method import Answer

@@ -12,7 +12,7 @@ from pairwire.v1 import scoring_pb2
 from ..config import RequestLimits
 from ..engine.off_loop import off_loop
 from ..engine.results import ScoreResult
-from ..engine.token_ids import TokenIds
+from ..engine.text.token_ids import TokenIds
 from ..errors import InvalidInput
 from . import codec, texts
 from .first_stage import decode_first_stage, encode_staged_ranking

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pairwire.v1 import embedding_pb2, scoring_pb2
 
 from ..config import RequestLimits
-from ..engine.token_ids import ID_BYTES, Text, TokenIds
+from ..engine.text.token_ids import ID_BYTES, Text, TokenIds
 from ..errors import InvalidInput
 
 Prompted: TypeAlias = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from pairwire.v1 import manifest_pb2
 
 from ..engine.config import BATCH_TOKENS
-from ..engine.text import TextEncoder
+from ..engine.text.encoder import TextEncoder
 from ..runtime.base import Float32Array, Runtime
 from ..runtime.onnx_cpu import CpuOptions
 from .choosing import Choices, Opened

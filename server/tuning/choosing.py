@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from pairwire.v1 import manifest_pb2
 
-from ..engine.clock import timestamp
+from ..clock import timestamp
 from ..runtime.base import RuntimeInfo
 from .measuring import Contender, Measure
 

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..engine.clock import Clock, ThreadClock
+from ..clock import Clock, ThreadClock
 from ..runtime.base import TokenBatch
 
 LEAST_TURNS = 5

@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
-from ..engine.heads import Activation, activate
-from ..engine.text import EncodedRows, TextEncoder
+from ..engine.outputs.heads import Activation, activate
+from ..engine.text.encoder import EncodedRows, TextEncoder
 from ..runtime.base import Float32Array, Runtime
 
 TEXTS = (

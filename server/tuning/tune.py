@@ -10,8 +10,8 @@ from typing import TypeVar
 from pairwire.v1 import manifest_pb2
 
 from ..engine.config import BATCH_TOKENS
-from ..engine.loading import activation_of, rules_of
-from ..engine.text import TextEncoder
+from ..engine.models.manifest import activation_of, rules_of
+from ..engine.text.encoder import TextEncoder
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package
 from ..runtime.base import RuntimeInfo

@@ -14,7 +14,7 @@ from benchmarks.checkout import ROOT
 from benchmarks.gpu import device, parity, shapes
 from benchmarks.gpu.systems import Batches, DynamicShapes, Ours
 from pairwire.server.engine import EngineConfig
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.engine.observer import BatchEvent, Observer
 from pairwire.server.errors import PackageInvalid, RuntimeMissing
 from pairwire.server.package import read_package, write_manifest

@@ -17,10 +17,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 @pytest.fixture(scope="session")
 def plain_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelProto]:
     """The exported graph, before any rewrite, of a cross-encoder architecture or a ``cls`` or ``mean`` bi-encoder."""
-    from pairwire.export.checkpoint import open_checkpoint
+    from pairwire.export.checkpoint.checkpoint import open_checkpoint
+    from pairwire.export.checkpoint.source import find_source
     from pairwire.export.graph import export_graph
     from pairwire.export.progress import quiet_libraries
-    from pairwire.export.source import find_source
 
     made: dict[str, ModelProto] = {}
 

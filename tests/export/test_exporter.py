@@ -15,8 +15,8 @@ from pairwire.export import (
     export_checkpoint,
 )
 from pairwire.export.progress import Event, StepFinished, StepStarted, quiet_libraries
-from pairwire.server.engine.heads import Activation, activate
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.outputs.heads import Activation, activate
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.package import Package, read_package
 from pairwire.server.runtime.base import Float32Array
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime

@@ -13,7 +13,7 @@ from pairwire.export.errors import CheckpointUnsupported, ParityFailed
 from pairwire.export.figures import FP16_LIMIT
 from pairwire.export.progress import Event, StepFinished
 from pairwire.server.engine import Engine, EngineConfig
-from pairwire.server.engine.loading import choose_variant
+from pairwire.server.engine.models.loading import choose_variant
 from pairwire.server.errors import PackageInvalid, RuntimeMissing
 from pairwire.server.package import Package, read_package, sha256_of
 from pairwire.server.runtime.wheels import check_wheels

@@ -13,15 +13,15 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint
-from pairwire.export.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import Checkpoint, encode, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
 from pairwire.export.figures import FP16_LIMIT
 from pairwire.export.graph import export_graph, input_names, output_name
-from pairwire.export.packed_variant import checking_runtime, make_packed
-from pairwire.export.parity import encode
+from pairwire.export.packed_variant import make_packed
+from pairwire.export.parity.without_gpu import checking_runtime
 from pairwire.export.progress import quiet_libraries
-from pairwire.export.source import find_source
-from pairwire.server.engine.heads import activate
+from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 from pairwire.v1 import manifest_pb2
 from tests import checkpoints

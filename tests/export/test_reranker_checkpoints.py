@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pairwire.export.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
-from pairwire.export.source import find_source
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from tests import checkpoints, decoders
 
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"

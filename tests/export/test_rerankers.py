@@ -165,8 +165,8 @@ async def test_served_prompts_fill_the_template_as_the_library_does(
 
 
 async def test_cut_pair_keeps_the_end_of_the_template(reranker: Path, reranker_export: Exported) -> None:
-    from pairwire.server.engine.loading import rules_of
-    from pairwire.server.engine.text import TextEncoder
+    from pairwire.server.engine.models.manifest import rules_of
+    from pairwire.server.engine.text.encoder import TextEncoder
 
     package = reranker_export.package
     encoder = TextEncoder.from_file(package.tokenizer_file, rules_of(package.manifest))

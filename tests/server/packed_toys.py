@@ -39,12 +39,12 @@ class PackedToy:
 
 def save(checkpoint: Path, directory: Path) -> PackedToy:
     """Exports a checkpoint; takes some seconds, most of which load torch."""
-    from pairwire.export.checkpoint import open_checkpoint
+    from pairwire.export.checkpoint.checkpoint import open_checkpoint
+    from pairwire.export.checkpoint.source import find_source
     from pairwire.export.graph import export_graph
     from pairwire.export.packed_variant import make_packed
     from pairwire.export.passes import unpacked
     from pairwire.export.progress import quiet_libraries
-    from pairwire.export.source import find_source
 
     toy = PackedToy(
         *(directory / name for name in ("plain.onnx", "packed-on-cpu.onnx", "cuda-fp16.onnx", "tokenizer.json"))

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pairwire.server.endpoint import MetricsEndpoint
 from pairwire.server.engine import BatchEvent, Engine, FirstStage, ModelKind, Outcome, RequestEvent
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.errors import ConfigInvalid
 from pairwire.server.metrics import TABLE, Metrics
 from pairwire.v1 import manifest_pb2, scoring_pb2

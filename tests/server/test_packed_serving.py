@@ -24,9 +24,9 @@ from pairwire.client import (
 )
 from pairwire.server.app import Application
 from pairwire.server.engine import Engine, EngineConfig, Model
-from pairwire.server.engine.cuda import model_on
-from pairwire.server.engine.loading import rules_of
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.models.cuda import model_on
+from pairwire.server.engine.models.manifest import rules_of
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.lifecycle import Phase
 from pairwire.server.package import Package
 from pairwire.server.runtime.base import Float32Array

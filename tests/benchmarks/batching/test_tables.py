@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.batching.tables import measure_package, modelled_gpu, read, shipped, write
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 
 
 @pytest.mark.parametrize("name", list(shipped()))

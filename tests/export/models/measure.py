@@ -9,16 +9,17 @@ from pathlib import Path
 from onnx import ModelProto
 
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint, passes
-from pairwire.export.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Precision
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
-from pairwire.export.parity import Reference, compare
+from pairwire.export.parity import compare
+from pairwire.export.parity.compare import Reference
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
-from pairwire.export.source import find_source
 from pairwire.export.texts import calibration_texts, parity_texts
-from pairwire.server.engine.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.v1 import manifest_pb2
 from tests import packing
 

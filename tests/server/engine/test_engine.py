@@ -24,10 +24,10 @@ from pairwire.server.engine import (
     SimClock,
     Truncation,
 )
-from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.loading import build_model
-from pairwire.server.engine.planner import Plan, PoolView
-from pairwire.server.engine.text import TextEncoder, TextRules
+from pairwire.server.engine.batching.cost import CostTable
+from pairwire.server.engine.batching.planner import Plan, PoolView
+from pairwire.server.engine.models.building import build_model
+from pairwire.server.engine.text.encoder import TextEncoder, TextRules
 from pairwire.server.errors import (
     ConfigInvalid,
     DeadlineExceeded,

@@ -29,12 +29,12 @@ from pairwire.server.engine import (
     Truncation,
     build_model,
 )
-from pairwire.server.engine.buckets import Ladder
+from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.cache import CacheStatistics
 from pairwire.server.engine.first_stage import nearest
-from pairwire.server.engine.loading import rules_of
-from pairwire.server.engine.text import TextEncoder
-from pairwire.server.engine.token_ids import TokenIds
+from pairwire.server.engine.models.manifest import rules_of
+from pairwire.server.engine.text.encoder import TextEncoder
+from pairwire.server.engine.text.token_ids import TokenIds
 from pairwire.server.errors import (
     DeadlineExceeded,
     EngineFault,

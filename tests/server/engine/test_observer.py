@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from pairwire.server.engine import BatchEvent, ModelKind, Outcome, RequestEvent
-from pairwire.server.engine.buckets import Bucket
+from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.engine.observer import SafeObserver
 
 BATCH = BatchEvent(

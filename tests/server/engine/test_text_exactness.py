@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from pairwire.server.engine import TokenIds, Truncation
 from pairwire.server.engine.cache import ByteCache
-from pairwire.server.engine.text import EncodedRows, TextEncoder, TextRules
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
 from pairwire.server.errors import InvalidInput
 from tests import architectures
 from tests.server.engine import families

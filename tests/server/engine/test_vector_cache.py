@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pairwire.server.engine.model import Model
+from pairwire.server.engine.models.model import Model
 from pairwire.server.engine.vector_cache import VectorCache
 from tests.server.engine import toys
 

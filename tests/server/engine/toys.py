@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from pairwire.server.engine import EngineConfig, Model, build_model
-from pairwire.server.engine.buckets import Bucket, Ladder
-from pairwire.server.engine.cost import CostTable
-from pairwire.server.engine.loading import rules_of
-from pairwire.server.engine.planner import Plan, PoolView
-from pairwire.server.engine.text import TextEncoder
+from pairwire.server.engine.batching.buckets import Bucket, Ladder
+from pairwire.server.engine.batching.cost import CostTable
+from pairwire.server.engine.batching.planner import Plan, PoolView
+from pairwire.server.engine.models.manifest import rules_of
+from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.runtime.base import Runtime
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import manifest_pb2, scoring_pb2

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pairwire.client import AsyncClient, ClientOptions, InvalidInput
 from pairwire.server.config import RequestLimits
 from pairwire.server.engine import EmbedOptions, Engine, SparseOptions
-from pairwire.server.engine.vectors import to_bits, to_int8
+from pairwire.server.engine.outputs.vectors import to_bits, to_int8
 from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2
 from tests.server import serving, toy_packages
 from tests.server.engine import toys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pairwire.server.config import RequestLimits
-from pairwire.server.engine.token_ids import TokenIds
+from pairwire.server.engine.text.token_ids import TokenIds
 from pairwire.server.errors import InvalidInput
 from pairwire.server.rpc import texts
 from pairwire.v1 import embedding_pb2, scoring_pb2

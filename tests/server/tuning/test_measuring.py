@@ -1,6 +1,6 @@
 import pytest
 
-from pairwire.server.engine.clock import SimClock
+from pairwire.server.clock import SimClock
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.tuning.measuring import (
     LEAST_TURNS,

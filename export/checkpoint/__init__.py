@@ -1,0 +1,10 @@
+"""What a checkpoint is: everything that knows torch and sentence-transformers.
+
+source.py           CHECKPOINT -> a directory: local, hub, an adapter's base
+adapter.py          merges a PEFT adapter into its base
+checkpoint.py       kind, labels, activation, limits, prompts, tokenizer, read off the loaded object
+cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone has
+chat_templates.py   a pair as one text              decoders.py    rerankers that are language models
+modular.py          cross-encoders of modules       pooling.py     token vectors -> one vector
+embedders.py        bi-encoders as one module       tracing.py     a module that optimum does not know -> ONNX
+"""

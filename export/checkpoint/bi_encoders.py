@@ -1,0 +1,110 @@
+"""What a package says of a bi-encoder: pooling, dimensions, prompts, from the loaded object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointUnsupported
+from .source import read_json
+
+_TOKENS, _VECTOR = "token_embeddings", "sentence_embedding"
+
+
+def describe(directory: Path, reference: Any, *, trust_remote_code: bool = False) -> dict[str, Any]:
+    """The fields of `Checkpoint` that bi-encoders alone have; ``reference`` is the loaded ``SentenceTransformer``.
+
+    Raises:
+        CheckpointUnsupported: a module or a setting that is not exported.
+    """
+    from sentence_transformers.sentence_transformer.modules import Dropout, Normalize
+
+    pooling, after = _modules(reference)
+    if not trust_remote_code:
+        _check_activations(directory)
+    modes = [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
+    if "weightedmean" in modes and reference.tokenizer.padding_side == "left":
+        raise CheckpointUnsupported(
+            "weightedmean pooling of rows that are padded on the left weighs tokens by the padding before them, so a"
+            " vector depends on its batch; set padding_side to right in tokenizer_config.json"
+        )
+    working = [module for module in after if not isinstance(module, Dropout)]  # which passes everything on
+    cut = reference.truncate_dim
+    return {
+        "dimensions": _dimensions(pooling, after),
+        "default_dimensions": int(cut or 0),
+        "pooling": modes,
+        "normalized": bool(working) and isinstance(working[-1], Normalize) and not cut,
+        "similarity": str(reference.similarity_fn_name),
+        **prompts_of(reference),
+    }
+
+
+def leaves_out_prompt(reference: Any) -> bool:
+    """Whether pooling reads the tokens of the text alone, not those of the prompt before it."""
+    return any(not getattr(module, "include_prompt", True) for module in reference)
+
+
+def prompts_of(reference: Any) -> dict[str, Any]:
+    """The fields of `Checkpoint` about prompts.
+
+    Empty ones are kept: sentence-transformers' ``encode_query`` and ``encode_document`` take them before a default one.
+    """
+    default = reference.default_prompt_name
+    return {
+        "prompts": dict(reference.prompts),
+        "default_prompt_name": default if default and reference.prompts.get(default) else "",
+    }
+
+
+def _modules(reference: Any) -> tuple[Any, list[Any]]:
+    """Pooling, and what comes after it. Before it, only a Dense over all tokens may come."""
+    from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize, Pooling
+
+    modules = list(reference)[1:]
+    at = next((index for index, module in enumerate(modules) if isinstance(module, Pooling)), None)
+    if at is None:
+        raise CheckpointUnsupported(f"modules {_names(reference)}: expected Pooling second")
+    for index, module in enumerate(modules):
+        expected = _TOKENS if index < at else _VECTOR
+        if isinstance(module, Dense):
+            _check_names(module, expected)
+        elif index != at and not (index > at and isinstance(module, (Dropout, LayerNorm, Normalize))):
+            place = "before Pooling" if index < at else "after Pooling"
+            raise CheckpointUnsupported(
+                f"module {type(module).__name__} {place} is not exported; Dense, Dropout, LayerNorm and Normalize are,"
+                " and before Pooling a Dense over token_embeddings"
+            )
+    return modules[at], modules[at + 1 :]
+
+
+def _check_names(module: Any, expected: str) -> None:
+    names = {module.module_input_name, module.module_output_name}
+    if names != {expected}:
+        raise CheckpointUnsupported(
+            f"a Dense module from {module.module_input_name} to {module.module_output_name}; expected {expected} to"
+            f" {expected} at its place"
+        )
+
+
+def _check_activations(directory: Path) -> None:
+    """sentence-transformers takes Tanh where it must not run the code of another activation, and only warns."""
+    for config in sorted(directory.glob("*/config.json")):
+        named = str(read_json(config).get("activation_function", ""))
+        if named and not named.startswith("torch."):
+            raise CheckpointUnsupported(
+                f"{config.parent.name}: its activation is {named}; --trust-remote-code runs the code that it brings"
+            )
+
+
+def _dimensions(pooling: Any, after: Sequence[Any]) -> int:
+    """Numbers of a whole vector, whatever it is cut to."""
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    last = next((module for module in reversed(after) if isinstance(module, Dense)), pooling)
+    return int(last.get_embedding_dimension())
+
+
+def _names(reference: Any) -> str:
+    return ", ".join(type(module).__name__ for module in reference)

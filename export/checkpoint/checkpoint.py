@@ -1,0 +1,254 @@
+"""What is this checkpoint? Kind, limits, labels, activation, pooling, prompts, tokenizer.
+
+The checkpoint is loaded once by the library whose scores are to be kept, and the answers are taken from the loaded
+object, so every rule of precedence between configuration files is that library's own. The loaded object is also what
+parity is measured against. What Pairwire cannot serve exactly is refused here, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pairwire.server.engine.outputs.heads import Activation
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
+
+from ..config import Kind
+from ..errors import CheckpointUnsupported
+from ..texts import Input
+from . import bi_encoders, cross_encoders, sparse_encoders
+from . import chat_templates as templates
+from .source import Source, read_json
+
+_HEAD = "ForSequenceClassification"
+_LANGUAGE_MODEL = "ForCausalLM"
+"""Without modules, sentence-transformers takes it for a reranker that answers "yes" or "no"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded checkpoint and everything that a package says about it."""
+
+    kind: Kind
+    source: Source
+    directory: Path
+    """What was loaded: the source's directory, or the merged adapter."""
+    reference: Any
+    """``CrossEncoder``, ``SentenceTransformer`` or ``SparseEncoder``, on the CPU in float32.
+
+    It cuts at ``rules.max_length``.
+    """
+    architecture: str
+    """transformers' model type."""
+    rules: TextRules
+    tokenizer_json: str
+    """The fast tokenizer that the reference really uses, without truncation and padding."""
+    trust_remote_code: bool = False
+    labels: Sequence[str] = ()
+    activation: Activation = Activation.IDENTITY
+    dimensions: int = 0
+    pooling: Sequence[str] = ()
+    normalized: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+    similarity: str = ""
+    default_dimensions: int = 0
+    """Bi-encoders: numbers that vectors are cut to unless others are asked for; 0 for all."""
+    max_active_dims: int = 0
+    """Sparse encoders: most weights of a vector unless another number is asked for; 0 for all."""
+
+    @property
+    def default_prompt(self) -> str:
+        """The text put before every input unless another prompt is asked for."""
+        return self.prompts.get(self.default_prompt_name, "")
+
+    def text_encoder(self) -> TextEncoder:
+        """The serving code's tokenisation of this checkpoint."""
+        from tokenizers import Tokenizer
+
+        return TextEncoder(Tokenizer.from_str(self.tokenizer_json), self.rules)
+
+
+def open_checkpoint(
+    source: Source,
+    directory: Path,
+    *,
+    kind: Kind | None = None,
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Loads the checkpoint in ``directory``.
+
+    Raises:
+        CheckpointUnsupported: not a checkpoint of text pairs or texts that Pairwire can serve exactly.
+    """
+    kind = detect_kind(directory, kind)
+    reference = load_reference(directory, kind, trust_remote_code=trust_remote_code)
+    transformer = _transformer(reference, kind)
+    tokenizer = transformer.tokenizer
+    _check_text_stage(transformer, tokenizer)
+    limit = _max_length(reference, transformer.model, max_length)
+    reference.max_seq_length = limit
+    common: dict[str, Any] = {
+        "kind": kind,
+        "source": source,
+        "directory": directory,
+        "reference": reference,
+        "architecture": str(transformer.config.model_type),
+        "rules": TextRules(
+            max_length=limit,
+            pad_token_id=int(tokenizer.pad_token_id),
+            pad_token_type_id=int(tokenizer.pad_token_type_id),
+            truncate_left=tokenizer.truncation_side == "left",
+            prompt_excluded=kind is Kind.BI_ENCODER and bi_encoders.leaves_out_prompt(reference),
+            vocab_size=int(transformer.model.get_input_embeddings().num_embeddings),
+        ),
+        "tokenizer_json": _plain_tokenizer(tokenizer),
+        "trust_remote_code": trust_remote_code,
+    }
+    if kind is Kind.CROSS_ENCODER:
+        described = cross_encoders.describe(directory, reference)
+        common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
+        return Checkpoint(**common, **described)
+    if kind is Kind.SPARSE_ENCODER:
+        return Checkpoint(**common, **sparse_encoders.describe(reference))
+    return Checkpoint(**common, **bi_encoders.describe(directory, reference, trust_remote_code=trust_remote_code))
+
+
+def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
+    """Cross-encoder, bi-encoder or sparse encoder, by the checkpoint's files; ``given`` decides where they do not say.
+
+    Raises:
+        CheckpointUnsupported: no transformers checkpoint there, neither kind, or not the given one.
+    """
+    config = read_json(directory / "config.json")
+    if not config and not (directory / "modules.json").is_file():
+        raise CheckpointUnsupported(f"{directory.name}: neither config.json nor modules.json; not a checkpoint")
+    model_type = read_json(directory / "config_sentence_transformers.json").get("model_type")
+    if model_type == "SparseEncoder":
+        if given not in (None, Kind.SPARSE_ENCODER):
+            raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
+        return Kind.SPARSE_ENCODER
+    architectures = config.get("architectures") or []
+    has_head = any(str(name).endswith(_HEAD) for name in architectures)
+    if given is Kind.SPARSE_ENCODER:
+        return sparse_encoders.check_plain(directory, architectures)
+    has_head = has_head or bool(architectures and str(architectures[0]).endswith(_LANGUAGE_MODEL))
+    if model_type == "CrossEncoder" or (has_head and not (directory / "modules.json").is_file()):
+        found = Kind.CROSS_ENCODER
+    elif (directory / "modules.json").is_file():
+        found = Kind.BI_ENCODER
+    elif given is Kind.BI_ENCODER or (given is Kind.CROSS_ENCODER and not architectures):
+        return given
+    else:
+        raise CheckpointUnsupported(
+            f"{directory.name}: no classification head (architecture {', '.join(architectures) or 'not named'}) and no"
+            " modules.json; --kind bi-encoder serves the mean of its token vectors, as sentence-transformers would"
+        )
+    if given is Kind.CROSS_ENCODER and found is Kind.BI_ENCODER and not has_head:
+        raise CheckpointUnsupported(f"{directory.name}: asked for a cross-encoder, but it has no classification head")
+    return given or found
+
+
+def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = False, eager: bool = False) -> Any:
+    """The checkpoint in sentence-transformers, on the CPU in float32. ``eager`` asks for plain attention.
+
+    Raises:
+        CheckpointUnsupported: the library cannot load it; the sentence carries its reason.
+    """
+    from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
+
+    classes = {Kind.CROSS_ENCODER: CrossEncoder, Kind.SPARSE_ENCODER: SparseEncoder}
+    load = classes.get(kind, SentenceTransformer)
+    try:
+        reference = load(
+            str(directory),
+            device="cpu",
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"attn_implementation": "eager"} if eager else {},
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
+        raise CheckpointUnsupported(
+            f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"
+        ) from error
+    return reference.float().eval()
+
+
+def _transformer(reference: Any, kind: Kind) -> Any:
+    """The first module, which must be the text transformer."""
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    modules = [type(module).__name__ for module in reference]
+    first = reference[0]
+    if not isinstance(first, Transformer):
+        raise CheckpointUnsupported(f"the first module is {modules[0]}; expected a Transformer that reads text")
+    if kind is Kind.CROSS_ENCODER:
+        cross_encoders.form_of(reference)
+    elif list(first.modality_config) != ["text"]:
+        raise CheckpointUnsupported(f"it reads {', '.join(first.modality_config)}; expected plain text only")
+    return first
+
+
+def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
+    from . import decoders  # which needs torch
+
+    if tokenizer is None or not tokenizer.is_fast:
+        raise CheckpointUnsupported(
+            f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json beside it first:"
+            " AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)"
+        )
+    if tokenizer.pad_token_id is None:
+        raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
+    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
+        raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
+    templates.check_options(transformer)
+
+
+def _max_length(reference: Any, model: Any, wanted: int | None) -> int:
+    """Tokens that the checkpoint really reads, or the fewer that are wanted."""
+    import torch
+
+    from . import decoders
+
+    limits = [int(reference.max_seq_length)] if reference.max_seq_length else []
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin count positions from padding_idx + 1: 514 positions are 512 tokens.
+            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    if wanted is None and limits and decoders.is_decoder(model) and min(limits) > decoders.MOST_TOKENS:
+        raise CheckpointUnsupported(
+            f"a decoder whose positions end at {min(limits)} tokens, which no batch here can hold; give --max-length,"
+            f" e.g. {decoders.MOST_TOKENS}"
+        )
+    if not limits or min(limits) > 1_000_000:
+        if wanted is None:
+            raise CheckpointUnsupported("the checkpoint names no maximum length; give --max-length")
+        return wanted
+    if wanted is not None and wanted > min(limits):
+        raise CheckpointUnsupported(
+            f"max-length {wanted} is more than the checkpoint reads: at most {min(limits)} tokens"
+        )
+    return wanted or min(limits)
+
+
+def _plain_tokenizer(tokenizer: Any) -> str:
+    """The backend tokenizer as transformers has configured it: tokenizer_config.json may differ from tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return str(plain.to_str())
+
+
+def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
+    """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        firsts, seconds = [item[0] for item in inputs], [item[1] for item in inputs]
+        return encoder.encode_pairs(firsts, seconds, prompt=checkpoint.default_prompt)
+    return encoder.encode_texts([item[0] for item in inputs], prompt=checkpoint.default_prompt)

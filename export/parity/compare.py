@@ -1,0 +1,310 @@
+"""Does the exported graph score like the checkpoint? Every variant against sentence-transformers.
+
+The texts go the way of a request: `server.engine.text` tokenises and assembles, `server.runtime` runs the graph,
+`server.engine.heads` turns logits into scores. What is compared is what a caller would get: scores after the
+activation, or vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+
+from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
+from pairwire.server.engine.outputs.heads import Activation, activate
+from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
+from pairwire.server.errors import InvalidInput
+from pairwire.server.runtime.base import Float32Array, Runtime
+from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
+from pairwire.v1 import manifest_pb2
+
+from ..checkpoint.checkpoint import Checkpoint, encode
+from ..config import Kind, Limits, Precision
+from ..errors import CheckpointUnsupported
+from ..texts import Input, Texts
+from .without_gpu import checking_runtime
+
+MATES = 32
+"""Rows of the batch in which an input meets strangers."""
+_NEXT_BUCKET = 16
+_REFERENCE_BATCH = 8
+"""Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
+_ANY_PROMPT = "query: "
+_SEED = 0
+"""Draws the batch-mates; fixed, so that a report can be made again."""
+
+
+class Reference:
+    """The checkpoint's own results for the parity texts, computed once and shared by the variants.
+
+    Raises:
+        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> None:
+        self.checkpoint = checkpoint
+        self.encoder = checkpoint.text_encoder()
+        self.texts = [_with_tokens(part, self.encoder, checkpoint) for part in texts]
+        self.inputs: list[Input] = [item for part in self.texts for item in part.inputs]
+        self.rows = encode(self.encoder, self.inputs, checkpoint)
+        check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
+        self.results = _reference_results(checkpoint, self.inputs)
+
+
+def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
+    """Without inputs of no token at all: where no special token stands around them, the library cannot read them."""
+    return Texts([item for item in texts.inputs if _has_tokens(item, encoder, checkpoint)], texts.origin)
+
+
+def _has_tokens(item: Input, encoder: TextEncoder, checkpoint: Checkpoint) -> bool:
+    try:
+        encode(encoder, [item], checkpoint)
+    except InvalidInput:
+        return False
+    return True
+
+
+def check_tokenisation(
+    checkpoint: Checkpoint, encoder: TextEncoder, rows: EncodedRows, inputs: Sequence[Input]
+) -> None:
+    """Compares ids and token types of every row with the transformers tokenizer's.
+
+    Raises:
+        CheckpointUnsupported: they differ for an input; the sentence says for which.
+    """
+    tokenizer = checkpoint.reference.tokenizer
+    _check_prompt_lengths(checkpoint, encoder)
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        expected = _read_pairs(checkpoint, inputs)
+    else:
+        expected = tokenizer(
+            [checkpoint.default_prompt + item[0] for item in inputs],
+            truncation="longest_first",
+            max_length=checkpoint.rules.max_length,
+            return_token_type_ids=True,
+        )
+    for index in range(len(inputs)):
+        batch = encoder.assemble([(rows, index)], int(rows.lengths[index]))
+        ids, types = batch.input_ids[0].tolist(), batch.token_type_ids[0].tolist()
+        if ids != expected["input_ids"][index] or not _same_types(checkpoint, types, expected["token_type_ids"][index]):
+            raise CheckpointUnsupported(
+                f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code"
+                f" ({len(ids)} and {len(expected['input_ids'][index] or ())} tokens); its rules cannot be kept exactly"
+            )
+
+
+def _same_types(checkpoint: Checkpoint, types: list[int], expected: list[int] | None) -> bool:
+    """Where the reference is given no token types, a model that has some takes them all for 0."""
+    if expected is not None:
+        return types == expected
+    parameters = inspect.signature(checkpoint.reference[0].model.forward).parameters
+    return not any(types) or "token_type_ids" not in parameters
+
+
+def _check_prompt_lengths(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
+    """Where pooling leaves the prompt out: that the server counts its tokens as sentence-transformers does.
+
+    Raises:
+        CheckpointUnsupported: it does not; the sentence says for which prompt.
+    """
+    if not checkpoint.rules.prompt_excluded:
+        return
+    for prompt in dict.fromkeys([_ANY_PROMPT, *filter(None, checkpoint.prompts.values())]):
+        expected = int(checkpoint.reference.preprocess([_ANY_PROMPT], prompt=prompt)["prompt_length"])
+        counted = encoder.encode_texts([_ANY_PROMPT], prompt=prompt).rows[0][2]
+        if counted != expected:
+            raise CheckpointUnsupported(
+                f"the prompt {prompt!r} has {expected} tokens that pooling leaves out, and {counted} in the serving"
+                " code, which takes other tokens for special ones; its rules cannot be kept exactly"
+            )
+
+
+def _read_pairs(checkpoint: Checkpoint, inputs: Sequence[Input]) -> dict[str, list[Any]]:
+    """What sentence-transformers feeds its model for each pair, prompts, template and truncation included.
+
+    Token types are None where the model is given none.
+    """
+    prompt = checkpoint.default_prompt or None
+    features = [checkpoint.reference.preprocess([list(item)], prompt=prompt) for item in inputs]
+    return {
+        name: [each[name][0].tolist() if name in each else None for each in features]
+        for name in ("input_ids", "token_type_ids")
+    }
+
+
+def compare(
+    reference: Reference,
+    graph: Path,
+    variant: manifest_pb2.Variant,
+    limits: Limits | None = None,
+) -> VariantParity:
+    """Runs the variant's graph over the reference's texts."""
+    limits = limits or Limits()
+    precision = Precision(variant.precision)
+    with _runtime(graph, variant, reference.checkpoint) as runtime:
+        runner = _Runner(runtime, reference)
+        results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
+        among, padded = runner.variance(results, variant.unpadded_from)
+    differences = np.abs(results - reference.results).max(axis=1)
+    overall = _section("all", results, reference.results, reference.checkpoint.kind)
+    limit = MAX_DIFF_LIMITS.get(precision, 0.0) * max(1.0, float(np.abs(reference.results).max()))
+    if precision not in MAX_DIFF_LIMITS and limits.max_diff is not None:
+        limit = limits.max_diff
+    spearman_limit = 0.0 if precision is Precision.FP32 else limits.spearman
+    summary = manifest_pb2.ParitySummary(
+        samples=overall.samples,
+        max_abs_diff=overall.max_abs_diff,
+        mean_abs_diff=overall.mean_abs_diff,
+        spearman=overall.spearman,
+        batch_variance=max(among, padded),
+        max_abs_diff_limit=limit,
+        spearman_limit=spearman_limit,
+    )
+    # Written so that a NaN on either side fails.
+    within = (not limit or overall.max_abs_diff <= limit) and (not spearman_limit or overall.spearman >= spearman_limit)
+    summary.passed = bool(within and np.isfinite(results).all())
+    return VariantParity(
+        variant=variant.name,
+        precision=precision,
+        summary=summary,
+        sections=_sections(results, reference),
+        variance_among_mates=among,
+        variance_padded=padded,
+        worst=_worst(differences, reference),
+    )
+
+
+def _runtime(
+    graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint
+) -> contextlib.AbstractContextManager[Runtime]:
+    """What runs the variant here; that of a GPU runs on the CPU."""
+    if variant.precision == Precision.FP16.value:
+        return checking_runtime(graph, checkpoint)
+    options = CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers))
+    return contextlib.closing(OnnxCpuRuntime(graph, options))
+
+
+class _Runner:
+    """Runs rows of the reference through a graph and its head."""
+
+    def __init__(self, runtime: Runtime, reference: Reference) -> None:
+        self._runtime = runtime
+        self._reference = reference
+
+    def run(self, indices: Sequence[int], *, extra: int = 0) -> Float32Array:
+        """Results [len(indices), columns] of one batch, padded to its longest row and ``extra`` tokens more."""
+        reference = self._reference
+        length = int(reference.rows.lengths[list(indices)].max()) + extra
+        batch = reference.encoder.assemble([(reference.rows, index) for index in indices], length)
+        output = self._runtime.run(batch)
+        if reference.checkpoint.kind is Kind.CROSS_ENCODER:
+            return activate(output, reference.checkpoint.activation)
+        return output
+
+    def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
+        """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
+
+        Rows that would be padded to ``unpadded_from`` tokens or more are left out: the server pads none of those.
+        """
+        lengths, limit = self._reference.rows.lengths, self._reference.checkpoint.rules.max_length
+        longest = unpadded_from - 2 * _NEXT_BUCKET if unpadded_from else limit
+        candidates = np.flatnonzero(lengths <= longest)
+        rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
+        among = np.abs(self.run(rows.tolist()) - alone[rows]).max()
+        padded = [0.0]
+        for row in rows:
+            extra = min(2 * _NEXT_BUCKET - int(lengths[row]) % _NEXT_BUCKET, limit - int(lengths[row]))
+            padded.append(float(np.abs(self.run([int(row)], extra=extra) - alone[row]).max()))
+        return float(among), max(padded)
+
+
+def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:
+    model = checkpoint.reference
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
+        results = model.predict(
+            [list(item) for item in inputs],
+            activation_fn=_activation_of(checkpoint),
+            batch_size=_REFERENCE_BATCH,
+            show_progress_bar=False,
+        )
+    else:
+        # All numbers are compared, also those that the checkpoint would cut off.
+        whole = {"truncate_dim": checkpoint.dimensions}
+        if checkpoint.kind is Kind.SPARSE_ENCODER:
+            whole = {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
+        texts = [item[0] for item in inputs]
+        results = model.encode(texts, batch_size=_REFERENCE_BATCH, show_progress_bar=False, **whole)
+    return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
+
+
+def _activation_of(checkpoint: Checkpoint) -> Any:
+    """None for what the library has resolved itself; Sigmoid where that gives the bare logits of a multi-label head."""
+    import torch
+
+    bare = isinstance(checkpoint.reference.activation_fn, torch.nn.Identity)
+    return torch.nn.Sigmoid() if bare and checkpoint.activation is Activation.SIGMOID else None
+
+
+def _sections(results: Float32Array, reference: Reference) -> list[Section]:
+    sections, start = [], 0
+    for part in reference.texts:
+        end = start + len(part.inputs)
+        expected = reference.results[start:end]
+        sections.append(_section(part.origin, results[start:end], expected, reference.checkpoint.kind))
+        start = end
+    return sections
+
+
+def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float64], kind: Kind) -> Section:
+    differences = np.abs(results.astype(np.float64) - expected)
+    if kind is Kind.CROSS_ENCODER:
+        correlation = _spearman(results, expected)
+    else:
+        similarities = _cosines if kind is Kind.BI_ENCODER else _dot_products
+        correlation = _spearman(similarities(results)[:, None], similarities(expected)[:, None])
+    return Section(
+        origin=origin,
+        samples=len(results),
+        max_abs_diff=float(differences.max()),
+        mean_abs_diff=float(differences.mean()),
+        spearman=correlation,
+    )
+
+
+def _spearman(results: npt.NDArray[np.floating], expected: npt.NDArray[np.floating]) -> float:
+    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep."""
+    columns = [column for column in range(expected.shape[1]) if np.ptp(expected[:, column]) > 0]
+    values = [
+        0.0 if np.ptp(results[:, column]) == 0 else float(spearmanr(results[:, column], expected[:, column]).statistic)
+        for column in columns
+    ]
+    return float(np.mean(values)) if values else 1.0
+
+
+def _cosines(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Cosine of every two rows, each two once."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.maximum(norms, 1e-12)).astype(np.float64)
+    return np.asarray((unit @ unit.T)[np.triu_indices(len(unit), k=1)])
+
+
+def _dot_products(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Of every two rows, each two once: how sparse vectors are compared."""
+    vectors = vectors.astype(np.float64)
+    return np.asarray((vectors @ vectors.T)[np.triu_indices(len(vectors), k=1)])
+
+
+def _worst(differences: npt.NDArray[np.float64], reference: Reference, count: int = 5) -> list[Difference]:
+    origins = [(part.origin, index) for part in reference.texts for index in range(len(part.inputs))]
+    return [
+        Difference(origins[at][0], origins[at][1], int(reference.rows.lengths[at]), float(differences[at]))
+        for at in np.argsort(-differences)[:count]
+    ]

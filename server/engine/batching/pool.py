@@ -1,0 +1,215 @@
+"""The waiting rows of one model, sorted by padded length and, within a length, by when they are due.
+
+A request is cut into one segment for each padded length that its rows have. Each length has an agenda of segments, the
+first due first, from which rows are taken at the front and any request's segment can be removed: adding, taking and
+removing cost a few operations for each length that the request touches, and the logarithm of how many requests wait.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from ...runtime.base import Int32Array
+from .agenda import Agenda
+from .buckets import Ladder
+from .cost import Float64Array
+from .planner import PoolView
+from .priority import Priority
+
+P = TypeVar("P")
+"""What the caller attaches to a request; never looked at here."""
+
+_SLICE_S = 0.1
+"""Waiting tokens are summed up by when they are due, to such a slice of time."""
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """Rows of one request that are padded to one length, in input order."""
+
+    rows: Int32Array
+    """Indices into the request."""
+    taken: int = 0
+    """How many of them are no longer waiting."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows left."""
+        return len(self.rows) - self.taken
+
+
+@dataclass(eq=False, slots=True)
+class Request(Generic[P]):
+    """Rows that were asked for together. Built by ``make_request``; the scheduler alone changes it from then on."""
+
+    model: str
+    lengths: Int32Array
+    """[rows] tokens of each, special tokens included."""
+    payload: P
+    deadline: float
+    """On the scheduler's clock; +inf for none."""
+    segments: dict[int, Segment]
+    """By level."""
+    tokens: int
+    waiting: int
+    """Rows not yet in a batch."""
+    priority: Priority = Priority.NORMAL
+    field: str = "request"
+    """What the caller calls its rows, for error messages, e.g. ``pairs``."""
+    sequence: int = -1
+    """Order of admission; -1 before."""
+    open: bool = False
+    """Admitted, and neither finished, failed nor cancelled."""
+    running: int = 0
+    """Rows in batches that have not ended."""
+    arrival: float = math.nan
+    due: float = math.nan
+    """What is due earlier goes first; of equals the one with the lower ``sequence``."""
+    started: float = math.nan
+    """When the first batch with one of its rows began."""
+    finished: float = math.nan
+    """When the last one ended."""
+    padded_tokens: int = 0
+    """Padding in its own rows so far."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece(Generic[P]):
+    """Rows of one request in one batch."""
+
+    request: Request[P]
+    rows: Int32Array
+    """Indices into the request."""
+    tokens: int
+    """Useful tokens of them."""
+
+
+def make_request(
+    ladder: Ladder,
+    model: str,
+    lengths: Int32Array,
+    payload: P,
+    *,
+    deadline: float = math.inf,
+    priority: Priority = Priority.NORMAL,
+    field: str = "request",
+) -> Request[P]:
+    """A request of at least one row, sorted by padded length. Needs no lock."""
+    if len(lengths) == 1:  # the commonest request of all; numpy's fixed costs would dominate it
+        segments = {int(ladder.levels(lengths)[0]): Segment(_FIRST_ROW)}
+    else:
+        levels = ladder.levels(lengths)
+        order = np.argsort(levels, kind="stable").astype(np.int32)
+        present, starts = np.unique(levels[order], return_index=True)
+        segments = {
+            level: Segment(rows) for level, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True)
+        }
+    tokens = int(lengths.sum(dtype=np.int64))
+    return Request(
+        model,
+        lengths,
+        payload,
+        deadline,
+        segments,
+        tokens=tokens,
+        waiting=len(lengths),
+        priority=priority,
+        field=field,
+    )
+
+
+_FIRST_ROW: Int32Array = np.zeros(1, dtype=np.int32)
+
+
+class Pool(Generic[P]):
+    """The waiting rows of one model. Pure bookkeeping: no clock, no lock, no policy."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self.rows = 0
+        self.tokens = 0
+        self._lengths = np.array(ladder.lengths, dtype=np.int32)
+        self._unpadded_level = ladder.unpadded_level
+        self._counts = np.zeros(len(ladder), dtype=np.int64)
+        self._arrivals: Float64Array = np.full(len(ladder), math.inf)
+        self._deadlines: Float64Array = np.full(len(ladder), math.inf)
+        self._tokens_due: dict[int, int] = {}  # by slice of time; no slice is kept that has none
+        self._queues: list[Agenda[tuple[Request[P], Segment]]] = [Agenda() for _ in ladder.lengths]
+
+    @property
+    def counts(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        """[levels] rows waiting at each padded length; the pool's own, read only."""
+        return self._counts
+
+    def add(self, request: Request[P]) -> None:
+        """Puts all rows of a request where its ``due`` and ``sequence`` say; no other may have the same sequence."""
+        for level, segment in request.segments.items():
+            self._queues[level].add(request.due, request.sequence, (request, segment))
+            self._counts[level] += segment.waiting
+            self._note_front(level)
+        self.rows += request.waiting
+        self._count_tokens(request, request.tokens)
+
+    def remove(self, request: Request[P]) -> None:
+        """Takes out what still waits of a request, for good."""
+        for level, segment in request.segments.items():
+            self._queues[level].remove(request.sequence)
+            self._counts[level] -= segment.waiting
+            self._count_tokens(request, -int(request.lengths[segment.rows[segment.taken :]].sum(dtype=np.int64)))
+            self._note_front(level)
+        self.rows -= request.waiting
+        request.waiting = 0
+        request.segments.clear()
+
+    def take(self, level: int, count: int) -> list[Piece[P]]:
+        """The ``count`` rows of a level that are due first; it must have that many."""
+        pieces: list[Piece[P]] = []
+        queue = self._queues[level]
+        left = count
+        while left:
+            front = queue.first()
+            assert front is not None, "fewer rows wait than are to be taken"
+            request, segment = front
+            rows = segment.rows[segment.taken : segment.taken + left]
+            segment.taken += len(rows)
+            left -= len(rows)
+            tokens = int(request.lengths[rows].sum(dtype=np.int64))
+            pieces.append(Piece(request, rows, tokens))
+            request.waiting -= len(rows)
+            request.running += len(rows)
+            self._count_tokens(request, -tokens)
+            if not segment.waiting:
+                queue.remove(request.sequence)
+                del request.segments[level]
+        self._counts[level] -= count
+        self.rows -= count
+        self._note_front(level)
+        return pieces
+
+    def share_due_by(self, due: float) -> float:
+        """Which part of the waiting tokens is due by then, 0 to 1, to a tenth of a second."""
+        if not self.tokens:
+            return 0.0
+        last = due // _SLICE_S
+        return sum(tokens for at, tokens in self._tokens_due.items() if at <= last) / self.tokens
+
+    def view(self, anchor: int) -> PoolView:
+        """What a planner sees."""
+        return PoolView(self._lengths, self._counts, self._arrivals, self._deadlines, anchor, self._unpadded_level)
+
+    def _note_front(self, level: int) -> None:
+        front = self._queues[level].first()
+        self._arrivals[level] = front[0].arrival if front else math.inf
+        self._deadlines[level] = front[0].deadline if front else math.inf
+
+    def _count_tokens(self, request: Request[P], tokens: int) -> None:
+        self.tokens += tokens
+        at = int(request.due // _SLICE_S)
+        total = self._tokens_due.get(at, 0) + tokens
+        if total:
+            self._tokens_due[at] = total
+        else:
+            self._tokens_due.pop(at, None)

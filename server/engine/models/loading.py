@@ -1,0 +1,76 @@
+"""Opens model packages: verifies, loads the graph, measures what batches cost."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pairwire.v1 import manifest_pb2
+
+from ...clock import Clock
+from ...errors import ConfigInvalid, PackageInvalid, PairwireError
+from ...package import Package, read_package
+from ..config import EngineConfig
+from ..text.encoder import TextEncoder
+from .cpu import open_on_cpu
+from .manifest import rules_of
+from .model import Model
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None = None) -> Model:
+    """A package, verified, on the provider that the settings and the wheel of onnxruntime say, warm.
+
+    Blocks for some seconds; run it off the event loop. On a CPU costs are measured in the thread's CPU time where a run
+    has one thread, unless ``timer`` says otherwise: on a busy machine the wall clock makes long runs, which are
+    interrupted more often, look dearer than they are.
+
+    Raises:
+        PackageInvalid: missing, damaged, or a graph that cannot be loaded or run.
+        RuntimeMissing: neither or both onnxruntime wheels are installed, or no GPU can be used where one was asked for.
+    """
+    from ...runtime.wheels import check_wheels
+
+    wheel = check_wheels()
+    package = read_package(directory)
+    variant = choose_variant(package, config, wheel)
+    graph = package.graph_file(variant)
+    try:
+        encoder = TextEncoder.from_file(package.tokenizer_file, rules_of(package.manifest))
+        if variant.provider == "cuda":
+            from .cuda import open_on_gpu
+
+            model = open_on_gpu(package.manifest, variant, graph, encoder, config)
+        else:
+            model = open_on_cpu(package.manifest, variant, graph, encoder, config, timer)
+        model.probe()
+    except PairwireError:
+        raise
+    except Exception as error:  # whatever tokenizers and onnxruntime raise; both use bare exception types of their own
+        raise PackageInvalid(f"{graph}: cannot be loaded and run ({error}); export the model again") from error
+    logger.info("loaded model %r, variant %s, from %s", model.name, model.variant, directory)
+    return model
+
+
+def choose_variant(package: Package, config: EngineConfig, wheel: str) -> manifest_pb2.Variant:
+    """The variant that is asked for by name, or the best one for the provider.
+
+    Raises:
+        PackageInvalid: the package has none.
+        ConfigInvalid: a variant of another provider is asked for than the provider.
+    """
+    if config.variant:
+        variant = package.variant(config.variant)
+        if config.provider not in ("auto", variant.provider):
+            raise ConfigInvalid(f"variant: {variant.name} runs on {variant.provider}, provider says {config.provider}")
+        return variant
+    provider = config.provider
+    if provider == "auto":
+        has_cuda = any(variant.provider == "cuda" for variant in package.manifest.variants)
+        provider = "cuda" if wheel == "onnxruntime-gpu" and has_cuda else "cpu"
+        if wheel == "onnxruntime-gpu" and not has_cuda:
+            logger.warning(
+                "%s has no variant for a GPU and runs on the CPU; export it with --precision fp16", package.directory
+            )
+    return package.variant(provider=provider)

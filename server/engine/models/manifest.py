@@ -1,0 +1,83 @@
+"""What a manifest says, in the terms of the engine: kind, activation, rules for text."""
+
+from __future__ import annotations
+
+from pairwire.v1 import manifest_pb2, scoring_pb2
+
+from ...errors import PackageInvalid
+from ..outputs.heads import Activation
+from ..results import ModelKind
+from ..text.encoder import TextRules
+from ..text.pair_template import PairTemplate, Slot
+
+_KINDS = {
+    manifest_pb2.MODEL_KIND_CROSS_ENCODER: ModelKind.CROSS_ENCODER,
+    manifest_pb2.MODEL_KIND_BI_ENCODER: ModelKind.BI_ENCODER,
+    manifest_pb2.MODEL_KIND_SPARSE_ENCODER: ModelKind.SPARSE_ENCODER,
+}
+_ACTIVATIONS = {
+    scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,
+    scoring_pb2.ACTIVATION_SIGMOID: Activation.SIGMOID,
+    scoring_pb2.ACTIVATION_SOFTMAX: Activation.SOFTMAX,
+}
+_SLOTS = {
+    manifest_pb2.TEMPLATE_SLOT_PROMPT: Slot.PROMPT,
+    manifest_pb2.TEMPLATE_SLOT_FIRST: Slot.FIRST,
+    manifest_pb2.TEMPLATE_SLOT_SECOND: Slot.SECOND,
+}
+
+
+def kind_of(manifest: manifest_pb2.ModelManifest) -> ModelKind:
+    """Which calls the model serves.
+
+    Raises:
+        PackageInvalid: the manifest names a kind that this version does not know.
+    """
+    if manifest.kind not in _KINDS:
+        raise PackageInvalid(f"{manifest.name}: kind {manifest.kind} is unknown; export the model again")
+    return _KINDS[manifest.kind]
+
+
+def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
+    """What turns the graph's output into scores; the identity for bi-encoders and sparse encoders.
+
+    Raises:
+        PackageInvalid: the manifest names one that this version does not know.
+    """
+    if manifest.kind != manifest_pb2.MODEL_KIND_CROSS_ENCODER:
+        return Activation.IDENTITY
+    if manifest.activation not in _ACTIVATIONS:
+        raise PackageInvalid(f"{manifest.name}: activation {manifest.activation} is unknown; export the model again")
+    return _ACTIVATIONS[manifest.activation]
+
+
+def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:
+    """The checkpoint's own rules for text.
+
+    Raises:
+        PackageInvalid: the manifest has a text template that this version does not know.
+    """
+    return TextRules(
+        max_length=manifest.max_length,
+        pad_token_id=manifest.pad_token_id,
+        pad_token_type_id=manifest.pad_token_type_id,
+        truncate_left=manifest.truncation_side == manifest_pb2.TRUNCATION_SIDE_LEFT,
+        template=_template(manifest.template) if manifest.HasField("template") else None,
+        prompt_excluded=manifest.prompt_excluded,
+        vocab_size=manifest.vocab_size,
+    )
+
+
+def _template(message: manifest_pb2.TextTemplate) -> PairTemplate:
+    parts: list[str | Slot] = []
+    for part in message.parts:
+        if part.WhichOneof("part") == "literal":
+            parts.append(part.literal)
+        elif part.slot in _SLOTS:
+            parts.append(_SLOTS[part.slot])
+        else:
+            raise PackageInvalid(f"template slot {part.slot} is unknown; export the model again")
+    try:
+        return PairTemplate(tuple(parts), message.default_prompt, tuple(message.suffix_ids))
+    except ValueError as error:
+        raise PackageInvalid(f"template: {error}; export the model again") from error

@@ -1,0 +1,5 @@
+"""What the graph gave -> what the caller gets.
+
+heads.py       logits -> scores                 sparse.py      dense rows -> indices and weights
+vectors.py     cut, unit length, int8, bits     similarity.py  how vectors are compared
+"""

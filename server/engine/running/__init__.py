@@ -1,0 +1,7 @@
+"""Batches on their way through the runtime, and the calls that wait for them.
+
+worker.py       the threads that run batches, and the one lock
+inflight.py     which rows wait for which, so that equal rows are computed once
+ticket.py       where a call's results go, and who is woken when they are there
+score_cache.py  results of earlier calls
+"""

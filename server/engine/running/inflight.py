@@ -1,0 +1,373 @@
+"""Rows in flight: a row that is already queued or running for somebody is not queued again, but answered with it.
+
+Stands between tickets and the scheduler, with the scheduler's verbs. The first ticket that brings a row *owns* it: the
+row is in one of the ticket's requests. A ticket that brings an equal row while it is in flight *follows* it. That equal
+rows have equal results whatever they are batched with is what makes this exact.
+
+Guarantees
+- Every ticket that was submitted is handed back once: finished, failed, expired or refused; but not if cancelled.
+- A follower never waits for a row that may run later than its own would: it follows an owner that is due no later than
+  it would be itself and whose deadline is no later than its own, or one that is running already.
+- An owner that leaves takes no follower with it: the one that is due first becomes the owner and is queued in its own
+  name, as if it came now. (What is running of the owner is still running for its followers.)
+- Followers share what becomes of the batch that their row is in: its result, or its failure.
+
+Not thread-safe, no clock: `worker` calls it under its lock, tests in virtual time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...errors import Overloaded, PairwireError
+from ...runtime.base import Float32Array, Int32Array
+from ..batching.buckets import Ladder
+from ..batching.pool import Request, make_request
+from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
+from ..outputs.heads import activate
+from ..text.encoder import EncodedRows
+from ..text.special_tokens import ID_BYTES, Row, Template
+from .ticket import Part, Ticket
+
+PartRequest = Request[Part]
+PartBatch = Batch[Part]
+
+_Follower = tuple[float, float, int, Ticket, int]
+"""(when it would be due, deadline, order of arrival, ticket, row of its output)."""
+_NONE: Int32Array = np.zeros(0, dtype=np.int32)
+
+
+@dataclass(slots=True)
+class Ended:
+    """Tickets that ended, each in one of the lists."""
+
+    finished: list[Ticket] = field(default_factory=list)
+    """They have all their results."""
+    failed: list[Ticket] = field(default_factory=list)
+    """Their batch failed, or gave a value that is not finite."""
+    expired: list[Ticket] = field(default_factory=list)
+    """Their deadline has passed."""
+    refused: list[tuple[Ticket, PairwireError]] = field(default_factory=list)
+    """Followers whose owner left and whose own rows could not be queued."""
+    queued: int = 0
+    """Rows that were queued anew because their owners left."""
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """The rows of one model that are in flight."""
+
+    ladder: Ladder
+    owners: dict[Row, PartRequest] = field(default_factory=dict)
+    followers: dict[Row, list[_Follower]] = field(default_factory=dict)
+    """A heap for each row that has any."""
+    template: Template | None = None
+    shared: int = 0
+
+
+class Inflight:
+    """All tickets that wait, over the scheduler that runs their rows."""
+
+    def __init__(self, scheduler: Scheduler[Part], ladders: Mapping[str, Ladder], *, queue_tokens: int) -> None:
+        """``queue_tokens`` is the scheduler's own."""
+        self._scheduler = scheduler
+        self._lanes = {name: _Lane(ladder) for name, ladder in ladders.items()}
+        self._queue_tokens = queue_tokens
+        self._reserved: dict[Ticket, tuple[int, int]] = {}  # rows that are still to come, most tokens of each
+        self._tickets: dict[Ticket, None] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def idle_workers(self) -> int:
+        """Workers without a batch."""
+        return self._scheduler.idle_workers
+
+    @property
+    def open_tickets(self) -> int:
+        """Tickets that wait for results."""
+        return len(self._tickets)
+
+    def reserve(self, ticket: Ticket, rows: int, row_tokens: int) -> bool:
+        """Keeps room in an empty queue for a ticket whose rows will come in parts, until they came or it is closed."""
+        free = self._queue_tokens - self._reserved_tokens()
+        if self._scheduler.queued_tokens or not self._scheduler.idle_workers or rows * row_tokens > free:
+            return False
+        self._reserved[ticket] = (rows, row_tokens)
+        return True
+
+    def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float, *, known: int = 0) -> int:
+        """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. The number of rows that were queued.
+
+        ``known`` more rows have their results already; a ticket that then lacks none is closed here. May be called
+        several times for one ticket; for one that has ended meanwhile, nothing happens.
+
+        Raises:
+            InvalidInput, Overloaded, DeadlineExceeded: as ``Scheduler.admit``; nothing was taken in.
+        """
+        if not ticket.open:
+            return 0
+        lane = self._lanes[ticket.model]
+        lane.template = encoded.template
+        queued = len(encoded)
+        if lane.owners.keys().isdisjoint(encoded.rows) and len(set(encoded.rows)) == queued:
+            if queued:
+                self._queue(lane, ticket, encoded, at, now)
+        else:
+            queued = self._share(lane, ticket, encoded, at, now)
+        if ticket not in self._tickets:
+            self._tickets[ticket] = None
+            ticket.arrival = now
+        if ticket in self._reserved:
+            rows, tokens = self._reserved[ticket]
+            self._reserved[ticket] = (rows - len(encoded) - known, tokens)
+        ticket.left -= known
+        if not ticket.left:
+            self._retire(ticket)
+        return queued
+
+    def cancel(self, ticket: Ticket, now: float) -> Ended:
+        """Closes a ticket whose caller has gone; what became of its followers."""
+        ended = Ended()
+        if ticket.open:
+            self._close([ticket], ended, now)
+        return ended
+
+    def cancel_all(self) -> list[Ticket]:
+        """Closes every ticket; the closed ones, oldest first."""
+        closed = list(self._tickets)
+        self._scheduler.cancel_all()
+        for ticket in closed:
+            ticket.open = False
+        self._tickets.clear()
+        self._reserved.clear()
+        for lane in self._lanes.values():
+            lane.owners.clear()
+            lane.followers.clear()
+        return closed
+
+    def next_batch(self, now: float) -> tuple[PartBatch | None, Ended]:
+        """Work for one idle worker, and the tickets that expired."""
+        ended = Ended()
+        while True:
+            decision = self._scheduler.next_batch(now)
+            expired = _tickets(decision.expired)
+            ended.expired.extend(expired)
+            self._close(expired, ended, now)
+            # Followers of what has expired may have been queued just now.
+            if decision.batch is not None or not expired:
+                return decision.batch, ended
+
+    def complete(self, batch: PartBatch, values: Float32Array, now: float) -> Ended:
+        """Takes back a batch that ran, with its values [rows or more, outputs]; followers get theirs here.
+
+        The rows of the batch's own tickets must have been written already (``write``).
+        """
+        lane = self._lanes[batch.model]
+        finite: list[bool] = np.all(np.isfinite(values), axis=1).tolist()
+        self._scheduler.complete(batch, now)
+        ended = Ended()
+        failed: dict[Ticket, None] = {}
+        answered: dict[Ticket, int] = {}
+        number = 0
+        for piece in batch.pieces:
+            part = piece.request.payload
+            answered[part.ticket] = answered.get(part.ticket, 0) + len(piece.rows)
+            for index in piece.rows.tolist():
+                row = part.encoded.rows[index]
+                followers = self._land(lane, row, piece.request)
+                for *_, ticket, at in followers:
+                    answered[ticket] = answered.get(ticket, 0) + 1
+                    ticket.output[at] = activate(values[number : number + 1], ticket.activation)[0]
+                if not finite[number]:
+                    failed.update(dict.fromkeys([part.ticket, *(ticket for *_, ticket, _ in followers)]))
+                lane.shared += len(followers)
+                number += 1
+        for ticket, rows in answered.items():
+            self._count(ticket, rows, batch, now)
+            if ticket.open and not ticket.left and ticket not in failed:
+                ended.finished.append(ticket)
+        ended.failed.extend(ticket for ticket in failed if ticket.open)
+        for ticket in ended.finished:  # nothing of theirs is in flight any more
+            self._retire(ticket)
+        self._close(ended.failed, ended, now)
+        return ended
+
+    def fail(self, batch: PartBatch, now: float) -> Ended:
+        """Takes back a batch that could not run; its tickets and those that followed its rows have failed."""
+        lane = self._lanes[batch.model]
+        failed: dict[Ticket, None] = {}
+        for piece in batch.pieces:
+            part = piece.request.payload
+            failed[part.ticket] = None
+            for index in piece.rows.tolist():
+                for *_, ticket, _ in self._land(lane, part.encoded.rows[index], piece.request):
+                    failed[ticket] = None
+        ended = Ended(failed=[ticket for ticket in failed if ticket.open])
+        self._scheduler.fail(batch)
+        self._close(ended.failed, ended, now)
+        return ended
+
+    def statistics(self, now: float) -> SchedulerStatistics:
+        """What is queued and running."""
+        return self._scheduler.statistics(now)
+
+    def shared_rows(self) -> dict[str, int]:
+        """By model: rows so far that were answered with the result of an equal one."""
+        return {name: lane.shared for name, lane in self._lanes.items()}
+
+    def _share(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
+        """Queues the rows that nobody else has in flight, and follows others with the rest; how many were queued."""
+        due = self._scheduler.due(self._request(lane, ticket, encoded, at), now)  # if nothing were shared
+        own: dict[Row, int] = {}
+        following: list[int] = []
+        for index, row in enumerate(encoded.rows):
+            owner = lane.owners.get(row)
+            if row in own or (owner is not None and _is_no_later(owner, due, ticket.deadline)):
+                following.append(index)
+            else:
+                own[row] = index
+        if own:
+            chosen = list(own.values())
+            self._queue(lane, ticket, encoded.subset(chosen), at[chosen], now)
+        for index in following:
+            entry = (due, ticket.deadline, next(self._numbers), ticket, int(at[index]))
+            heapq.heappush(lane.followers.setdefault(encoded.rows[index], []), entry)
+        return len(own)
+
+    def _queue(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
+        request = self._request(lane, ticket, encoded, at)
+        if self._reserved:
+            self._check_reserved(ticket, request.tokens, now)
+        self._scheduler.admit(request, now)
+        ticket.parts.append(request)
+        for row in encoded.rows:
+            lane.owners.setdefault(row, request)  # a more urgent row runs beside the one that others follow
+
+    def _reserved_tokens(self) -> int:
+        return sum(rows * tokens for rows, tokens in self._reserved.values())
+
+    def _check_reserved(self, ticket: Ticket, tokens: int, now: float) -> None:
+        """Room that is kept for one ticket is not given to another."""
+        queued, reserved = self._scheduler.queued_tokens, self._reserved_tokens()
+        over = queued + reserved + tokens - self._queue_tokens
+        if over > 0 and ticket not in self._reserved:
+            retry_after_s = self._scheduler.estimated_wait_s(now)
+            raise Overloaded(
+                f"the queue holds {queued} tokens of at most {self._queue_tokens}, up to {reserved} more are on their "
+                f"way, and there is no room for another {tokens}; try again in {retry_after_s:.3f} s",
+                retry_after_s=retry_after_s,
+            )
+
+    @staticmethod
+    def _request(lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> PartRequest:
+        part = Part(ticket, encoded, at)
+        return make_request(
+            lane.ladder,
+            ticket.model,
+            encoded.lengths,
+            part,
+            deadline=ticket.deadline,
+            priority=ticket.priority,
+            field=ticket.field,
+        )
+
+    @staticmethod
+    def _land(lane: _Lane, row: Row, request: PartRequest) -> list[_Follower]:
+        """Takes a row that a batch has brought back out of flight; its followers that still wait."""
+        if lane.owners.get(row) is not request:
+            return []
+        del lane.owners[row]
+        if not lane.followers:
+            return []
+        return [entry for entry in lane.followers.pop(row, ()) if entry[3].open]
+
+    @staticmethod
+    def _count(ticket: Ticket, rows: int, batch: PartBatch, now: float) -> None:
+        if not ticket.open:
+            return
+        ticket.left -= rows
+        begun = max(batch.started, ticket.arrival)
+        # Who follows a batch in the moment between its end and its booking has arrived after it ended.
+        ended = max(now, begun)
+        first = math.isnan(ticket.started)
+        ticket.started = begun if first else min(ticket.started, begun)
+        ticket.finished = ended if first else max(ticket.finished, ended)
+
+    def _retire(self, ticket: Ticket) -> None:
+        ticket.open = False
+        ticket.padded_tokens = sum(request.padded_tokens for request in ticket.parts)
+        ticket.parts.clear()  # they point back at the ticket: do not leave rings to the garbage collector
+        self._tickets.pop(ticket, None)
+        self._reserved.pop(ticket, None)
+
+    def _close(self, tickets: Sequence[Ticket], ended: Ended, now: float) -> None:
+        """Closes tickets; rows of theirs that others wait for are queued in the name of one of those."""
+        leaving = tickets
+        while leaving:
+            heirs: dict[Ticket, list[tuple[Row, int]]] = {}
+            parts = [request for ticket in leaving for request in ticket.parts]
+            for ticket in leaving:  # all of them before any is replaced: none may inherit
+                self._retire(ticket)
+            for request in parts:
+                self._bequeath(request, heirs)
+            leaving = []
+            for ticket, rows in heirs.items():
+                try:
+                    self._inherit(ticket, rows, now)
+                    ended.queued += len(rows)
+                except PairwireError as error:
+                    ended.refused.append((ticket, error))
+                    leaving.append(ticket)
+
+    def _bequeath(self, request: PartRequest, heirs: dict[Ticket, list[tuple[Row, int]]]) -> None:
+        """Gives up the rows of a request whose ticket has closed, and finds who needs them."""
+        all_running = request.open and not request.waiting
+        self._scheduler.cancel(request)
+        if all_running:
+            return
+        lane = self._lanes[request.model]
+        for row in request.payload.encoded.rows:
+            if lane.owners.get(row) is not request:
+                continue
+            del lane.owners[row]
+            followers = lane.followers.get(row)
+            if followers is None:
+                continue
+            while followers:
+                *_, ticket, at = heapq.heappop(followers)
+                if ticket.open:
+                    heirs.setdefault(ticket, []).append((row, at))
+                    break
+            if not followers:
+                del lane.followers[row]
+
+    def _inherit(self, ticket: Ticket, rows: Sequence[tuple[Row, int]], now: float) -> None:
+        """Queues rows that a ticket followed; the other followers follow it from now on, even if it is refused."""
+        lane = self._lanes[ticket.model]
+        assert lane.template is not None, "rows are in flight that were never submitted"
+        encoded = _rows(lane.template, [row for row, _ in rows])
+        request = self._request(lane, ticket, encoded, np.array([at for _, at in rows], np.int32))
+        ticket.parts.append(request)
+        lane.owners.update(dict.fromkeys(encoded.rows, request))
+        self._scheduler.admit(request, now)
+
+
+def _is_no_later(owner: PartRequest, due: float, deadline: float) -> bool:
+    """Whether to wait for the owner's row is never later than to queue an own one that is due then."""
+    return not owner.waiting or (owner.due <= due and owner.deadline <= deadline)
+
+
+def _rows(template: Template, rows: Sequence[Row]) -> EncodedRows:
+    lengths = np.array([len(ids) for ids, *_ in rows], np.int32) // ID_BYTES
+    return EncodedRows(template, rows, lengths, _NONE)
+
+
+def _tickets(requests: Iterable[PartRequest]) -> list[Ticket]:
+    """The open tickets of some requests, each once."""
+    return [ticket for ticket in dict.fromkeys(request.payload.ticket for request in requests) if ticket.open]

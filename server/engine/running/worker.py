@@ -1,0 +1,309 @@
+"""The threads that run batches, and the one lock that guards the scheduler.
+
+A worker asks for a batch, runs it without the lock, writes its rows into their tickets' arrays and books it as done.
+Workers that find no work wait on a condition and are woken by an admission; nobody polls.
+
+When a run fails, its tickets fail, the model counts as unhealthy, and it is tried on its smallest bucket before its
+next batch, or after a while by a worker that is idle anyway. When a worker itself dies of something unforeseen, the
+engine is over: every ticket fails, every later one is refused, and the owner is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ...clock import Clock
+from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
+from ...runtime.base import Float32Array, Int32Array
+from ..batching.scheduler import Scheduler, SchedulerStatistics
+from ..call import Texts
+from ..models.model import Model
+from ..observer import BatchEvent, SafeObserver
+from ..outputs.heads import Activation, activate
+from ..text.encoder import EncodedRows
+from .inflight import Ended, Inflight, PartBatch
+from .score_cache import ScoreCache
+from .ticket import Part, Ticket, settle
+
+logger = logging.getLogger(__name__)
+
+_UNHURRIED = 2.0
+"""A request is taken in by parts if there is time for so many times the work that it is expected to be."""
+_LATE = "the deadline passed while the request waited in the queue; allow more time or try another server"
+
+
+class WorkerPool:
+    """Runs what is submitted. ``submit``, ``cancel`` and the rest may be called from any thread."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler[Part],
+        models: Mapping[str, Model],
+        *,
+        scores: ScoreCache,
+        workers: int,
+        queue_tokens: int,
+        clock: Clock,
+        observer: SafeObserver,
+        probe_interval_s: float,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._models = dict(models)
+        ladders = {name: model.ladder for name, model in models.items()}
+        self._inflight = Inflight(scheduler, ladders, queue_tokens=queue_tokens)
+        self._scores = scores
+        self._clock = clock
+        self._observer = observer
+        self._probe_interval_s = probe_interval_s
+        self._on_fatal = on_fatal
+        self._changed = threading.Condition()
+        self._unhealthy: dict[str, float] = {}  # model -> when it was last tried
+        self._stopping = False
+        self._fatal: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._work, name=f"pairwire-worker-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def fatal(self) -> BaseException | None:
+        """What a worker died of, if one did."""
+        return self._fatal
+
+    def reserve(self, ticket: Ticket, texts: Texts) -> bool:
+        """Keeps room for all rows of a ticket, so that it may be submitted in parts and still be taken in whole.
+
+        False, and nothing is kept, where that gains nothing (other work waits, or no worker is idle), where the room
+        is not there, or where the deadline is so near that the whole of it should be looked at first.
+        """
+        model = self._models[ticket.model]
+        likely = min(texts.most_tokens, 1 + texts.characters // texts.rows)  # text has fewer tokens than characters
+        with self._changed:
+            now = self._clock.monotonic()
+            level = int(model.ladder.levels(np.array([likely], np.int32))[0])
+            seconds = texts.rows * float(model.costs.row_seconds()[level]) / len(self._threads)
+            if now + _UNHURRIED * seconds > ticket.deadline:
+                return False
+            return self._inflight.reserve(ticket, texts.rows, texts.most_tokens)
+
+    def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> None:
+        """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. May be called again for more rows.
+
+        The ticket's future is resolved when it has all its results, or has failed.
+
+        Raises:
+            InvalidInput, Overloaded, DeadlineExceeded: as ``Scheduler.admit``.
+            NotReady: stopping.
+            EngineFault: a worker has died.
+        """
+        rows = len(encoded)
+        if self._scores:
+            encoded, at = self._recall(ticket, encoded, at)
+        with self._changed:
+            self.check_serving()
+            now = self._clock.monotonic()
+            queued = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
+            self._changed.notify(min(queued, self._inflight.idle_workers))
+            complete = not ticket.left
+        if complete:  # the score cache knew what was missing
+            settle([ticket])
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Drops what waits of a ticket and disregards what runs of it."""
+        with self._changed:
+            ended = self._inflight.cancel(ticket, self._clock.monotonic())
+            self._wake(ended)
+        self._tell(ended)
+
+    def statistics(self) -> tuple[SchedulerStatistics, frozenset[str]]:
+        """A snapshot of the queue, and the names of the models that are not healthy."""
+        with self._changed:
+            unhealthy = self._models if self._fatal else self._unhealthy
+            return self._inflight.statistics(self._clock.monotonic()), frozenset(unhealthy)
+
+    def shared_rows(self) -> Mapping[str, int]:
+        """By model: rows so far that were answered with the result of an equal one in flight."""
+        with self._changed:
+            return self._inflight.shared_rows()
+
+    def check_serving(self) -> None:
+        """Raises what ``submit`` would raise for want of workers."""
+        if self._fatal is not None:
+            raise EngineFault("the engine has stopped after a fault of its own; restart the server")
+        if self._stopping:
+            raise NotReady("the engine is closed")
+
+    def stop(self) -> None:
+        """Fails what waits, lets running batches end, and joins the threads. Blocks as long as a batch runs."""
+        with self._changed:
+            self._stopping = True
+            dropped = self._inflight.cancel_all()
+            self._changed.notify_all()
+        settle(dropped, lambda: NotReady("the engine was closed before the request was done; try another server"))
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                if isinstance(job, Model):
+                    self._probe(job)
+                else:
+                    self._execute(job)
+        except BaseException as error:
+            self._die(error)
+
+    def _next(self) -> PartBatch | Model | None:
+        """The next batch, or a model that is due for a probe, or None when it is time to go."""
+        with self._changed:
+            while not self._stopping:
+                now = self._clock.monotonic()
+                batch, ended = self._inflight.next_batch(now)
+                self._wake(ended)
+                self._tell(ended)
+                if batch is not None:
+                    return batch
+                due = self._due_for_probe(now)
+                if due is not None:
+                    return due
+                self._changed.wait(self._probe_interval_s if self._unhealthy else None)
+            return None
+
+    def _due_for_probe(self, now: float) -> Model | None:
+        for name, tried in self._unhealthy.items():
+            if now - tried >= self._probe_interval_s:
+                self._unhealthy[name] = now  # so that no second idle worker tries it too
+                return self._models[name]
+        return None
+
+    def _execute(self, batch: PartBatch) -> None:
+        model = self._models[batch.model]
+        rows = [(piece.request.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
+        try:
+            if batch.model in self._unhealthy:
+                model.probe()
+                self._set_health(model, healthy=True)
+            values = model.run(rows, batch.bucket.length)
+        except Exception as error:
+            self._fail(batch, model, error)
+            return
+        _write(batch, values)
+        if self._scores:
+            self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], values)
+        ended_s = self._clock.monotonic()
+        with self._changed:
+            ended = self._inflight.complete(batch, values, ended_s)
+            self._wake(ended)
+        self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
+        if ended.failed:
+            logger.error("model %r gave values that are not finite for %d requests", model.name, len(ended.failed))
+        self._tell(ended, f"model {model.name!r} gave a value that is not a finite number")
+
+    def _probe(self, model: Model) -> None:
+        """Tries a model that failed. What it raises is what it raised before: logged quietly, told by its health."""
+        try:
+            model.probe()
+        except Exception:
+            logger.debug("model %r still fails", model.name, exc_info=True)
+        else:
+            self._set_health(model, healthy=True)
+
+    def _fail(self, batch: PartBatch, model: Model, error: Exception) -> None:
+        # The runtime's message names operators and shapes, never text; still it stays in the log.
+        logger.error(
+            "model %r failed on a batch of %d x %d", model.name, batch.bucket.rows, batch.bucket.length, exc_info=error
+        )
+        with self._changed:
+            ended = self._inflight.fail(batch, self._clock.monotonic())
+            self._wake(ended)
+        self._set_health(model, healthy=False)
+        self._tell(ended, f"model {model.name!r} failed while it ran ({type(error).__name__}); try again later")
+
+    def _set_health(self, model: Model, *, healthy: bool) -> None:
+        with self._changed:
+            flipped = healthy == (model.name in self._unhealthy)
+            if healthy:
+                self._unhealthy.pop(model.name, None)
+            else:
+                self._unhealthy[model.name] = self._clock.monotonic()
+                self._changed.notify()  # an idle worker that waits without limit must now wait for the probe
+        if flipped:
+            logger.warning("model %r is %s", model.name, "healthy again" if healthy else "unhealthy")
+            self._observer.model_health(model.name, healthy)
+
+    def _recall(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> tuple[EncodedRows, Int32Array]:
+        """Writes what the score cache knows into the ticket; the other rows, and where they go."""
+        known = self._scores.get(self._models[ticket.model].graph_sha256, encoded.rows)
+        hits = [index for index, values in enumerate(known) if values is not None]
+        if not hits:
+            return encoded, at
+        values = np.stack([values for values in known if values is not None])
+        ticket.output[at[hits]] = activate(values, ticket.activation)
+        misses = [index for index, values in enumerate(known) if values is None]
+        return encoded.subset(misses), at[misses]
+
+    def _wake(self, ended: Ended) -> None:
+        """Under the lock: rows that were queued without a call of ``submit`` need workers too."""
+        if ended.queued:
+            self._changed.notify(min(ended.queued, self._inflight.idle_workers))
+
+    def _tell(self, ended: Ended, failure: str = "") -> None:
+        """Wakes those whose tickets have ended."""
+        settle(ended.finished)
+        settle(ended.failed, lambda: EngineFault(failure))
+        settle(ended.expired, lambda: DeadlineExceeded(_LATE))
+        for ticket, error in ended.refused:
+            settle([ticket], functools.partial(_same, error))
+
+    def _report(self, batch: PartBatch, ended: float) -> None:
+        self._observer.batch_finished(
+            BatchEvent(
+                model=batch.model,
+                bucket=batch.bucket,
+                rows=batch.rows,
+                useful_tokens=batch.tokens,
+                computed_tokens=batch.bucket.tokens,
+                started_s=batch.started,
+                seconds=ended - batch.started,
+            )
+        )
+
+    def _die(self, error: BaseException) -> None:
+        """The end of the engine: nothing may hang, and the owner must know."""
+        with self._changed:
+            first = self._fatal is None
+            self._fatal = self._fatal or error
+            self._stopping = True
+            pending = self._inflight.cancel_all()
+            self._changed.notify_all()
+        logger.critical("a worker died; the engine stops", exc_info=error)
+        settle(pending, lambda: EngineFault("the engine stopped after a fault of its own; restart the server"))
+        if first:
+            for name in self._models:
+                self._observer.model_health(name, False)
+            self._on_fatal(error)
+
+
+def _write(batch: PartBatch, values: Float32Array) -> None:
+    """Scores or vectors into the arrays of the tickets that the rows were queued for."""
+    activated: dict[Activation, Float32Array] = {}
+    begin = 0
+    for piece in batch.pieces:
+        part = piece.request.payload
+        activation = part.ticket.activation
+        if activation not in activated:
+            activated[activation] = activate(values, activation)
+        end = begin + len(piece.rows)
+        part.ticket.output[part.at[piece.rows]] = activated[activation][begin:end]
+        begin = end
+
+
+def _same(error: PairwireError) -> PairwireError:
+    return error

@@ -1,0 +1,11 @@
+"""Text -> rows of token ids, as the checkpoint's tokenizer would make them.
+
+inputs.py          what a call was given to read: pairs, or single texts
+stage.py           where it is tokenised: on the event loop, or on threads
+encoder.py         text -> token ids -> rows -> padded batches
+token_ids.py       ids instead of a text, and the checks of both
+pair_template.py   a pair as one text, for checkpoints that have a template
+truncation.py      which tokens of a long input are kept
+special_tokens.py  the special tokens around a row
+rows.py            rows, ready to be padded
+"""

@@ -1,0 +1,394 @@
+"""Text -> token ids -> rows: tokenises, truncates exactly as the checkpoint's tokenizer would, and assembles batches.
+
+Each text is tokenised alone, without special tokens, and pairs are put together from the ids. That is exact because a
+fast tokenizer treats the two texts of a pair independently until its post-processor adds the special tokens; what it
+adds is read off the tokenizer itself (`template`). So one query with n documents costs n + 1 tokenisations instead of
+2 n, a text that comes twice is tokenised once, and ids can be kept for the next request (`cache`): by a digest of the
+text, so that no text outlives its request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ...errors import InvalidInput
+from ...runtime.base import TokenBatch
+from ...runtime.packed import PackedBatch
+from ..cache import DIGEST_BYTES, ByteCache
+from .pair_template import PairTemplate
+from .rows import EncodedRows as EncodedRows
+from .rows import join as join
+from .special_tokens import ID_BYTES, bare_template, read_template
+from .token_ids import Text, check_texts, forbid_ids
+from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
+
+_OFF = ByteCache(0)
+_PAIRS = ("pairs[{}].first", "pairs[{}].second")
+_TEXTS = "texts[{}]"
+_TEMPLATE_NEEDS_TEXT = "this model makes one text of a pair by its template and tokenises that as a whole; send text"
+_PROMPT_NEEDS_TEXT = "a prompt is tokenised with the text that it stands before; send text, or an empty prompt for none"
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """The checkpoint's own rules for text, from the manifest."""
+
+    max_length: int
+    """Most tokens of a row, special tokens included."""
+    pad_token_id: int = 0
+    pad_token_type_id: int = 0
+    truncate_left: bool = False
+    """Cut the beginning of a too long text, not its end."""
+    template: PairTemplate | None = None
+    """How a pair becomes one text; None where the tokenizer joins two."""
+    prompt_excluded: bool = False
+    """Pooling leaves the prompt's tokens out, so that batches must say how many they are."""
+    vocab_size: int = 0
+    """Ids of tokens are below it; 0 where the package does not say."""
+
+
+class TextEncoder:
+    """A checkpoint's tokenizer with its truncation and pair rules. Thread-safe; the tokenizer releases the GIL."""
+
+    def __init__(self, tokenizer: Tokenizer, rules: TextRules) -> None:
+        # The library's own threads take longer to wake than a text takes to tokenise, and take cores from the workers;
+        # callers tokenise several requests at once instead. Whoever has set this variable knows better.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.rules = rules
+        self._tokenizer = tokenizer
+        self._single = read_template(tokenizer.encode("a"), rules.max_length)
+        self._pair = read_template(tokenizer.encode("a", "b"), rules.max_length)
+        self._bare = bare_template(rules.max_length)
+        self._vocab_size = rules.vocab_size or tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._pad_id = np.int32(rules.pad_token_id).tobytes()
+        self._pad_type = bytes([rules.pad_token_type_id])
+
+    @classmethod
+    def from_file(cls, path: Path, rules: TextRules) -> TextEncoder:
+        """Reads a tokenizer.json."""
+        return cls(Tokenizer.from_file(str(path)), rules)
+
+    @property
+    def takes_empty_pairs(self) -> bool:
+        """Whether a pair of two empty texts is a row; else it is refused."""
+        template = self.rules.template
+        return bool(self._pair.special_tokens if template is None else template.literal_characters)
+
+    @property
+    def takes_empty_texts(self) -> bool:
+        """Whether an empty text is a row; else it is refused."""
+        return bool(self._single.special_tokens)
+
+    def pair_limit(self, max_length: int | None) -> int:
+        """Tokens of a pair's row; raises what ``encode_pairs`` raises of ``max_length``."""
+        template = self.rules.template
+        taken = self._pair.special_tokens if template is None else len(template.suffix_ids)
+        return limit_of(max_length, self.rules.max_length, taken)
+
+    def check_pairs(
+        self, firsts: Sequence[Text], seconds: Sequence[Text], *, prompt: str = "", fields: tuple[str, str] = _PAIRS
+    ) -> bool:
+        """Raises what ``encode_pairs`` raises of the texts themselves; whether any of them is token ids."""
+        first_ids = check_texts(firsts, fields[0], self._vocab_size)
+        second_ids = check_texts(seconds, fields[1], self._vocab_size)
+        if self.rules.template is not None:
+            forbid_ids(firsts, fields[0], _TEMPLATE_NEEDS_TEXT)
+            forbid_ids(seconds, fields[1], _TEMPLATE_NEEDS_TEXT)
+            self.rules.template.check_size(firsts, seconds, prompt, fields[0])
+        elif prompt and first_ids:
+            forbid_ids(firsts, fields[0], _PROMPT_NEEDS_TEXT)
+        return first_ids or second_ids
+
+    def check_singles(self, texts: Sequence[Text], *, prompt: str = "", field: str = _TEXTS) -> bool:
+        """Raises what ``encode_texts`` raises of the texts themselves; whether any of them is token ids."""
+        any_ids = check_texts(texts, field, self._vocab_size)
+        if prompt and any_ids:
+            forbid_ids(texts, field, _PROMPT_NEEDS_TEXT)
+        return any_ids
+
+    def encode_pairs(
+        self,
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        *,
+        prompt: str = "",
+        max_length: int | None = None,
+        truncation: Truncation = Truncation.LONGEST_FIRST,
+        fields: tuple[str, str] = _PAIRS,
+        cache: ByteCache = _OFF,
+    ) -> EncodedRows:
+        """Rows of ``zip(firsts, seconds)``; a single first stands for one query with many documents.
+
+        ``prompt`` is put before every first text, or where the checkpoint's template has a place for it. ``fields`` are
+        the names under which the caller knows the texts, for error messages. ``cache`` belongs to this tokenizer alone;
+        it is of no use to a model with a template, whose texts come again only where both texts of a pair do.
+
+        Raises:
+            InvalidInput: not Unicode text, ``max_length`` out of range, a text that does not fit and may not be cut, or
+                token ids that are unknown or stand where text is needed.
+        """
+        if len(firsts) not in (1, len(seconds)):
+            raise ValueError(f"{len(firsts)} first texts for {len(seconds)} second texts")
+        any_ids = self.check_pairs(firsts, seconds, prompt=prompt, fields=fields)
+        if self.rules.template is not None:
+            return self._encode_rendered(self.rules.template, firsts, seconds, prompt, max_length, truncation, fields)
+        template = self._pair
+        limit = self.pair_limit(max_length)
+        if prompt:
+            firsts = [f"{prompt}{first}" for first in firsts]
+        ids = self._contents([*firsts, *seconds], cache, any_ids)
+        first, second = ids[: len(firsts)], ids[len(firsts) :]
+        if len(first) < len(second):
+            first *= len(second)
+        lengths = np.array([len(a) + len(b) for a, b in zip(first, second, strict=True)], np.int32) // ID_BYTES
+        if not self.takes_empty_pairs:
+            refuse_empty(lengths, fields[1])
+        room = limit - template.special_tokens
+        over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
+        if over:
+            self._cut_pairs(first, second, over, limit, truncation, fields)
+            lengths = np.minimum(lengths, room)
+        return EncodedRows(
+            template=template,
+            rows=[template.row(a, b) for a, b in zip(first, second, strict=True)],
+            lengths=(lengths + template.special_tokens).astype(np.int32),
+            truncated=np.array(over, dtype=np.int32),
+        )
+
+    def encode_texts(
+        self,
+        texts: Sequence[Text],
+        *,
+        prompt: str = "",
+        max_length: int | None = None,
+        truncation: Truncation = Truncation.LONGEST_FIRST,
+        field: str = _TEXTS,
+        cache: ByteCache = _OFF,
+    ) -> EncodedRows:
+        """Rows of single texts, ``prompt`` put before each.
+
+        Raises:
+            InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
+        """
+        if truncation is Truncation.ONLY_SECOND:
+            raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
+        template = self._single
+        limit = limit_of(max_length, self.rules.max_length, template.special_tokens)
+        any_ids = self.check_singles(texts, prompt=prompt, field=field)
+        ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids)
+        lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
+        if not self.takes_empty_texts:
+            refuse_empty(lengths, field)
+        room = limit - template.special_tokens
+        over = np.flatnonzero(lengths > room)
+        if truncation is Truncation.ERROR and len(over):
+            refuse(int(over[0]), int(lengths[over[0]]) + template.special_tokens, limit, field)
+        for index in over.tolist():
+            ids[index] = self._cut(ids[index], room)
+        left_out = self._prompt_length(prompt, room, cache) if prompt and self.rules.prompt_excluded else 0
+        return EncodedRows(
+            template=template,
+            rows=[template.row(each, left_out=left_out) for each in ids],
+            lengths=(np.minimum(lengths, room) + template.special_tokens).astype(np.int32),
+            truncated=over.astype(np.int32),
+        )
+
+    def tokenize(self, texts: Sequence[str], cache: ByteCache = _OFF) -> list[bytes]:
+        """Content ids of each text, an int32 each, without special tokens and uncut; each distinct text once.
+
+        Raises:
+            TypeError: something is not text, or not valid Unicode.
+        """
+        if len(texts) == 2 and texts[0] != texts[1] and not cache:  # one pair, the commonest request of all
+            return self._tokenize_new(list(texts))
+        distinct = dict.fromkeys(texts, b"")
+        if cache:
+            keys = [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest() for text in distinct]
+            known = cache.get(keys)
+            missing = []
+            for text, key, ids in zip(distinct, keys, known, strict=True):
+                if ids is None:
+                    missing.append((text, key))
+                else:
+                    distinct[text] = ids
+            if missing:
+                new = self._tokenize_new([text for text, _ in missing])
+                cache.put((key, ids) for (_, key), ids in zip(missing, new, strict=True))
+                distinct.update((text, ids) for (text, _), ids in zip(missing, new, strict=True))
+        else:
+            distinct.update(zip(distinct, self._tokenize_new(list(distinct)), strict=True))
+        return [distinct[text] for text in texts]
+
+    def assemble(
+        self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None
+    ) -> TokenBatch:
+        """One batch of shape [``total_rows`` or len(rows), ``length``] from rows of any requests of this model.
+
+        Its ids are read-only.
+        """
+        padding, pad_types = self._pad_id * length, self._pad_type * length
+        ids: list[bytes] = []
+        types: list[bytes] = []
+        sizes: list[int] = []
+        for encoded, index in rows:
+            row, split, _ = encoded.rows[index]
+            size = len(row)
+            tokens = size // ID_BYTES
+            ids += (row, padding[size:])
+            types += (*encoded.template.types(tokens, split), pad_types[tokens:])
+            sizes.append(tokens)
+        height = total_rows or len(rows)
+        if blank := height - len(rows):
+            ids.append(padding * blank)
+            types.append(pad_types * blank)
+            sizes += [0] * blank
+        shape = (height, length)
+        input_ids = np.frombuffer(b"".join(ids), np.int32).reshape(shape)
+        token_type_ids = np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32)
+        lengths = np.array(sizes, np.int32)
+        if not self.rules.prompt_excluded:
+            return TokenBatch(input_ids, token_type_ids, lengths)
+        left_out = [encoded.rows[index][2] for encoded, index in rows] + [0] * blank
+        return TokenBatch(input_ids, token_type_ids, lengths, np.array(left_out, np.int32))
+
+    def pack(self, rows: Sequence[tuple[EncodedRows, int]]) -> PackedBatch:
+        """One batch of rows of any requests of this model, one after the other. Its ids are read-only."""
+        ids: list[bytes] = []
+        types: list[bytes] = []
+        sizes: list[int] = []
+        for encoded, index in rows:
+            row, split, _ = encoded.rows[index]
+            tokens = len(row) // ID_BYTES
+            ids.append(row)
+            types += encoded.template.types(tokens, split)
+            sizes.append(tokens)
+        return PackedBatch(
+            input_ids=np.frombuffer(b"".join(ids), np.int32),
+            token_type_ids=np.frombuffer(b"".join(types), np.uint8).astype(np.int32),
+            lengths=np.array(sizes, np.int32),
+        )
+
+    def blank(self, rows: int, length: int) -> TokenBatch:
+        """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with."""
+        shape = (rows, length)
+        return TokenBatch(
+            input_ids=np.full(shape, self.rules.pad_token_id, np.int32),
+            token_type_ids=np.full(shape, self.rules.pad_token_type_id, np.int32),
+            lengths=np.full(rows, length, np.int32),
+        )
+
+    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool) -> list[bytes]:
+        """What ``tokenize`` gives for texts, of which some may be ids already."""
+        if not any_ids:
+            return self.tokenize(cast(Sequence[str], texts), cache)
+        known = iter(self.tokenize([text for text in texts if isinstance(text, str)], cache))
+        return [next(known) if isinstance(text, str) else text.data for text in texts]
+
+    def _tokenize_new(self, texts: Sequence[str]) -> list[bytes]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [array("i", encoding.ids).tobytes() for encoding in encodings]
+
+    def _cut(self, ids: bytes, keep: int) -> bytes:
+        return ids[max(0, len(ids) - keep * ID_BYTES) :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
+
+    def _cut_pairs(
+        self,
+        firsts: list[bytes],
+        seconds: list[bytes],
+        over: Sequence[int],
+        limit: int,
+        truncation: Truncation,
+        fields: tuple[str, str],
+    ) -> None:
+        """Cuts the contents of the rows ``over``, in place."""
+        special = self._pair.special_tokens
+        room = limit - special
+        first = np.array([len(firsts[index]) for index in over], np.int32) // ID_BYTES
+        second = np.array([len(seconds[index]) for index in over], np.int32) // ID_BYTES
+        if truncation is Truncation.ERROR:
+            refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
+        if truncation is Truncation.ONLY_SECOND:
+            if int(first.max()) > room:
+                at = int(np.argmax(first > room))
+                refuse(over[at], int(first[at]) + special, limit, fields[0])
+            kept_first, kept_second = first, np.minimum(second, room - first)
+        else:
+            kept_first, kept_second = longest_first(first, second, room)
+        for index, keep_first, keep_second in zip(over, kept_first.tolist(), kept_second.tolist(), strict=True):
+            firsts[index] = self._cut(firsts[index], keep_first)
+            seconds[index] = self._cut(seconds[index], keep_second)
+
+    def _encode_rendered(
+        self,
+        template: PairTemplate,
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        prompt: str,
+        max_length: int | None,
+        truncation: Truncation,
+        fields: tuple[str, str],
+    ) -> EncodedRows:
+        """Rows of pairs that the template makes one text of: what sentence-transformers makes of the chat template."""
+        suffix = np.array(template.suffix_ids, np.int32).tobytes()
+        limit = self.pair_limit(max_length)
+        queries = list(firsts) if len(firsts) == len(seconds) else list(firsts) * len(seconds)
+        texts = [template.render(str(a), str(b), prompt) for a, b in zip(queries, seconds, strict=True)]
+        ids = self.tokenize(texts)
+        lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
+        if not self.takes_empty_pairs:
+            refuse_empty(lengths, fields[1])
+        over = np.flatnonzero(lengths > limit)
+        if truncation is Truncation.ERROR and len(over):
+            refuse(int(over[0]), int(lengths[over[0]]), limit, fields[1])
+        for index in over.tolist():
+            if truncation is Truncation.ONLY_SECOND:
+                self._check_only_second(template, texts[index], len(seconds[index]), limit, fields[0].format(index))
+            ids[index] = self._cut(ids[index], limit)
+        for index in np.flatnonzero(lengths >= limit).tolist():  # the library does not tell a full row from a cut one
+            ids[index] = ids[index][: len(ids[index]) - len(suffix)] + suffix
+        return EncodedRows(
+            template=self._bare,
+            rows=[self._bare.row(each) for each in ids],
+            lengths=np.minimum(lengths, limit).astype(np.int32),
+            truncated=over.astype(np.int32),
+        )
+
+    def _check_only_second(self, template: PairTemplate, text: str, second: int, limit: int, field: str) -> None:
+        """Whether cutting the row to ``limit`` tokens leaves all that stands before the second text, whole.
+
+        ``second`` is how many characters the second text has; ``field`` is what the caller calls the first.
+        """
+        after = template.characters_after_second
+        if after is None or self.rules.truncate_left:
+            raise InvalidInput(
+                "truncation",
+                "only_second: a row of this model is cut at a place where its template has other text too; "
+                "use longest_first or error",
+            )
+        begins = [begin for begin, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+        before = sum(begin < len(text) - after - second for begin in begins) + len(template.suffix_ids)
+        if before > limit:
+            refuse(0, before, limit, field)
+
+    def _prompt_length(self, prompt: str, room: int, cache: ByteCache) -> int:
+        """How many first tokens of a row are the prompt's: those of the prompt alone, without a special one at its end.
+
+        Source: sentence-transformers, `_get_prompt_length` in base/modules/transformer.py. Special is what
+        tokenizer.json says; a checkpoint is not exported where its prompts show that transformers knows others.
+        """
+        row, *_ = self._single.row(self._cut(self.tokenize([prompt], cache)[0], room))
+        last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
+        return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)

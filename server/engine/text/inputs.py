@@ -1,0 +1,123 @@
+"""What a call gives the engine to read: pairs, one query with documents, or single texts; tokenised slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..cache import ByteCache
+from .encoder import EncodedRows, TextEncoder
+from .token_ids import Text
+from .truncation import Truncation
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """``zip(firsts, seconds)``; a single first is one query with many documents."""
+
+    encoder: TextEncoder
+    cache: ByteCache
+    firsts: Sequence[Text]
+    seconds: Sequence[Text]
+    prompt: str
+    """What stands before every first text, or in its place in the checkpoint's template."""
+    fields: tuple[str, str]
+    """What the caller calls the texts, with a place for their index."""
+    max_length: int | None
+    truncation: Truncation
+
+    @property
+    def rows(self) -> int:
+        """Pairs."""
+        return len(self.seconds)
+
+    @property
+    def characters(self) -> int:
+        """Of all that is tokenised; 0 where something is no text."""
+        firsts, seconds = count_characters(self.firsts), count_characters(self.seconds)
+        template = self.encoder.rules.template
+        if template is None:
+            return firsts + seconds + len(self.prompt) * len(self.firsts)
+        times = len(self.seconds) // len(self.firsts)  # a query is tokenised anew with every document
+        return firsts * times + seconds + (template.literal_characters + len(self.prompt)) * len(self.seconds)
+
+    @property
+    def may_be_split(self) -> bool:
+        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_pairs
+
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens of a row, special tokens included; a limit that is too high is refused by ``encode``."""
+        return min(self.max_length or self.encoder.rules.max_length, self.encoder.rules.max_length)
+
+    def check(self) -> None:
+        """Raises what ``encode`` would raise of the texts themselves."""
+        self.encoder.check_pairs(self.firsts, self.seconds, prompt=self.prompt, fields=self.fields)
+
+    def encode(self, begin: int, end: int) -> EncodedRows:
+        """Rows ``begin`` to ``end``; see ``TextEncoder.encode_pairs``."""
+        firsts = self.firsts if len(self.firsts) == 1 else self.firsts[begin:end]
+        return self.encoder.encode_pairs(
+            firsts,
+            self.seconds[begin:end],
+            prompt=self.prompt,
+            max_length=self.max_length,
+            truncation=self.truncation,
+            fields=self.fields,
+            cache=self.cache,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SingleTexts:
+    """Texts, each with the prompt before it."""
+
+    encoder: TextEncoder
+    cache: ByteCache
+    texts: Sequence[Text]
+    prompt: str
+    max_length: int | None
+    truncation: Truncation
+
+    @property
+    def rows(self) -> int:
+        """Texts."""
+        return len(self.texts)
+
+    @property
+    def characters(self) -> int:
+        """Of all texts together, prompts included."""
+        return count_characters(self.texts) + len(self.prompt) * len(self.texts)
+
+    @property
+    def may_be_split(self) -> bool:
+        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_texts
+
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens of a row, special tokens included; a limit that is too high is refused by ``encode``."""
+        return min(self.max_length or self.encoder.rules.max_length, self.encoder.rules.max_length)
+
+    def check(self) -> None:
+        """Raises what ``encode`` would raise of the texts themselves."""
+        self.encoder.check_singles(self.texts, prompt=self.prompt)
+
+    def encode(self, begin: int, end: int) -> EncodedRows:
+        """Rows ``begin`` to ``end``; see ``TextEncoder.encode_texts``."""
+        return self.encoder.encode_texts(
+            self.texts[begin:end],
+            prompt=self.prompt,
+            max_length=self.max_length,
+            truncation=self.truncation,
+            cache=self.cache,
+        )
+
+
+def count_characters(texts: Iterable[Text]) -> int:
+    """Of all of them, each token id as one; 0 where something is no text, for the tokenizer's stage to say which."""
+    try:
+        return sum(map(len, texts))
+    except TypeError:
+        return 0
