@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
+from pairwire.server.errors import PairwireError
+from pairwire.server.reasons import is_of_the_machine, reason_of
+
+from .errors import ExportBroken, StepFailed
+
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
@@ -40,19 +45,44 @@ class Step:
 
 
 class Progress:
-    """Tells a listener about steps. Without a listener it is silent."""
+    """Tells a listener about steps. Without a listener it is silent. ``subject`` is what the steps are about."""
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, subject: str = "") -> None:
         self._tell: Listener = listener or (lambda _event: None)
+        self._subject = subject
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """One step; nothing is told as finished where it raises."""
+    def step(self, title: str, *, reads_input: bool = False) -> Iterator[Step]:
+        """One step; nothing is told as finished where it raises.
+
+        Raises:
+            StepFailed: in place of whatever is not an error of Pairwire's own, with the step and the reason.
+                `ExportBroken` where the step does not read what the user gave (``reads_input``).
+        """
         self._tell(StepStarted(title))
         started = time.perf_counter()
         step = Step()
-        yield step
+        with explained(title, self._subject, reads_input=reads_input):
+            yield step
         self._tell(StepFinished(title, time.perf_counter() - started, step.detail))
+
+
+@contextlib.contextmanager
+def explained(title: str, subject: str = "", *, reads_input: bool = False) -> Iterator[None]:
+    """Turns what is not an error of Pairwire's own into a `StepFailed`: no list covers what other libraries raise."""
+    try:
+        yield
+    except (PairwireError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        sentence = (
+            f"{subject}: could not {title}: {reason_of(error)}" if subject else f"could not {title}: {reason_of(error)}"
+        )
+        if reads_input or is_of_the_machine(error) or isinstance(error, OSError):
+            raise StepFailed(sentence) from error
+        kind = type(error).__name__
+        shown = sentence if kind in sentence else f"{sentence} ({kind})"
+        raise ExportBroken(f"{shown}; this was not foreseen: --debug shows where it happened") from error
 
 
 class Printer:
