@@ -330,7 +330,6 @@ def save_sentencepiece_cross_encoder(directory: Path, *, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_config(config)
-    _spread_scores(model, tokenizer)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
