@@ -28,10 +28,10 @@ from pairwire.client.results import (
 )
 from pairwire.server.engine import Engine, encodings, first_stage, results
 from pairwire.server.engine.batching import priority
-from pairwire.server.engine.models import catalog
 from pairwire.server.engine.outputs import heads
+from pairwire.server.engine.outputs.ranking import rank
 from pairwire.server.engine.text import truncation
-from pairwire.server.errors import InvalidInput, WrongModelKind
+from pairwire.server.errors import InvalidInput
 
 from .in_order import in_order
 from .records import Query
@@ -119,7 +119,7 @@ class LocalBackend:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
 
-        async def rank(query: Query) -> RerankResult:
+        async def answer(query: Query) -> RerankResult:
             if first_stage is not None:
                 staged = await engine.retrieve_and_rerank(
                     query.query,
@@ -129,23 +129,22 @@ class LocalBackend:
                     options=chosen,
                 )
                 return _staged(query, staged, top_k)
-            found = await engine.score_documents(query.query, query.documents, model=options.model, options=chosen)
+            found = await engine.rerank(query.query, query.documents, model=options.model, options=chosen)
             return _ranked(query, found, top_k)
 
-        return in_order(lambda query: self._engine.submit(rank(query)), queries, IN_FLIGHT)
+        return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
         engine = self._engine.engine
         chosen, encoding = _embed_options(options), encodings.Encoding(options.encoding)
-        info = catalog.only_model(engine.models, options.model, results.ModelKind.BI_ENCODER)
-        if info is not None:
-            encodings.check_encoding(encoding, info, chosen)
+        info = engine.find(options.model, results.ModelKind.BI_ENCODER)
+        encodings.check_encoding(encoding, info, chosen)
 
         async def run(start: int, texts: list[str]) -> EmbedResult:
             with _counting_from(start):
-                found = await engine.embed(texts, model=options.model, options=chosen)
-                vectors = encodings.encode_vectors(found.embeddings, encoding, engine.models[found.model])
+                found = await engine.embed(texts, model=info.name, options=chosen)
+                vectors = encodings.encode_vectors(found.embeddings, encoding, info)
             return EmbedResult(
                 embeddings=cast(VectorArray, vectors.astype(np.float32) if vectors.dtype == np.float16 else vectors),
                 dimensions=found.embeddings.shape[1],
@@ -220,11 +219,8 @@ def _sparse_options(options: SparseOptions) -> results.SparseOptions:
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
-    if len(found.labels) != 1:
-        raise WrongModelKind(f"model {found.model!r} has {len(found.labels)} labels and no one score to rank by")
     scores = found.scores[:, 0]
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    ranked = (RankedDocument(int(index), float(scores[index]), query.documents[index]) for index in order)
+    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k))
     return RerankResult(
         results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
     )
@@ -240,13 +236,12 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
 
 
 def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
-    order = np.argsort(-found.scores, kind="stable")[:top_k].tolist()
     indices = found.indices.tolist()
     ranked = (
         RankedDocument(
             indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
         )
-        for at in order
+        for at in rank(found.scores, top_k)
     )
     report = found.first_stage
     return RerankResult(

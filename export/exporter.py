@@ -20,8 +20,7 @@ from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from . import passes, storage
-from .checkpoint import adapter
-from .checkpoint import chat_templates as templates
+from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.files import check_files
 from .checkpoint.source import find_source
@@ -291,7 +290,7 @@ class _Export:
             pad_token_id=rules.pad_token_id,
             pad_token_type_id=rules.pad_token_type_id,
             vocab_size=rules.vocab_size,
-            template=templates.message_of(rules.template),
+            template=chat_templates.message_of(rules.template),
             labels=checkpoint.labels,
             activation=_ACTIVATIONS[checkpoint.activation] if checkpoint.labels else scoring_pb2.ACTIVATION_UNSPECIFIED,
             dimensions=checkpoint.dimensions,

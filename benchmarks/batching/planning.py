@@ -14,8 +14,8 @@ import numpy as np
 
 from pairwire.server.engine.batching.cost import Costs
 from pairwire.server.engine.batching.planner import OptimalCover, Plan, Planner, PoolView
-from pairwire.server.engine.batching.pool import make_request
-from pairwire.server.engine.batching.scheduler import Lane, Scheduler
+from pairwire.server.engine.batching.pool import queue_rows
+from pairwire.server.engine.batching.scheduler import BatchingRules, Scheduler
 from pairwire.server.runtime.base import Int32Array
 
 from .tables import Recording
@@ -46,10 +46,10 @@ class TimedPlanner:
 def planning_time(recording: Recording, series: Sequence[Int32Array], pool: int, seed: int) -> dict[str, float]:
     """Time for a batch, and as a share of the batch's own seconds, with so many pairs waiting."""
     planner, ladder = TimedPlanner(OptimalCover()), recording.ladder()
-    lane = Lane(ladder, recording.engine_costs())
+    lane = BatchingRules(ladder, recording.engine_costs())
     scheduler: Scheduler[None] = Scheduler({"model": lane}, planner, workers=1, queue_tokens=2**62)
     for lengths in _stretches(series, pool, seed):
-        scheduler.admit(make_request(ladder, "model", lengths, None), 0.0)
+        scheduler.admit(queue_rows(ladder, "model", lengths, None), 0.0)
     truth = recording.truth()
     planned, spent, batches, now = 0.0, 0.0, 0, 0.0
     enough = time.thread_time() + _LEAST_S
@@ -58,8 +58,8 @@ def planning_time(recording: Recording, series: Sequence[Int32Array], pool: int,
         batch = scheduler.next_batch(now).batch
         spent += time.thread_time() - started
         assert batch is not None
-        again = np.concatenate([piece.request.lengths[piece.rows] for piece in batch.pieces])
-        request = make_request(ladder, "model", again, None)  # outside of the lock in the engine, too
+        again = np.concatenate([piece.queued.lengths[piece.rows] for piece in batch.pieces])
+        request = queue_rows(ladder, "model", again, None)  # outside of the lock in the engine, too
         seconds = truth(batch.rows, batch.bucket.length)
         now += seconds
         started = time.thread_time()

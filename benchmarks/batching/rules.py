@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from pairwire.server.engine.batching.planner import OptimalCover, Planner
-from pairwire.server.engine.batching.pool import make_request
-from pairwire.server.engine.batching.scheduler import Batch, Lane, Scheduler
+from pairwire.server.engine.batching.pool import queue_rows
+from pairwire.server.engine.batching.scheduler import Batch, BatchingRules, Scheduler
 
 from .tables import Recording
 
@@ -236,7 +236,7 @@ class Pairwire:
 
     def __init__(self, recording: Recording, workers: int, planner: Planner | None = None) -> None:
         self._ladder = recording.ladder()
-        lanes = {_MODEL: Lane(self._ladder, recording.engine_costs())}
+        lanes = {_MODEL: BatchingRules(self._ladder, recording.engine_costs())}
         self._scheduler: Scheduler[Call] = Scheduler(
             lanes, planner or OptimalCover(), workers=workers, queue_tokens=_UNLIMITED
         )
@@ -244,14 +244,14 @@ class Pairwire:
     def admit(self, call: Call, now: float) -> None:
         """A request without a deadline."""
         lengths = np.array(call.lengths, dtype=np.int32)
-        self._scheduler.admit(make_request(self._ladder, _MODEL, lengths, call), now)
+        self._scheduler.admit(queue_rows(self._ladder, _MODEL, lengths, call), now)
 
     def next_work(self, now: float) -> Work | float:
         """What the scheduler gives an idle worker."""
         batch = self._scheduler.next_batch(now).batch
         if batch is None:
             return NEVER
-        rows = [piece.request.payload.first_row + row for piece in batch.pieces for row in piece.rows.tolist()]
+        rows = [piece.queued.payload.first_row + row for piece in batch.pieces for row in piece.rows.tolist()]
         return Work(rows, batch.bucket.length, batch)
 
     def complete(self, work: Work, now: float) -> None:

@@ -18,8 +18,7 @@ from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRu
 from ..config import Kind
 from ..errors import CheckpointUnsupported
 from ..texts import Input
-from . import bi_encoders, cross_encoders, sparse_encoders
-from . import chat_templates as templates
+from . import bi_encoders, chat_templates, cross_encoders, sparse_encoders
 from .files import explain
 from .source import Source, read_json
 
@@ -211,7 +210,7 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
     if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
-    templates.check_options(transformer)
+    chat_templates.check_options(transformer)
 
 
 def _max_length(reference: Any, model: Any, wanted: int | None) -> int:

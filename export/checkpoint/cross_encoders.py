@@ -10,7 +10,7 @@ from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.pair_template import PairTemplate
 
 from ..errors import CheckpointUnsupported
-from . import chat_templates as templates
+from . import chat_templates
 from .source import read_json
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def template_of(reference: Any) -> PairTemplate | None:
     Raises:
         CheckpointUnsupported: its chat template is more than literal text around the texts of a pair.
     """
-    if not templates.has_template(reference[0]):
+    if not chat_templates.has_template(reference[0]):
         return None
     if reference.tokenizer.truncation_side != "right":
         raise CheckpointUnsupported("a chat template that is cut at its beginning (truncation_side left); not exported")
     prompts = _prompts(reference)
-    return templates.read_template(reference[0], list(prompts.values()), prompts.get(_default(reference), ""))
+    return chat_templates.read_template(reference[0], list(prompts.values()), prompts.get(_default(reference), ""))
 
 
 def traceable(reference: Any) -> Traceable | None:

@@ -1,8 +1,8 @@
 """Does the exported graph score like the checkpoint? Every variant against sentence-transformers.
 
-The texts go the way of a request: `server.engine.text` tokenises and assembles, `server.runtime` runs the graph,
-`server.engine.heads` turns logits into scores. What is compared is what a caller would get: scores after the
-activation, or vectors.
+The texts go the way of a request: `server.engine.text.encoder` tokenises and assembles, `server.runtime` runs the
+graph, `server.engine.outputs.heads` turns logits into scores. What is compared is what a caller would get: scores after
+the activation, or vectors.
 """
 
 from __future__ import annotations

@@ -1,20 +1,40 @@
-"""One call on its way through the engine, and what is told of it afterwards."""
+"""One call on its way through the engine: tokenised, submitted, awaited; and what is reported of it afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
 
+import numpy as np
+
+from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from ..runtime.base import Float32Array, Int32Array
 from .batching.priority import Priority
+from .cache import ByteCache
 from .models.model import Model
-from .observer import Outcome, RequestEvent
+from .observer import Outcome, RequestEvent, SafeObserver
+from .off_loop import off_loop
 from .outputs.heads import Activation
-from .results import Timing, Usage
+from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
+from .results import (
+    EmbedOptions,
+    EmbedResult,
+    ReadingOptions,
+    ScoreOptions,
+    ScoreResult,
+    Timing,
+    Usage,
+)
 from .running.ticket import Ticket
+from .running.worker import WorkerPool
 from .text.encoder import EncodedRows
+from .text.inputs import PairTexts, SingleTexts, Texts
+from .text.stage import TextStage
+from .text.token_ids import Text
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (InvalidInput, Outcome.INVALID),
@@ -25,36 +45,27 @@ _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
 )
 
 
-class Texts(Protocol):
-    """What a call was given, ready to be tokenised piece by piece."""
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs as they were given: ``zip(firsts, seconds)``; a single first is one query with many documents."""
 
-    @property
-    def rows(self) -> int:
-        """Pairs or texts."""
-        ...
+    field: str
+    """What the caller calls them, for error messages."""
+    firsts: Sequence[Text]
+    seconds: Sequence[Text]
+    fields: tuple[str, str]
+    """What the caller calls a first and a second text, with a place for the index."""
 
-    @property
-    def characters(self) -> int:
-        """Of all texts together; 0 where something is no text, which ``encode`` will name."""
-        ...
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Text, Text]]) -> Pairs:
+        """Pairs of texts."""
+        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+        return cls("pairs", firsts, seconds, ("pairs[{}].first", "pairs[{}].second"))
 
-    @property
-    def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for its tokens."""
-        ...
-
-    @property
-    def most_tokens(self) -> int:
-        """Most tokens of a row, special tokens included."""
-        ...
-
-    def check(self) -> None:
-        """Raises what ``encode`` would raise of the texts themselves."""
-        ...
-
-    def encode(self, begin: int, end: int) -> EncodedRows:
-        """Rows ``begin`` to ``end``; indices in errors and in ``truncated`` count from ``begin``."""
-        ...
+    @classmethod
+    def of_documents(cls, query: Text, documents: Sequence[Text]) -> Pairs:
+        """(query, document) for each document."""
+        return cls("documents", [query], documents, ("query", "documents[{}]"))
 
 
 @dataclass(slots=True)
@@ -75,13 +86,15 @@ class Call:
     truncated: list[int] = field(default_factory=list)
     ticket: Ticket | None = None
 
-    def note_encoded(self, rows: EncodedRows, seconds: float) -> None:
-        """Books its next rows as tokenised, ``seconds`` after it came."""
+    def note_encoded(self, rows: EncodedRows, seconds: float) -> Int32Array:
+        """Books its next rows as tokenised, ``seconds`` after it came; their places among all its rows."""
         if not self.encoded:
             self.tokenize_s = seconds
-        self.truncated += (rows.truncated + self.encoded).tolist()
+        begin = self.encoded
+        self.truncated += (rows.truncated + begin).tolist()
         self.tokens += rows.tokens
         self.encoded += len(rows)
+        return np.arange(begin, self.encoded, dtype=np.int32)
 
     @property
     def usage(self) -> Usage:
@@ -116,3 +129,125 @@ def _outcome(error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.OK
     return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.FAULT)
+
+
+Accept = Callable[[], AbstractContextManager[None]]
+"""Opens a request for as long as it is served; raises NotReady instead."""
+
+
+class Calls:
+    """Takes calls through text, batching and running. Knows models, not their names. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        stage: TextStage,
+        workers: WorkerPool,
+        *,
+        token_caches: Mapping[str, ByteCache],
+        clock: Clock,
+        observer: SafeObserver,
+    ) -> None:
+        """``token_caches`` by model."""
+        self._stage = stage
+        self._workers = workers
+        self._tokens = token_caches
+        self._clock = clock
+        self._observer = observer
+
+    async def score(
+        self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = nullcontext
+    ) -> ScoreResult:
+        """Scores of pairs in input order; see ``Engine.score``."""
+        given = PairTexts(
+            encoder=model.encoder,
+            cache=self._tokens[model.name],
+            firsts=pairs.firsts,
+            seconds=pairs.seconds,
+            prompt=model.prompt(options.prompt_name, options.prompt),
+            fields=pairs.fields,
+            max_length=options.max_length,
+            truncation=options.truncation,
+        )
+        call = Call(model, pairs.field, given, options.activation or model.activation, options.priority, timeout_s)
+        scores = await self.serve(call, accept)
+        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
+
+    async def embed(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        options: EmbedOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+    ) -> EmbedResult:
+        """Vectors of texts in input order; see ``Engine.embed``."""
+        check_dimensions(options.dimensions, model.outputs)
+        call = self.reading(model, texts, options, timeout_s)
+        dimensions = options.dimensions or model.default_dimensions or None
+        whole = await self.serve(call, accept)
+        vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
+        return EmbedResult(embeddings=vectors, model=model.name, usage=call.usage, timing=call.timing)
+
+    def reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
+        """A call that gives one row of numbers for each text."""
+        given = SingleTexts(
+            encoder=model.encoder,
+            cache=self._tokens[model.name],
+            texts=texts,
+            prompt=model.prompt(options.prompt_name, options.prompt),
+            max_length=options.max_length,
+            truncation=options.truncation,
+        )
+        return Call(model, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
+
+    async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
+        """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
+        failure: BaseException | None = None
+        try:
+            with accept():
+                return await self._within_deadline(call)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._observer.request_finished(call.event(failure))
+            failure = None  # a frame that holds the exception that holds the frame would be a ring
+
+    async def _within_deadline(self, call: Call) -> Float32Array:
+        if not call.texts.rows:
+            raise InvalidInput(call.what, "empty; give at least one")
+        if call.timeout_s is None:
+            return await self._run(call, math.inf)
+        if not call.timeout_s > 0:
+            raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
+        deadline = self._clock.monotonic() + call.timeout_s
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                return await self._run(call, deadline)
+        except TimeoutError:
+            raise DeadlineExceeded(f"not done within {call.timeout_s:.3f} s; allow more time or send less") from None
+
+    async def _run(self, call: Call, deadline: float) -> Float32Array:
+        self._workers.check_serving()
+        ticket = call.ticket = Ticket(
+            model=call.model.name,
+            field=call.what,
+            activation=call.activation,
+            output=np.empty((call.texts.rows, call.model.outputs), np.float32),
+            done=asyncio.get_running_loop().create_future(),
+            deadline=deadline,
+            priority=call.priority,
+        )
+        stream = self._stage.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
+        started = self._clock.monotonic()
+        try:
+            async with aclosing(self._stage.encode(call.texts, stream=stream)) as slices:
+                async for rows in slices:
+                    at = call.note_encoded(rows, self._clock.monotonic() - started)
+                    self._workers.submit(ticket, rows, at)
+            await ticket.done
+        except BaseException:
+            self._workers.cancel(ticket)
+            ticket.abandon()
+            raise
+        return ticket.output

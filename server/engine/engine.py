@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-import numpy as np
-
 from ..clock import Clock, SystemClock
-from ..errors import DeadlineExceeded, InvalidInput
-from ..runtime.base import Float32Array
 from .batching.planner import OptimalCover, Planner
-from .batching.scheduler import Lane, Scheduler
+from .batching.scheduler import BatchingRules, Scheduler
 from .cache import ByteCache
-from .call import Call
+from .call import Calls, Pairs
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
 from .models.catalog import Catalog
@@ -28,9 +23,7 @@ from .models.model import Model, on_gpu
 from .observer import Observer, SafeObserver
 from .off_loop import off_loop
 from .open_requests import OpenRequests
-from .outputs.heads import Activation
 from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
-from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .results import (
     EmbedOptions,
     EmbedResult,
@@ -38,17 +31,13 @@ from .results import (
     ModelInfo,
     ModelKind,
     ModelStatistics,
-    ReadingOptions,
     ScoreOptions,
     ScoreResult,
     SparseOptions,
     SparseResult,
 )
 from .running.score_cache import ScoreCache
-from .running.ticket import Ticket
 from .running.worker import WorkerPool
-from .text.encoder import EncodedRows
-from .text.inputs import PairTexts, SingleTexts
 from .text.stage import TextStage
 from .text.token_ids import Text
 
@@ -93,7 +82,6 @@ class Engine:
         self._text = TextStage(
             self._config.text_thread_count(cuda=cuda),
             queue_tokens=self._config.queue_tokens,
-            clock=self._clock,
             wait_s=lambda: self.statistics().estimated_wait_s,
         )
         self._stages = Stages(self._catalog, cache_bytes=self._config.vector_cache_bytes, clock=self._clock)
@@ -101,7 +89,10 @@ class Engine:
         self._closed = False
         self._workers = WorkerPool(
             Scheduler(
-                {name: Lane(model.ladder, model.costs, model.planner) for name, model in self._catalog.models.items()},
+                {
+                    name: BatchingRules(model.ladder, model.costs, model.planner)
+                    for name, model in self._catalog.models.items()
+                },
                 planner or OptimalCover(),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
@@ -114,6 +105,9 @@ class Engine:
             observer=self._observer,
             probe_interval_s=self._config.probe_interval_s,
             on_fatal=on_fatal or (lambda error: None),
+        )
+        self._calls = Calls(
+            self._text, self._workers, token_caches=self._tokens, clock=self._clock, observer=self._observer
         )
 
     @classmethod
@@ -152,6 +146,14 @@ class Engine:
     ) -> None:
         await self.close()
 
+    def find(self, name: str, kind: ModelKind | None = None) -> ModelInfo:
+        """The model that a call of this ``name`` means; the name may be empty where only one (of the kind) is loaded.
+
+        Raises:
+            ModelNotFound, WrongModelKind, InvalidInput: there is no such model; the sentence lists what there is.
+        """
+        return self.models[self._catalog.resolve(name, kind).name]
+
     async def score(
         self,
         pairs: Sequence[tuple[Text, Text]],
@@ -174,10 +176,8 @@ class Engine:
             NotReady: draining or closed.
             EngineFault: the runtime failed.
         """
-        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        return await self._score(
-            "pairs", firsts, seconds, ("pairs[{}].first", "pairs[{}].second"), model, options, timeout_s
-        )
+        scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
+        return await self._calls.score(scorer, Pairs.of(pairs), options or ScoreOptions(), timeout_s, self._open.accept)
 
     async def score_documents(
         self,
@@ -192,7 +192,28 @@ class Engine:
 
         Arguments and errors as ``score``; errors name ``query`` and ``documents[i]``.
         """
-        return await self._score("documents", [query], documents, ("query", "documents[{}]"), model, options, timeout_s)
+        scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
+        given = Pairs.of_documents(query, documents)
+        return await self._calls.score(scorer, given, options or ScoreOptions(), timeout_s, self._open.accept)
+
+    async def rerank(
+        self,
+        query: Text,
+        documents: Sequence[Text],
+        *,
+        model: str = "",
+        options: ScoreOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ScoreResult:
+        """As ``score_documents``, of a model whose one score can rank them; ``rank`` sorts the answer.
+
+        Errors as ``score_documents``; a cross-encoder with several labels is WrongModelKind too, and an activation
+        that makes every score 1 is InvalidInput.
+        """
+        options = options or ScoreOptions()
+        scorer = self._catalog.resolve_ranker(model, options.activation)
+        given = Pairs.of_documents(query, documents)
+        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept)
 
     async def retrieve_and_rerank(
         self,
@@ -212,7 +233,7 @@ class Engine:
         """
         asked = Asked(query, documents, first_stage, model, options or ScoreOptions(), timeout_s)
         with self._open.accept():
-            return await self._stages.serve(self, asked)
+            return await self._stages.serve(self._calls, asked)
 
     async def embed(
         self,
@@ -227,14 +248,8 @@ class Engine:
         Arguments and errors as ``score``; an unknown ``prompt_name`` is InvalidInput and lists the known ones, and so
         are more ``dimensions`` than a vector has.
         """
-        options = options or EmbedOptions()
-        loaded = self._catalog.resolve(model, ModelKind.BI_ENCODER)
-        check_dimensions(options.dimensions, loaded.outputs)
-        call = self._reading(loaded, texts, options, timeout_s)
-        dimensions = options.dimensions or loaded.default_dimensions or None
-        whole = await self._serve(call)
-        vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
-        return EmbedResult(embeddings=vectors, model=loaded.name, usage=call.usage, timing=call.timing)
+        encoder = self._catalog.resolve(model, ModelKind.BI_ENCODER)
+        return await self._calls.embed(encoder, texts, options or EmbedOptions(), timeout_s, self._open.accept)
 
     async def embed_sparse(
         self,
@@ -247,14 +262,14 @@ class Engine:
         """Sparse vectors of texts, in input order: the tokens of the vocabulary that have weight, and their weights.
 
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
-        texts for the vocabulary are InvalidInput (`sparse.MOST_BYTES`).
+        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`).
         """
         options = options or SparseOptions()
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
         check_size(len(texts), loaded.outputs)
         keep = loaded.active_dims(options.max_active_dims)
-        call = self._reading(loaded, texts, options, timeout_s)
-        dense = await self._serve(call)
+        call = self._calls.reading(loaded, texts, options, timeout_s)
+        dense = await self._calls.serve(call, self._open.accept)
         weights = await off_loop(len(dense) > INLINE_ROWS, to_sparse, dense, keep)
         return SparseResult(
             *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
@@ -279,15 +294,15 @@ class Engine:
             models={
                 name: ModelStatistics(
                     healthy=name not in unhealthy,
-                    queued_rows=lane.queued_rows,
-                    queued_tokens=lane.queued_tokens,
-                    running_rows=lane.running_rows,
+                    queued_rows=work.queued_rows,
+                    queued_tokens=work.queued_tokens,
+                    running_rows=work.running_rows,
                     shared_rows=shared[name],
                     token_cache=self._tokens[name].statistics(),
                     vector_cache=self._stages.cache_statistics(name),
                     cuda=self.models[name].runtime.cuda,
                 )
-                for name, lane in queue.lanes.items()
+                for name, work in queue.models.items()
             },
         )
 
@@ -306,94 +321,3 @@ class Engine:
         self._text.close()
         for model in self._catalog.models.values():
             model.runtime.close()
-
-    def _reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
-        """A call that gives one row of numbers for each text."""
-        given = SingleTexts(
-            encoder=model.encoder,
-            cache=self._tokens[model.name],
-            texts=texts,
-            prompt=model.prompt(options.prompt_name, options.prompt),
-            max_length=options.max_length,
-            truncation=options.truncation,
-        )
-        return Call(model, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
-
-    async def _score(
-        self,
-        field: str,
-        firsts: Sequence[Text],
-        seconds: Sequence[Text],
-        names: tuple[str, str],
-        model: str,
-        options: ScoreOptions | None,
-        timeout_s: float | None,
-    ) -> ScoreResult:
-        options = options or ScoreOptions()
-        loaded = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
-        given = PairTexts(
-            encoder=loaded.encoder,
-            cache=self._tokens[loaded.name],
-            firsts=firsts,
-            seconds=seconds,
-            prompt=loaded.prompt(options.prompt_name, options.prompt),
-            fields=names,
-            max_length=options.max_length,
-            truncation=options.truncation,
-        )
-        call = Call(loaded, field, given, options.activation or loaded.activation, options.priority, timeout_s)
-        scores = await self._serve(call)
-        return ScoreResult(scores=scores, labels=loaded.labels, model=loaded.name, usage=call.usage, timing=call.timing)
-
-    async def _serve(self, call: Call) -> Float32Array:
-        """Takes a call through the engine, keeps count of it, and tells the observer how it ended."""
-        failure: BaseException | None = None
-        try:
-            with self._open.accept():
-                return await self._within_deadline(call)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            self._observer.request_finished(call.event(failure))
-            failure = None  # a frame that holds the exception that holds the frame would be a ring
-
-    async def _within_deadline(self, call: Call) -> Float32Array:
-        if not call.texts.rows:
-            raise InvalidInput(call.what, "empty; give at least one")
-        if call.timeout_s is None:
-            return await self._run(call, math.inf)
-        if not call.timeout_s > 0:
-            raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
-        deadline = self._clock.monotonic() + call.timeout_s
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                return await self._run(call, deadline)
-        except TimeoutError:
-            raise DeadlineExceeded(f"not done within {call.timeout_s:.3f} s; allow more time or send less") from None
-
-    async def _run(self, call: Call, deadline: float) -> Float32Array:
-        self._workers.check_serving()
-        ticket = call.ticket = Ticket(
-            model=call.model.name,
-            field=call.what,
-            activation=call.activation,
-            output=np.empty((call.texts.rows, call.model.outputs), np.float32),
-            done=asyncio.get_running_loop().create_future(),
-            deadline=deadline,
-            priority=call.priority,
-        )
-        stream = self._text.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
-
-        def take(encoded: EncodedRows) -> None:
-            at = np.arange(call.encoded - len(encoded), call.encoded, dtype=np.int32)
-            self._workers.submit(ticket, encoded, at)
-
-        try:
-            await self._text.encode(call, take, stream=stream)
-            await ticket.done
-        except BaseException:
-            self._workers.cancel(ticket)
-            ticket.abandon()
-            raise
-        return ticket.output

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
 from .cache import CacheStatistics
+from .call import Calls, Pairs
 from .models.catalog import Catalog
 from .models.model import Model
 from .off_loop import at_once
@@ -27,9 +27,6 @@ from .outputs.similarity import SIMILARITIES, Similarity
 from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
 from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 Indices = npt.NDArray[np.int64]
 
@@ -132,9 +129,9 @@ class Stages:
         cache = self._caches.get(model)
         return None if cache is None else cache.statistics()
 
-    async def serve(self, engine: Engine, asked: Asked) -> StagedResult:
-        """Runs both stages by calls of the engine; see ``Engine.retrieve_and_rerank``."""
-        scorer = self._scorer(asked.model)
+    async def serve(self, calls: Calls, asked: Asked) -> StagedResult:
+        """Runs both stages; see ``Engine.retrieve_and_rerank``."""
+        scorer = self._catalog.resolve_ranker(asked.model, asked.options.activation)
         scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # what is wrong is told before anything runs
         scorer.encoder.pair_limit(asked.options.max_length)
         with _named(model="first_stage.model"):
@@ -143,10 +140,10 @@ class Stages:
             raise InvalidInput("documents", "empty; give at least one")
         _check_texts([asked.query], "query")
         began = self._clock.monotonic()
-        comparison = _Comparison(engine, encoder, self._caches[encoder.name], asked)
+        comparison = _Comparison(calls, encoder, self._caches[encoder.name], asked)
         compared = await comparison.run()
         indices = nearest(compared.similarities, asked.first_stage.keep)
-        scored = await self._score(engine, scorer, asked, indices, self._clock.monotonic() - began)
+        scored = await self._score(calls, scorer, asked, indices, self._clock.monotonic() - began)
         return StagedResult(
             indices=indices,
             scores=scored.scores[:, 0],
@@ -157,18 +154,8 @@ class Stages:
             first_stage=FirstStageReport(encoder.name, len(indices), compared.cached, compared.usage, compared.timing),
         )
 
-    def _scorer(self, name: str) -> Model:
-        """The cross-encoder, before anything is embedded for it in vain."""
-        scorer = self._catalog.resolve(name, ModelKind.CROSS_ENCODER)
-        if len(scorer.labels) != 1:
-            raise WrongModelKind(
-                f"model {scorer.name!r} has {len(scorer.labels)} labels ({', '.join(scorer.labels)}) and no one score "
-                "to rank by; score pairs with it and sort by the label that matters"
-            )
-        return scorer
-
     async def _score(
-        self, engine: Engine, scorer: Model, asked: Asked, indices: Indices, elapsed_s: float
+        self, calls: Calls, scorer: Model, asked: Asked, indices: Indices, elapsed_s: float
     ) -> ScoreResult:
         left_s = None if asked.timeout_s is None else asked.timeout_s - elapsed_s
         if left_s is not None and left_s <= 0:
@@ -176,9 +163,8 @@ class Stages:
         documents = [asked.documents[index] for index in indices.tolist()]
         with _named(places=indices.tolist()):
             try:
-                return await engine.score_documents(
-                    asked.query, documents, model=scorer.name, options=asked.options, timeout_s=left_s
-                )
+                given = Pairs.of_documents(asked.query, documents)
+                return await calls.score(scorer, given, asked.options, left_s)
             except DeadlineExceeded as error:
                 raise DeadlineExceeded(f"{error} (the first stage took {elapsed_s:.3f} s)") from None
 
@@ -186,9 +172,9 @@ class Stages:
 class _Comparison:
     """The first stage of one request."""
 
-    def __init__(self, engine: Engine, encoder: Model, cache: VectorCache, asked: Asked) -> None:
+    def __init__(self, calls: Calls, encoder: Model, cache: VectorCache, asked: Asked) -> None:
         stage, prompts = asked.first_stage, encoder.prompts
-        self._engine, self._encoder, self._cache, self._asked = engine, encoder, cache, asked
+        self._calls, self._encoder, self._cache, self._asked = calls, encoder, cache, asked
         self._similarity = _similarity_of(encoder)
         self._query_prompt = _first_known(stage.query_prompt_name, QUERY_PROMPTS, prompts)
         self._document_prompt = _first_known(stage.document_prompt_name, DOCUMENT_PROMPTS, prompts)
@@ -233,9 +219,7 @@ class _Comparison:
         ) -> EmbedResult:
             options = EmbedOptions(prompt_name=prompt_name, priority=asked.options.priority)
             with _named(places, texts=field):
-                return await self._engine.embed(
-                    given, model=self._encoder.name, options=options, timeout_s=asked.timeout_s
-                )
+                return await self._calls.embed(self._encoder, given, options, asked.timeout_s)
 
         query = embed("query", [asked.query], self._query_prompt)
         if not missing:

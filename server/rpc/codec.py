@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
 
 from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
-from ..engine.models.catalog import only_model
 from ..engine.outputs.heads import Activation
+from ..engine.outputs.ranking import rank
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
 from ..engine.text.truncation import Truncation
-from ..errors import InvalidInput, ModelNotFound, WrongModelKind
+from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
 from .texts import Prompted
 
@@ -119,54 +116,10 @@ def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
     return request.top_k
 
 
-def find_model(models: Mapping[str, ModelInfo], name: str) -> ModelInfo:
-    """The model of that name; the only one where the name is empty.
-
-    Raises:
-        ModelNotFound, InvalidInput: there is none; the sentence lists what there is.
-    """
-    known = ", ".join(repr(name) for name in sorted(models))
-    if name:
-        if name not in models:
-            raise ModelNotFound(f"no model {name!r} is loaded; there is {known}")
-        return models[name]
-    if len(models) > 1:
-        raise InvalidInput("model", f"empty, but there are several; name one of {known}")
-    return next(iter(models.values()))
-
-
-def check_can_rerank(models: Mapping[str, ModelInfo], name: str, options: ScoreOptions) -> None:
-    """Documents are ranked by one number each. A model that the engine will refuse anyway is left to it.
-
-    Raises:
-        WrongModelKind: the model gives several numbers.
-        InvalidInput: the activation makes every score 1.
-    """
-    found = only_model(models, name, ModelKind.CROSS_ENCODER)
-    if found is None:
-        return
-    labels = found.manifest.labels
-    if len(labels) != 1:
-        raise WrongModelKind(
-            f"model {found.name!r} has {len(labels)} labels ({', '.join(labels)}), Rerank needs a model with one; "
-            "call Score and sort by the label that matters"
-        )
-    if options.activation is Activation.SOFTMAX:
-        raise InvalidInput(
-            "activation", "softmax over one label makes every score 1; use identity or sigmoid, or leave it out"
-        )
-
-
 def below(parent: str, error: InvalidInput) -> InvalidInput:
     """The same error where the engine's ``pairs``, ``query`` and ``documents`` stand below a field of the request."""
     root = error.field.partition("[")[0]
     return InvalidInput(f"{parent}.{error.field}", error.reason) if root in ("pairs", "query", "documents") else error
-
-
-def rank(scores: npt.NDArray[np.float32], top_k: int) -> list[int]:
-    """Indices of the ``top_k`` best of scores float32 [documents], best first, equal scores by ascending index."""
-    best: list[int] = np.argsort(-scores, kind="stable")[:top_k].tolist()
-    return best
 
 
 def encode_scores(result: ScoreResult) -> scoring_pb2.ScoreResponse:

@@ -9,7 +9,6 @@ from pairwire.v1 import embedding_pb2
 
 from ..config import RequestLimits
 from ..engine.encodings import check_encoding
-from ..engine.models.catalog import only_model
 from ..engine.off_loop import off_loop
 from ..engine.outputs.vectors import INLINE_BYTES
 from ..engine.results import EmbedOptions, ModelInfo, ModelKind
@@ -42,14 +41,13 @@ class EmbeddingServicer:
         """Vectors in input order."""
         engine, options, encoding = self._engine(), codec.decode_embed_options(request), codec.decode_encoding(request)
         texts = await off_loop(large, self._texts, request)
-        found = only_model(engine.models, request.model, ModelKind.BI_ENCODER)
+        found = engine.find(request.model, ModelKind.BI_ENCODER)
         with _naming_field(request):
-            if found is not None:
-                check_encoding(encoding, found, options)
-                check_vectors(len(texts), _dimensions(found, options), encoding, self._limits)
-            result = await engine.embed(texts, model=request.model, options=options, timeout_s=timeout_s)
-            info, much = engine.models[result.model], result.embeddings.nbytes > INLINE_BYTES
-            return await off_loop(much, encode_embeddings, result, encoding, info)
+            check_encoding(encoding, found, options)
+            check_vectors(len(texts), _dimensions(found, options), encoding, self._limits)
+            result = await engine.embed(texts, model=found.name, options=options, timeout_s=timeout_s)
+            much = result.embeddings.nbytes > INLINE_BYTES
+            return await off_loop(much, encode_embeddings, result, encoding, found)
 
     async def embed_sparse(
         self, request: embedding_pb2.EmbedSparseRequest, timeout_s: float | None, large: bool

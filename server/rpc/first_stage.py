@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pairwire.v1 import scoring_pb2
 
 from ..engine.first_stage import FirstStage, FirstStageReport, StagedResult
-from .codec import encode_timing, encode_usage, rank
+from ..engine.outputs.ranking import rank
+from .codec import encode_timing, encode_usage
 
 
 def decode_first_stage(message: scoring_pb2.FirstStage) -> FirstStage:

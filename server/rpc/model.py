@@ -35,5 +35,5 @@ class ModelServicer:
         self, request: model_pb2.GetModelRequest, timeout_s: float | None, large: bool
     ) -> model_pb2.GetModelResponse:
         """One model with its manifest."""
-        info = codec.find_model(self._engine().models, request.model)
+        info = self._engine().find(request.model)
         return model_pb2.GetModelResponse(summary=codec.encode_summary(info), manifest=info.manifest)

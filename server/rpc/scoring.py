@@ -60,7 +60,6 @@ class ScoringServicer:
         """Documents by descending score."""
         engine, options = self._engine(), codec.decode_score_options(request)
         top_k = codec.decode_top_k(request)
-        codec.check_can_rerank(engine.models, request.model, options)
         query, documents = await off_loop(large, self._documents, request, request)
         shown = documents if request.return_documents else None
         if request.HasField("first_stage"):
@@ -69,9 +68,7 @@ class ScoringServicer:
                 query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
             )
             return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown)
-        result = await engine.score_documents(
-            query, documents, model=request.model, options=options, timeout_s=timeout_s
-        )
+        result = await engine.rerank(query, documents, model=request.model, options=options, timeout_s=timeout_s)
         return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown)
 
     async def _score_pairs(

@@ -1,8 +1,8 @@
 """The waiting rows of one model, sorted by padded length and, within a length, by when they are due.
 
-A request is cut into one segment for each padded length that its rows have. Each length has an agenda of segments, the
-first due first, from which rows are taken at the front and any request's segment can be removed: adding, taking and
-removing cost a few operations for each length that the request touches, and the logarithm of how many requests wait.
+Rows that are queued together (`QueuedRows`) are split by padded length (`LevelRows`). Each length has an agenda of
+these, the first due first. Rows are taken from its front, and any caller's rows can be removed from its middle. So
+adding, taking and removing cost a few operations for each length, times the logarithm of how many callers wait.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .planner import PoolView
 from .priority import Priority
 
 P = TypeVar("P")
-"""What the caller attaches to a request; never looked at here."""
+"""What the caller attaches to rows; never looked at here."""
 
 _SLICE_S = 0.1
 """Waiting tokens are summed up by when they are due, to such a slice of time."""
 
 
 @dataclass(eq=False, slots=True)
-class Segment:
-    """Rows of one request that are padded to one length, in input order."""
+class LevelRows:
+    """Those of some queued rows that are padded to one length, in input order."""
 
     rows: Int32Array
-    """Indices into the request."""
+    """Indices into the queued rows."""
     taken: int = 0
     """How many of them are no longer waiting."""
 
@@ -43,8 +43,8 @@ class Segment:
 
 
 @dataclass(eq=False, slots=True)
-class Request(Generic[P]):
-    """Rows that were asked for together. Built by ``make_request``; the scheduler alone changes it from then on."""
+class QueuedRows(Generic[P]):
+    """Rows of one caller that wait together. Built by ``queue_rows``; from then on the scheduler alone changes them."""
 
     model: str
     lengths: Int32Array
@@ -52,13 +52,13 @@ class Request(Generic[P]):
     payload: P
     deadline: float
     """On the scheduler's clock; +inf for none."""
-    segments: dict[int, Segment]
+    by_level: dict[int, LevelRows]
     """By level."""
     tokens: int
     waiting: int
     """Rows not yet in a batch."""
     priority: Priority = Priority.NORMAL
-    field: str = "request"
+    field: str = "rows"
     """What the caller calls its rows, for error messages, e.g. ``pairs``."""
     sequence: int = -1
     """Order of admission; -1 before."""
@@ -78,17 +78,17 @@ class Request(Generic[P]):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Piece(Generic[P]):
-    """Rows of one request in one batch."""
+class BatchRows(Generic[P]):
+    """Those of some queued rows that are in one batch."""
 
-    request: Request[P]
+    queued: QueuedRows[P]
     rows: Int32Array
-    """Indices into the request."""
+    """Indices into the queued rows."""
     tokens: int
     """Useful tokens of them."""
 
 
-def make_request(
+def queue_rows(
     ladder: Ladder,
     model: str,
     lengths: Int32Array,
@@ -96,25 +96,25 @@ def make_request(
     *,
     deadline: float = math.inf,
     priority: Priority = Priority.NORMAL,
-    field: str = "request",
-) -> Request[P]:
-    """A request of at least one row, sorted by padded length. Needs no lock."""
-    if len(lengths) == 1:  # the commonest request of all; numpy's fixed costs would dominate it
-        segments = {int(ladder.levels(lengths)[0]): Segment(_FIRST_ROW)}
+    field: str = "rows",
+) -> QueuedRows[P]:
+    """At least one row, sorted by padded length, ready to be admitted. Needs no lock."""
+    if len(lengths) == 1:  # the commonest case of all; numpy's fixed costs would dominate it
+        by_level = {int(ladder.levels(lengths)[0]): LevelRows(_FIRST_ROW)}
     else:
         levels = ladder.levels(lengths)
         order = np.argsort(levels, kind="stable").astype(np.int32)
         present, starts = np.unique(levels[order], return_index=True)
-        segments = {
-            level: Segment(rows) for level, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True)
+        by_level = {
+            level: LevelRows(rows) for level, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True)
         }
     tokens = int(lengths.sum(dtype=np.int64))
-    return Request(
+    return QueuedRows(
         model,
         lengths,
         payload,
         deadline,
-        segments,
+        by_level,
         tokens=tokens,
         waiting=len(lengths),
         priority=priority,
@@ -137,53 +137,53 @@ class Pool(Generic[P]):
         self._arrivals: Float64Array = np.full(len(ladder), math.inf)
         self._deadlines: Float64Array = np.full(len(ladder), math.inf)
         self._tokens_due: dict[int, int] = {}  # by slice of time; no slice is kept that has none
-        self._queues: list[Agenda[tuple[Request[P], Segment]]] = [Agenda() for _ in ladder.lengths]
+        self._queues: list[Agenda[tuple[QueuedRows[P], LevelRows]]] = [Agenda() for _ in ladder.lengths]
 
     @property
     def counts(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         """[levels] rows waiting at each padded length; the pool's own, read only."""
         return self._counts
 
-    def add(self, request: Request[P]) -> None:
-        """Puts all rows of a request where its ``due`` and ``sequence`` say; no other may have the same sequence."""
-        for level, segment in request.segments.items():
-            self._queues[level].add(request.due, request.sequence, (request, segment))
-            self._counts[level] += segment.waiting
+    def add(self, queued: QueuedRows[P]) -> None:
+        """Puts rows where their ``due`` and ``sequence`` say; no other may have the same sequence."""
+        for level, level_rows in queued.by_level.items():
+            self._queues[level].add(queued.due, queued.sequence, (queued, level_rows))
+            self._counts[level] += level_rows.waiting
             self._note_front(level)
-        self.rows += request.waiting
-        self._count_tokens(request, request.tokens)
+        self.rows += queued.waiting
+        self._count_tokens(queued, queued.tokens)
 
-    def remove(self, request: Request[P]) -> None:
-        """Takes out what still waits of a request, for good."""
-        for level, segment in request.segments.items():
-            self._queues[level].remove(request.sequence)
-            self._counts[level] -= segment.waiting
-            self._count_tokens(request, -int(request.lengths[segment.rows[segment.taken :]].sum(dtype=np.int64)))
+    def remove(self, queued: QueuedRows[P]) -> None:
+        """Takes out what still waits of these rows, for good."""
+        for level, level_rows in queued.by_level.items():
+            self._queues[level].remove(queued.sequence)
+            self._counts[level] -= level_rows.waiting
+            self._count_tokens(queued, -int(queued.lengths[level_rows.rows[level_rows.taken :]].sum(dtype=np.int64)))
             self._note_front(level)
-        self.rows -= request.waiting
-        request.waiting = 0
-        request.segments.clear()
+        self.rows -= queued.waiting
+        queued.waiting = 0
+        queued.by_level.clear()
 
-    def take(self, level: int, count: int) -> list[Piece[P]]:
+    def take(self, level: int, count: int) -> list[BatchRows[P]]:
         """The ``count`` rows of a level that are due first; it must have that many."""
-        pieces: list[Piece[P]] = []
+        pieces: list[BatchRows[P]] = []
         queue = self._queues[level]
         left = count
         while left:
             front = queue.first()
             assert front is not None, "fewer rows wait than are to be taken"
-            request, segment = front
-            rows = segment.rows[segment.taken : segment.taken + left]
-            segment.taken += len(rows)
+            queued, level_rows = front
+            rows = level_rows.rows[level_rows.taken : level_rows.taken + left]
+            level_rows.taken += len(rows)
             left -= len(rows)
-            tokens = int(request.lengths[rows].sum(dtype=np.int64))
-            pieces.append(Piece(request, rows, tokens))
-            request.waiting -= len(rows)
-            request.running += len(rows)
-            self._count_tokens(request, -tokens)
-            if not segment.waiting:
-                queue.remove(request.sequence)
-                del request.segments[level]
+            tokens = int(queued.lengths[rows].sum(dtype=np.int64))
+            pieces.append(BatchRows(queued, rows, tokens))
+            queued.waiting -= len(rows)
+            queued.running += len(rows)
+            self._count_tokens(queued, -tokens)
+            if not level_rows.waiting:
+                queue.remove(queued.sequence)
+                del queued.by_level[level]
         self._counts[level] -= count
         self.rows -= count
         self._note_front(level)
@@ -205,9 +205,9 @@ class Pool(Generic[P]):
         self._arrivals[level] = front[0].arrival if front else math.inf
         self._deadlines[level] = front[0].deadline if front else math.inf
 
-    def _count_tokens(self, request: Request[P], tokens: int) -> None:
+    def _count_tokens(self, queued: QueuedRows[P], tokens: int) -> None:
         self.tokens += tokens
-        at = int(request.due // _SLICE_S)
+        at = int(queued.due // _SLICE_S)
         total = self._tokens_due.get(at, 0) + tokens
         if total:
             self._tokens_due[at] = total

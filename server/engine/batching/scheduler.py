@@ -31,7 +31,7 @@ from .agenda import Agenda
 from .buckets import Bucket, Ladder
 from .cost import Costs
 from .planner import PackingPlanner, Plan, Planner
-from .pool import P, Piece, Pool, Request
+from .pool import BatchRows, P, Pool, QueuedRows
 
 STRETCH = 4.0
 """How many times its own time a request gives way to what arrives later. In mixed traffic at 80 % of capacity 4 cuts
@@ -42,8 +42,8 @@ _OPTIMISM = 0.5
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Lane:
-    """What the scheduler must know of a model."""
+class BatchingRules:
+    """How batches of one model are made: their shapes, what they cost, who picks them."""
 
     ladder: Ladder
     costs: Costs
@@ -59,7 +59,7 @@ class Batch(Generic[P]):
     """Unique within a scheduler."""
     model: str
     bucket: Bucket
-    pieces: list[Piece[P]]
+    pieces: list[BatchRows[P]]
     started: float
     expected_s: float
     """By the cost table."""
@@ -81,12 +81,12 @@ class Decision(Generic[P]):
 
     batch: Batch[P] | None
     """None: wait until something is admitted."""
-    expired: list[Request[P]]
+    expired: list[QueuedRows[P]]
     """Closed just now because their deadline has passed; to be told."""
 
 
 @dataclass(frozen=True, slots=True)
-class LaneStatistics:
+class ModelWork:
     """One model's work at one moment."""
 
     queued_rows: int
@@ -103,7 +103,7 @@ class SchedulerStatistics:
     running_rows: int
     running_batches: int
     estimated_wait_s: float
-    lanes: Mapping[str, LaneStatistics]
+    models: Mapping[str, ModelWork]
 
 
 class Scheduler(Generic[P]):
@@ -111,7 +111,7 @@ class Scheduler(Generic[P]):
 
     def __init__(
         self,
-        lanes: Mapping[str, Lane],
+        rules: Mapping[str, BatchingRules],
         planner: Planner,
         *,
         workers: int,
@@ -120,14 +120,14 @@ class Scheduler(Generic[P]):
     ) -> None:
         """``stretch``: how many times its own time a request gives way to what arrives later; 0 for none."""
         self._stretch = stretch
-        self._lanes = dict(lanes)
-        self._pools: dict[str, Pool[P]] = {name: Pool(lane.ladder) for name, lane in lanes.items()}
+        self._rules = dict(rules)
+        self._pools: dict[str, Pool[P]] = {name: Pool(each.ladder) for name, each in rules.items()}
         self._planner = planner
         self._workers = workers
         self._queue_tokens = queue_tokens
-        self._open: dict[int, Request[P]] = {}
-        self._waiting: Agenda[Request[P]] = Agenda()
-        self._deadlines: Agenda[Request[P]] = Agenda()
+        self._open: dict[int, QueuedRows[P]] = {}
+        self._waiting: Agenda[QueuedRows[P]] = Agenda()
+        self._deadlines: Agenda[QueuedRows[P]] = Agenda()
         self._running: dict[int, Batch[P]] = {}
         self._requests = 0
         self._batches = 0
@@ -142,7 +142,7 @@ class Scheduler(Generic[P]):
         """Workers without a batch."""
         return self._workers - len(self._running)
 
-    def admit(self, request: Request[P], now: float) -> None:
+    def admit(self, queued: QueuedRows[P], now: float) -> None:
         """Takes a request in.
 
         Raises:
@@ -150,37 +150,37 @@ class Scheduler(Generic[P]):
             Overloaded: the queue has no room for it now.
             DeadlineExceeded: its deadline has passed, or cannot be met even by an optimistic estimate.
         """
-        self._check_room(request, now)
-        own_s = self._seconds_alone(request)
-        request.due = self._due(request, own_s, now)
-        if request.deadline < math.inf:
-            self._check_deadline(request, own_s, now)
-        request.sequence, request.arrival, request.open = self._requests, now, True
+        self._check_room(queued, now)
+        own_s = self._seconds_alone(queued)
+        queued.due = self._due(queued, own_s, now)
+        if queued.deadline < math.inf:
+            self._check_deadline(queued, own_s, now)
+        queued.sequence, queued.arrival, queued.open = self._requests, now, True
         self._requests += 1
-        self._open[request.sequence] = request
-        self._waiting.add(request.due, request.sequence, request)
-        self._pools[request.model].add(request)
-        if request.deadline < math.inf:
-            self._deadlines.add(request.deadline, request.sequence, request)
+        self._open[queued.sequence] = queued
+        self._waiting.add(queued.due, queued.sequence, queued)
+        self._pools[queued.model].add(queued)
+        if queued.deadline < math.inf:
+            self._deadlines.add(queued.deadline, queued.sequence, queued)
 
-    def due(self, request: Request[P], now: float) -> float:
+    def due(self, queued: QueuedRows[P], now: float) -> float:
         """When a request would be due if it were admitted now."""
-        return self._due(request, self._seconds_alone(request), now)
+        return self._due(queued, self._seconds_alone(queued), now)
 
-    def cancel(self, request: Request[P]) -> bool:
+    def cancel(self, queued: QueuedRows[P]) -> bool:
         """Closes a request whose caller has gone; its waiting rows leave at once. False if it was closed already."""
-        if not request.open:
+        if not queued.open:
             return False
-        request.open = False
-        del self._open[request.sequence]
-        self._deadlines.remove(request.sequence)
-        if self._waiting.remove(request.sequence):
-            self._pools[request.model].remove(request)
+        queued.open = False
+        del self._open[queued.sequence]
+        self._deadlines.remove(queued.sequence)
+        if self._waiting.remove(queued.sequence):
+            self._pools[queued.model].remove(queued)
         return True
 
-    def cancel_all(self) -> list[Request[P]]:
+    def cancel_all(self) -> list[QueuedRows[P]]:
         """Closes every request; the closed ones, oldest first."""
-        return [request for request in list(self._open.values()) if self.cancel(request)]
+        return [queued for queued in list(self._open.values()) if self.cancel(queued)]
 
     def next_batch(self, now: float) -> Decision[P]:
         """Work for one idle worker."""
@@ -188,28 +188,28 @@ class Scheduler(Generic[P]):
         first = self._waiting.first()
         if first is None:
             return Decision(None, expired)
-        pool, lane = self._pools[first.model], self._lanes[first.model]
+        pool, rules = self._pools[first.model], self._rules[first.model]
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
-        view = pool.view(max(first.segments))
+        view = pool.view(max(first.by_level))
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
-        plan = (lane.planner or self._planner)(view, lane.costs, share_s=share_s, now=now)
+        plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         batch = self._start(first.model, plan, now)
         return Decision(batch, expired)
 
-    def complete(self, batch: Batch[P], now: float) -> list[Request[P]]:
+    def complete(self, batch: Batch[P], now: float) -> list[QueuedRows[P]]:
         """Takes back a batch that ran; the requests whose last row was in it, now closed."""
-        self._lanes[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, now - batch.started)
+        self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, now - batch.started)
         finished = []
-        for request in self._end(batch):
-            if request.open and not request.waiting and not request.running:
-                request.finished = now
-                self.cancel(request)
-                finished.append(request)
+        for queued in self._end(batch):
+            if queued.open and not queued.waiting and not queued.running:
+                queued.finished = now
+                self.cancel(queued)
+                finished.append(queued)
         return finished
 
-    def fail(self, batch: Batch[P]) -> list[Request[P]]:
+    def fail(self, batch: Batch[P]) -> list[QueuedRows[P]]:
         """Takes back a batch that could not run; its requests, now closed with all that waited of them."""
-        return [request for request in self._end(batch) if self.cancel(request)]
+        return [queued for queued in self._end(batch) if self.cancel(queued)]
 
     def estimated_wait_s(self, now: float) -> float:
         """Seconds until all that is here would be done, the workers sharing it evenly."""
@@ -217,7 +217,7 @@ class Scheduler(Generic[P]):
 
     def statistics(self, now: float) -> SchedulerStatistics:
         """A snapshot."""
-        running = dict.fromkeys(self._lanes, 0)
+        running = dict.fromkeys(self._rules, 0)
         for batch in self._running.values():
             running[batch.model] += batch.rows
         return SchedulerStatistics(
@@ -226,46 +226,46 @@ class Scheduler(Generic[P]):
             running_rows=sum(running.values()),
             running_batches=len(self._running),
             estimated_wait_s=self.estimated_wait_s(now),
-            lanes={name: LaneStatistics(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
+            models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
 
-    def _check_room(self, request: Request[P], now: float) -> None:
-        if request.tokens > self._queue_tokens:
+    def _check_room(self, queued: QueuedRows[P], now: float) -> None:
+        if queued.tokens > self._queue_tokens:
             raise InvalidInput(
-                request.field,
-                f"{request.tokens} tokens are more than the whole queue holds ({self._queue_tokens}); "
+                queued.field,
+                f"{queued.tokens} tokens are more than the whole queue holds ({self._queue_tokens}); "
                 "split the input over several requests",
             )
-        queued = self.queued_tokens
-        over = queued + request.tokens - self._queue_tokens
+        waiting = self.queued_tokens
+        over = waiting + queued.tokens - self._queue_tokens
         if over > 0:
-            retry_after_s = self.estimated_wait_s(now) * over / queued
+            retry_after_s = self.estimated_wait_s(now) * over / waiting
             raise Overloaded(
-                f"the queue holds {queued} tokens of at most {self._queue_tokens} and has no room for "
-                f"{request.tokens} more; try again in {retry_after_s:.3f} s",
+                f"the queue holds {waiting} tokens of at most {self._queue_tokens} and has no room for "
+                f"{queued.tokens} more; try again in {retry_after_s:.3f} s",
                 retry_after_s=retry_after_s,
             )
 
-    def _check_deadline(self, request: Request[P], own_s: float, now: float) -> None:
-        left = request.deadline - now
+    def _check_deadline(self, queued: QueuedRows[P], own_s: float, now: float) -> None:
+        left = queued.deadline - now
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the request was queued; allow more time")
-        estimate = self._wait_s(now, request.due) + own_s
+        estimate = self._wait_s(now, queued.due) + own_s
         if _OPTIMISM * estimate > left:
             raise DeadlineExceeded(
                 f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s; "
                 "allow more time, send less, or try another server"
             )
 
-    def _due(self, request: Request[P], own_s: float, now: float) -> float:
-        due = now + request.priority.patience_s + self._stretch * own_s
-        return due if request.deadline == math.inf else max(now, min(due, request.deadline - own_s))
+    def _due(self, queued: QueuedRows[P], own_s: float, now: float) -> float:
+        due = now + queued.priority.patience_s + self._stretch * own_s
+        return due if queued.deadline == math.inf else max(now, min(due, queued.deadline - own_s))
 
-    def _seconds_alone(self, request: Request[P]) -> float:
+    def _seconds_alone(self, queued: QueuedRows[P]) -> float:
         """What the request would take if nothing else were here."""
-        row_seconds = self._lanes[request.model].costs.row_seconds()
-        total = sum(segment.waiting * float(row_seconds[level]) for level, segment in request.segments.items())
-        return total / min(self._workers, request.waiting)
+        row_seconds = self._rules[queued.model].costs.row_seconds()
+        total = sum(level_rows.waiting * float(row_seconds[level]) for level, level_rows in queued.by_level.items())
+        return total / min(self._workers, queued.waiting)
 
     def _wait_s(self, now: float, due: float) -> float:
         """Seconds until all that runs, and all that waits and is due by then, would be done, shared evenly."""
@@ -273,41 +273,41 @@ class Scheduler(Generic[P]):
         for name, pool in self._pools.items():
             share = 1.0 if due == math.inf else pool.share_due_by(due)
             if pool.rows and share:
-                seconds += share * float(pool.counts @ self._lanes[name].costs.row_seconds())
+                seconds += share * float(pool.counts @ self._rules[name].costs.row_seconds())
         return seconds / self._workers
 
     def _start(self, model: str, plan: Plan, now: float) -> Batch[P]:
         pool = self._pools[model]
         pieces = [piece for level, rows in plan.takes for piece in pool.take(level, rows)]
-        for request in (piece.request for piece in pieces):
-            if math.isnan(request.started):
-                request.started = now
-            if not request.waiting:
-                self._waiting.remove(request.sequence)
-        lane, bucket = self._lanes[model], plan.bucket
-        if lane.planner is not None:
-            longest = max(int(piece.request.lengths[piece.rows].max()) for piece in pieces)
+        for queued in (piece.queued for piece in pieces):
+            if math.isnan(queued.started):
+                queued.started = now
+            if not queued.waiting:
+                self._waiting.remove(queued.sequence)
+        rules, bucket = self._rules[model], plan.bucket
+        if rules.planner is not None:
+            longest = max(int(piece.queued.lengths[piece.rows].max()) for piece in pieces)
             tokens, rows = sum(piece.tokens for piece in pieces), sum(len(piece.rows) for piece in pieces)
-            bucket = lane.planner.bucket(tokens, rows, longest)
-        expected_s = lane.costs.seconds(bucket.rows, bucket.length)
+            bucket = rules.planner.bucket(tokens, rows, longest)
+        expected_s = rules.costs.seconds(bucket.rows, bucket.length)
         batch = Batch(self._batches, model, bucket, pieces, now, expected_s)
         self._batches += 1
         self._running[batch.number] = batch
         return batch
 
-    def _end(self, batch: Batch[P]) -> list[Request[P]]:
+    def _end(self, batch: Batch[P]) -> list[QueuedRows[P]]:
         """Books a batch as no longer running; its requests, each once."""
         del self._running[batch.number]
         for piece, padding in zip(batch.pieces, _padding(batch), strict=True):
-            piece.request.running -= len(piece.rows)
-            piece.request.padded_tokens += padding
-        return list({piece.request.sequence: piece.request for piece in batch.pieces}.values())
+            piece.queued.running -= len(piece.rows)
+            piece.queued.padded_tokens += padding
+        return list({piece.queued.sequence: piece.queued for piece in batch.pieces}.values())
 
-    def _expire(self, now: float) -> list[Request[P]]:
+    def _expire(self, now: float) -> list[QueuedRows[P]]:
         expired = []
-        while (request := self._deadlines.first()) is not None and request.deadline <= now:
-            self.cancel(request)
-            expired.append(request)
+        while (queued := self._deadlines.first()) is not None and queued.deadline <= now:
+            self.cancel(queued)
+            expired.append(queued)
         return expired
 
 

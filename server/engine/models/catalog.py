@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
-from ..results import ModelInfo, ModelKind
+from ..outputs.heads import Activation
+from ..results import ModelKind
 from .model import Model
 
 
@@ -25,8 +26,8 @@ class Catalog:
         if not self.models:
             raise ConfigInvalid("no model to serve; give at least one package directory")
 
-    def resolve(self, name: str, kind: ModelKind) -> Model:
-        """The model of that name, or, where the name is empty, the only one of the kind.
+    def resolve(self, name: str, kind: ModelKind | None) -> Model:
+        """The model of that name, or, where the name is empty, the only one of the kind; None means any kind.
 
         Raises:
             InvalidInput: the name is empty and none or several would fit.
@@ -38,28 +39,41 @@ class Catalog:
         model = self.models.get(name)
         if model is None:
             raise ModelNotFound(f"no model {name!r} is loaded; there is {_names(self.models.values())}")
-        if model.kind is not kind:
+        if kind is not None and model.kind is not kind:
             does = _DOES[model.kind]
             raise WrongModelKind(
                 f"model {name!r} is a {model.kind.value}: it {does}; there is {_names(self.models.values())}"
             )
         return model
 
-    def _only(self, kind: ModelKind) -> Model:
-        fitting = [model for model in self.models.values() if model.kind is kind]
+    def resolve_ranker(self, name: str, activation: Activation | None) -> Model:
+        """The cross-encoder of that name, if documents can be ranked by what it gives: one score each.
+
+        Raises:
+            WrongModelKind: the model gives several scores.
+            InvalidInput: the activation makes every score 1.
+            As ``resolve``.
+        """
+        model = self.resolve(name, ModelKind.CROSS_ENCODER)
+        if len(model.labels) != 1:
+            raise WrongModelKind(
+                f"model {model.name!r} has {len(model.labels)} labels ({', '.join(model.labels)}) and no one score to"
+                " rank by; score pairs with it (Score) and sort by the label that matters"
+            )
+        if activation is Activation.SOFTMAX:
+            raise InvalidInput(
+                "activation", "softmax over one label makes every score 1; use identity or sigmoid, or leave it out"
+            )
+        return model
+
+    def _only(self, kind: ModelKind | None) -> Model:
+        fitting = [model for model in self.models.values() if kind is None or model.kind is kind]
         if len(fitting) == 1:
             return fitting[0]
+        of_kind = "" if kind is None else f" of kind {kind.value}"
         if fitting:
-            reason = f"there are several of kind {kind.value}; name one of {_names(fitting)}"
-            raise InvalidInput("model", f"empty, but {reason}")
-        reason = f"no model of kind {kind.value} is loaded; there is {_names(self.models.values())}"
-        raise InvalidInput("model", f"empty, and {reason}")
-
-
-def only_model(models: Mapping[str, ModelInfo], name: str, kind: ModelKind) -> ModelInfo | None:
-    """The model that a call means, from outside; None for what ``resolve`` will refuse."""
-    fitting = [info for info in models.values() if info.kind is kind and info.name == (name or info.name)]
-    return fitting[0] if len(fitting) == 1 else None
+            raise InvalidInput("model", f"empty, but there are several{of_kind}; name one of {_names(fitting)}")
+        raise InvalidInput("model", f"empty, and no model{of_kind} is loaded; there is {_names(self.models.values())}")
 
 
 _DOES = {

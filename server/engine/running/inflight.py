@@ -26,17 +26,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import Overloaded, PairwireError
-from ...runtime.base import Float32Array, Int32Array
+from ...runtime.base import Int32Array
 from ..batching.buckets import Ladder
-from ..batching.pool import Request, make_request
+from ..batching.pool import QueuedRows, queue_rows
 from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
-from ..outputs.heads import activate
 from ..text.encoder import EncodedRows
-from ..text.special_tokens import ID_BYTES, Row, Template
-from .ticket import Part, Ticket
+from ..text.special_tokens import ID_BYTES, Row, SpecialTokens
+from .ticket import Ticket, TicketRows
+from .written import Written
 
-PartRequest = Request[Part]
-PartBatch = Batch[Part]
+QueuedTicketRows = QueuedRows[TicketRows]
+TicketBatch = Batch[TicketRows]
 
 _Follower = tuple[float, float, int, Ticket, int]
 """(when it would be due, deadline, order of arrival, ticket, row of its output)."""
@@ -55,29 +55,30 @@ class Ended:
     """Their deadline has passed."""
     refused: list[tuple[Ticket, PairwireError]] = field(default_factory=list)
     """Followers whose owner left and whose own rows could not be queued."""
-    queued: int = 0
-    """Rows that were queued anew because their owners left."""
+    requeued: int = 0
+    """Rows that were queued again because their owners left."""
 
 
 @dataclass(eq=False, slots=True)
-class _Lane:
+class _Shared:
     """The rows of one model that are in flight."""
 
     ladder: Ladder
-    owners: dict[Row, PartRequest] = field(default_factory=dict)
+    owners: dict[Row, QueuedTicketRows] = field(default_factory=dict)
     followers: dict[Row, list[_Follower]] = field(default_factory=dict)
     """A heap for each row that has any."""
-    template: Template | None = None
-    shared: int = 0
+    special: SpecialTokens | None = None
+    count: int = 0
+    """Rows so far that were answered with the result of an equal one."""
 
 
 class Inflight:
     """All tickets that wait, over the scheduler that runs their rows."""
 
-    def __init__(self, scheduler: Scheduler[Part], ladders: Mapping[str, Ladder], *, queue_tokens: int) -> None:
+    def __init__(self, scheduler: Scheduler[TicketRows], ladders: Mapping[str, Ladder], *, queue_tokens: int) -> None:
         """``queue_tokens`` is the scheduler's own."""
         self._scheduler = scheduler
-        self._lanes = {name: _Lane(ladder) for name, ladder in ladders.items()}
+        self._shared = {name: _Shared(ladder) for name, ladder in ladders.items()}
         self._queue_tokens = queue_tokens
         self._reserved: dict[Ticket, tuple[int, int]] = {}  # rows that are still to come, most tokens of each
         self._tickets: dict[Ticket, None] = {}
@@ -112,14 +113,14 @@ class Inflight:
         """
         if not ticket.open:
             return 0
-        lane = self._lanes[ticket.model]
-        lane.template = encoded.template
-        queued = len(encoded)
-        if lane.owners.keys().isdisjoint(encoded.rows) and len(set(encoded.rows)) == queued:
-            if queued:
-                self._queue(lane, ticket, encoded, at, now)
+        shared = self._shared[ticket.model]
+        shared.special = encoded.special
+        count = len(encoded)
+        if shared.owners.keys().isdisjoint(encoded.rows) and len(set(encoded.rows)) == count:
+            if count:
+                self._queue(shared, ticket, encoded, at, now)
         else:
-            queued = self._share(lane, ticket, encoded, at, now)
+            count = self._share(shared, ticket, encoded, at, now)
         if ticket not in self._tickets:
             self._tickets[ticket] = None
             ticket.arrival = now
@@ -129,7 +130,7 @@ class Inflight:
         ticket.left -= known
         if not ticket.left:
             self._retire(ticket)
-        return queued
+        return count
 
     def cancel(self, ticket: Ticket, now: float) -> Ended:
         """Closes a ticket whose caller has gone; what became of its followers."""
@@ -146,12 +147,12 @@ class Inflight:
             ticket.open = False
         self._tickets.clear()
         self._reserved.clear()
-        for lane in self._lanes.values():
-            lane.owners.clear()
-            lane.followers.clear()
+        for shared in self._shared.values():
+            shared.owners.clear()
+            shared.followers.clear()
         return closed
 
-    def next_batch(self, now: float) -> tuple[PartBatch | None, Ended]:
+    def next_batch(self, now: float) -> tuple[TicketBatch | None, Ended]:
         """Work for one idle worker, and the tickets that expired."""
         ended = Ended()
         while True:
@@ -163,30 +164,30 @@ class Inflight:
             if decision.batch is not None or not expired:
                 return decision.batch, ended
 
-    def complete(self, batch: PartBatch, values: Float32Array, now: float) -> Ended:
-        """Takes back a batch that ran, with its values [rows or more, outputs]; followers get theirs here.
+    def complete(self, batch: TicketBatch, results: Written, now: float) -> Ended:
+        """Takes back a batch that ran, with its results [rows or more, outputs]; followers get theirs here.
 
-        The rows of the batch's own tickets must have been written already (``write``).
+        The rows of the batch's own tickets must have been written already.
         """
-        lane = self._lanes[batch.model]
-        finite: list[bool] = np.all(np.isfinite(values), axis=1).tolist()
+        shared = self._shared[batch.model]
+        finite = results.finite()
         self._scheduler.complete(batch, now)
         ended = Ended()
         failed: dict[Ticket, None] = {}
         answered: dict[Ticket, int] = {}
         number = 0
         for piece in batch.pieces:
-            part = piece.request.payload
+            part = piece.queued.payload
             answered[part.ticket] = answered.get(part.ticket, 0) + len(piece.rows)
             for index in piece.rows.tolist():
                 row = part.encoded.rows[index]
-                followers = self._land(lane, row, piece.request)
+                followers = self._land(shared, row, piece.queued)
                 for *_, ticket, at in followers:
                     answered[ticket] = answered.get(ticket, 0) + 1
-                    ticket.output[at] = activate(values[number : number + 1], ticket.activation)[0]
+                    results.into(ticket, at, number)
                 if not finite[number]:
                     failed.update(dict.fromkeys([part.ticket, *(ticket for *_, ticket, _ in followers)]))
-                lane.shared += len(followers)
+                shared.count += len(followers)
                 number += 1
         for ticket, rows in answered.items():
             self._count(ticket, rows, batch, now)
@@ -198,15 +199,15 @@ class Inflight:
         self._close(ended.failed, ended, now)
         return ended
 
-    def fail(self, batch: PartBatch, now: float) -> Ended:
+    def fail(self, batch: TicketBatch, now: float) -> Ended:
         """Takes back a batch that could not run; its tickets and those that followed its rows have failed."""
-        lane = self._lanes[batch.model]
+        shared = self._shared[batch.model]
         failed: dict[Ticket, None] = {}
         for piece in batch.pieces:
-            part = piece.request.payload
+            part = piece.queued.payload
             failed[part.ticket] = None
             for index in piece.rows.tolist():
-                for *_, ticket, _ in self._land(lane, part.encoded.rows[index], piece.request):
+                for *_, ticket, _ in self._land(shared, part.encoded.rows[index], piece.queued):
                     failed[ticket] = None
         ended = Ended(failed=[ticket for ticket in failed if ticket.open])
         self._scheduler.fail(batch)
@@ -219,35 +220,35 @@ class Inflight:
 
     def shared_rows(self) -> dict[str, int]:
         """By model: rows so far that were answered with the result of an equal one."""
-        return {name: lane.shared for name, lane in self._lanes.items()}
+        return {name: shared.count for name, shared in self._shared.items()}
 
-    def _share(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
+    def _share(self, shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
         """Queues the rows that nobody else has in flight, and follows others with the rest; how many were queued."""
-        due = self._scheduler.due(self._request(lane, ticket, encoded, at), now)  # if nothing were shared
+        due = self._scheduler.due(self._queue_rows(shared, ticket, encoded, at), now)  # if nothing were shared
         own: dict[Row, int] = {}
         following: list[int] = []
         for index, row in enumerate(encoded.rows):
-            owner = lane.owners.get(row)
+            owner = shared.owners.get(row)
             if row in own or (owner is not None and _is_no_later(owner, due, ticket.deadline)):
                 following.append(index)
             else:
                 own[row] = index
         if own:
             chosen = list(own.values())
-            self._queue(lane, ticket, encoded.subset(chosen), at[chosen], now)
+            self._queue(shared, ticket, encoded.subset(chosen), at[chosen], now)
         for index in following:
             entry = (due, ticket.deadline, next(self._numbers), ticket, int(at[index]))
-            heapq.heappush(lane.followers.setdefault(encoded.rows[index], []), entry)
+            heapq.heappush(shared.followers.setdefault(encoded.rows[index], []), entry)
         return len(own)
 
-    def _queue(self, lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
-        request = self._request(lane, ticket, encoded, at)
+    def _queue(self, shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
+        queued = self._queue_rows(shared, ticket, encoded, at)
         if self._reserved:
-            self._check_reserved(ticket, request.tokens, now)
-        self._scheduler.admit(request, now)
-        ticket.parts.append(request)
+            self._check_reserved(ticket, queued.tokens, now)
+        self._scheduler.admit(queued, now)
+        ticket.parts.append(queued)
         for row in encoded.rows:
-            lane.owners.setdefault(row, request)  # a more urgent row runs beside the one that others follow
+            shared.owners.setdefault(row, queued)  # a more urgent row runs beside the one that others follow
 
     def _reserved_tokens(self) -> int:
         return sum(rows * tokens for rows, tokens in self._reserved.values())
@@ -265,10 +266,10 @@ class Inflight:
             )
 
     @staticmethod
-    def _request(lane: _Lane, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> PartRequest:
-        part = Part(ticket, encoded, at)
-        return make_request(
-            lane.ladder,
+    def _queue_rows(shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> QueuedTicketRows:
+        part = TicketRows(ticket, encoded, at)
+        return queue_rows(
+            shared.ladder,
             ticket.model,
             encoded.lengths,
             part,
@@ -278,17 +279,17 @@ class Inflight:
         )
 
     @staticmethod
-    def _land(lane: _Lane, row: Row, request: PartRequest) -> list[_Follower]:
+    def _land(shared: _Shared, row: Row, queued: QueuedTicketRows) -> list[_Follower]:
         """Takes a row that a batch has brought back out of flight; its followers that still wait."""
-        if lane.owners.get(row) is not request:
+        if shared.owners.get(row) is not queued:
             return []
-        del lane.owners[row]
-        if not lane.followers:
+        del shared.owners[row]
+        if not shared.followers:
             return []
-        return [entry for entry in lane.followers.pop(row, ()) if entry[3].open]
+        return [entry for entry in shared.followers.pop(row, ()) if entry[3].open]
 
     @staticmethod
-    def _count(ticket: Ticket, rows: int, batch: PartBatch, now: float) -> None:
+    def _count(ticket: Ticket, rows: int, batch: TicketBatch, now: float) -> None:
         if not ticket.open:
             return
         ticket.left -= rows
@@ -301,7 +302,7 @@ class Inflight:
 
     def _retire(self, ticket: Ticket) -> None:
         ticket.open = False
-        ticket.padded_tokens = sum(request.padded_tokens for request in ticket.parts)
+        ticket.padded_tokens = sum(queued.padded_tokens for queued in ticket.parts)
         ticket.parts.clear()  # they point back at the ticket: do not leave rings to the garbage collector
         self._tickets.pop(ticket, None)
         self._reserved.pop(ticket, None)
@@ -311,32 +312,32 @@ class Inflight:
         leaving = tickets
         while leaving:
             heirs: dict[Ticket, list[tuple[Row, int]]] = {}
-            parts = [request for ticket in leaving for request in ticket.parts]
+            parts = [queued for ticket in leaving for queued in ticket.parts]
             for ticket in leaving:  # all of them before any is replaced: none may inherit
                 self._retire(ticket)
-            for request in parts:
-                self._bequeath(request, heirs)
+            for queued in parts:
+                self._bequeath(queued, heirs)
             leaving = []
             for ticket, rows in heirs.items():
                 try:
                     self._inherit(ticket, rows, now)
-                    ended.queued += len(rows)
+                    ended.requeued += len(rows)
                 except PairwireError as error:
                     ended.refused.append((ticket, error))
                     leaving.append(ticket)
 
-    def _bequeath(self, request: PartRequest, heirs: dict[Ticket, list[tuple[Row, int]]]) -> None:
+    def _bequeath(self, queued: QueuedTicketRows, heirs: dict[Ticket, list[tuple[Row, int]]]) -> None:
         """Gives up the rows of a request whose ticket has closed, and finds who needs them."""
-        all_running = request.open and not request.waiting
-        self._scheduler.cancel(request)
+        all_running = queued.open and not queued.waiting
+        self._scheduler.cancel(queued)
         if all_running:
             return
-        lane = self._lanes[request.model]
-        for row in request.payload.encoded.rows:
-            if lane.owners.get(row) is not request:
+        shared = self._shared[queued.model]
+        for row in queued.payload.encoded.rows:
+            if shared.owners.get(row) is not queued:
                 continue
-            del lane.owners[row]
-            followers = lane.followers.get(row)
+            del shared.owners[row]
+            followers = shared.followers.get(row)
             if followers is None:
                 continue
             while followers:
@@ -345,29 +346,29 @@ class Inflight:
                     heirs.setdefault(ticket, []).append((row, at))
                     break
             if not followers:
-                del lane.followers[row]
+                del shared.followers[row]
 
     def _inherit(self, ticket: Ticket, rows: Sequence[tuple[Row, int]], now: float) -> None:
         """Queues rows that a ticket followed; the other followers follow it from now on, even if it is refused."""
-        lane = self._lanes[ticket.model]
-        assert lane.template is not None, "rows are in flight that were never submitted"
-        encoded = _rows(lane.template, [row for row, _ in rows])
-        request = self._request(lane, ticket, encoded, np.array([at for _, at in rows], np.int32))
-        ticket.parts.append(request)
-        lane.owners.update(dict.fromkeys(encoded.rows, request))
-        self._scheduler.admit(request, now)
+        shared = self._shared[ticket.model]
+        assert shared.special is not None, "rows are in flight that were never submitted"
+        encoded = _rows(shared.special, [row for row, _ in rows])
+        queued = self._queue_rows(shared, ticket, encoded, np.array([at for _, at in rows], np.int32))
+        ticket.parts.append(queued)
+        shared.owners.update(dict.fromkeys(encoded.rows, queued))
+        self._scheduler.admit(queued, now)
 
 
-def _is_no_later(owner: PartRequest, due: float, deadline: float) -> bool:
+def _is_no_later(owner: QueuedTicketRows, due: float, deadline: float) -> bool:
     """Whether to wait for the owner's row is never later than to queue an own one that is due then."""
     return not owner.waiting or (owner.due <= due and owner.deadline <= deadline)
 
 
-def _rows(template: Template, rows: Sequence[Row]) -> EncodedRows:
+def _rows(special: SpecialTokens, rows: Sequence[Row]) -> EncodedRows:
     lengths = np.array([len(ids) for ids, *_ in rows], np.int32) // ID_BYTES
-    return EncodedRows(template, rows, lengths, _NONE)
+    return EncodedRows(special, rows, lengths, _NONE)
 
 
-def _tickets(requests: Iterable[PartRequest]) -> list[Ticket]:
+def _tickets(requests: Iterable[QueuedTicketRows]) -> list[Ticket]:
     """The open tickets of some requests, each once."""
-    return [ticket for ticket in dict.fromkeys(request.payload.ticket for request in requests) if ticket.open]
+    return [ticket for ticket in dict.fromkeys(queued.payload.ticket for queued in requests) if ticket.open]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ...errors import PairwireError
 from ...runtime.base import Float32Array, Int32Array
-from ..batching.pool import Request
+from ..batching.pool import QueuedRows
 from ..batching.priority import Priority
 from ..outputs.heads import Activation
 from ..text.encoder import EncodedRows
@@ -36,7 +36,7 @@ class Ticket:
     """Rows without a result; set to all of them on construction."""
     open: bool = True
     """Neither done, failed nor cancelled."""
-    parts: list[Request[Part]] = dataclasses.field(default_factory=list)
+    parts: list[QueuedRows[TicketRows]] = dataclasses.field(default_factory=list)
     """What is queued for it while it is open: one request as a rule, none where all its rows follow others."""
     padded_tokens: int = 0
     """Padding computed in rows that were queued for it; known when it is closed."""
@@ -56,7 +56,7 @@ class Ticket:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Part:
+class TicketRows:
     """Rows of a ticket that are queued together: what the scheduler's request carries."""
 
     ticket: Ticket

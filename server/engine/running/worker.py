@@ -19,16 +19,16 @@ import numpy as np
 
 from ...clock import Clock
 from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
-from ...runtime.base import Float32Array, Int32Array
+from ...runtime.base import Int32Array
 from ..batching.scheduler import Scheduler, SchedulerStatistics
-from ..call import Texts
 from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
-from ..outputs.heads import Activation, activate
 from ..text.encoder import EncodedRows
-from .inflight import Ended, Inflight, PartBatch
+from ..text.inputs import Texts
+from .inflight import Ended, Inflight, TicketBatch
 from .score_cache import ScoreCache
-from .ticket import Part, Ticket, settle
+from .ticket import Ticket, TicketRows, settle
+from .written import Written
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class WorkerPool:
 
     def __init__(
         self,
-        scheduler: Scheduler[Part],
+        scheduler: Scheduler[TicketRows],
         models: Mapping[str, Model],
         *,
         scores: ScoreCache,
@@ -109,8 +109,8 @@ class WorkerPool:
         with self._changed:
             self.check_serving()
             now = self._clock.monotonic()
-            queued = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
-            self._changed.notify(min(queued, self._inflight.idle_workers))
+            count = self._inflight.submit(ticket, encoded, at, now, known=rows - len(encoded))
+            self._changed.notify(min(count, self._inflight.idle_workers))
             complete = not ticket.left
         if complete:  # the score cache knew what was missing
             settle([ticket])
@@ -160,7 +160,7 @@ class WorkerPool:
         except BaseException as error:
             self._die(error)
 
-    def _next(self) -> PartBatch | Model | None:
+    def _next(self) -> TicketBatch | Model | None:
         """The next batch, or a model that is due for a probe, or None when it is time to go."""
         with self._changed:
             while not self._stopping:
@@ -183,9 +183,9 @@ class WorkerPool:
                 return self._models[name]
         return None
 
-    def _execute(self, batch: PartBatch) -> None:
+    def _execute(self, batch: TicketBatch) -> None:
         model = self._models[batch.model]
-        rows = [(piece.request.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
+        rows = [(piece.queued.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
         try:
             if batch.model in self._unhealthy:
                 model.probe()
@@ -194,12 +194,16 @@ class WorkerPool:
         except Exception as error:
             self._fail(batch, model, error)
             return
-        _write(batch, values)
+        results = Written(values)
+        end = 0
+        for piece in batch.pieces:
+            part, begin, end = piece.queued.payload, end, end + len(piece.rows)
+            results.into(part.ticket, part.at[piece.rows], slice(begin, end))
         if self._scores:
             self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], values)
         ended_s = self._clock.monotonic()
         with self._changed:
-            ended = self._inflight.complete(batch, values, ended_s)
+            ended = self._inflight.complete(batch, results, ended_s)
             self._wake(ended)
         self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
         if ended.failed:
@@ -215,7 +219,7 @@ class WorkerPool:
         else:
             self._set_health(model, healthy=True)
 
-    def _fail(self, batch: PartBatch, model: Model, error: Exception) -> None:
+    def _fail(self, batch: TicketBatch, model: Model, error: Exception) -> None:
         # The runtime's message names operators and shapes, never text; still it stays in the log.
         logger.error(
             "model %r failed on a batch of %d x %d", model.name, batch.bucket.rows, batch.bucket.length, exc_info=error
@@ -245,14 +249,14 @@ class WorkerPool:
         if not hits:
             return encoded, at
         values = np.stack([values for values in known if values is not None])
-        ticket.output[at[hits]] = activate(values, ticket.activation)
+        Written(values).into(ticket, at[hits], slice(None))
         misses = [index for index, values in enumerate(known) if values is None]
         return encoded.subset(misses), at[misses]
 
     def _wake(self, ended: Ended) -> None:
         """Under the lock: rows that were queued without a call of ``submit`` need workers too."""
-        if ended.queued:
-            self._changed.notify(min(ended.queued, self._inflight.idle_workers))
+        if ended.requeued:
+            self._changed.notify(min(ended.requeued, self._inflight.idle_workers))
 
     def _tell(self, ended: Ended, failure: str = "") -> None:
         """Wakes those whose tickets have ended."""
@@ -262,7 +266,7 @@ class WorkerPool:
         for ticket, error in ended.refused:
             settle([ticket], functools.partial(_same, error))
 
-    def _report(self, batch: PartBatch, ended: float) -> None:
+    def _report(self, batch: TicketBatch, ended: float) -> None:
         self._observer.batch_finished(
             BatchEvent(
                 model=batch.model,
@@ -289,20 +293,6 @@ class WorkerPool:
             for name in self._models:
                 self._observer.model_health(name, False)
             self._on_fatal(error)
-
-
-def _write(batch: PartBatch, values: Float32Array) -> None:
-    """Scores or vectors into the arrays of the tickets that the rows were queued for."""
-    activated: dict[Activation, Float32Array] = {}
-    begin = 0
-    for piece in batch.pieces:
-        part = piece.request.payload
-        activation = part.ticket.activation
-        if activation not in activated:
-            activated[activation] = activate(values, activation)
-        end = begin + len(piece.rows)
-        part.ticket.output[part.at[piece.rows]] = activated[activation][begin:end]
-        begin = end
 
 
 def _same(error: PairwireError) -> PairwireError:

@@ -2,9 +2,9 @@
 
 Each text is tokenised alone, without special tokens, and pairs are put together from the ids. That is exact because a
 fast tokenizer treats the two texts of a pair independently until its post-processor adds the special tokens; what it
-adds is read off the tokenizer itself (`template`). So one query with n documents costs n + 1 tokenisations instead of
-2 n, a text that comes twice is tokenised once, and ids can be kept for the next request (`cache`): by a digest of the
-text, so that no text outlives its request.
+adds is read off the tokenizer itself (`special_tokens`). So one query with n documents costs n + 1 tokenisations
+instead of 2 n, a text that comes twice is tokenised once, and ids can be kept for the next request (`cache`): by a
+digest of the text, so that no text outlives its request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..cache import DIGEST_BYTES, ByteCache
 from .pair_template import PairTemplate
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
-from .special_tokens import ID_BYTES, bare_template, read_template
+from .special_tokens import ID_BYTES, no_special_tokens, read_special_tokens
 from .token_ids import Text, check_texts, forbid_ids
 from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
 
@@ -68,9 +68,9 @@ class TextEncoder:
         tokenizer.no_padding()
         self.rules = rules
         self._tokenizer = tokenizer
-        self._single = read_template(tokenizer.encode("a"), rules.max_length)
-        self._pair = read_template(tokenizer.encode("a", "b"), rules.max_length)
-        self._bare = bare_template(rules.max_length)
+        self._single = read_special_tokens(tokenizer.encode("a"), rules.max_length)
+        self._pair = read_special_tokens(tokenizer.encode("a", "b"), rules.max_length)
+        self._bare = no_special_tokens(rules.max_length)
         self._vocab_size = rules.vocab_size or tokenizer.get_vocab_size(with_added_tokens=True)
         self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
@@ -145,7 +145,7 @@ class TextEncoder:
         any_ids = self.check_pairs(firsts, seconds, prompt=prompt, fields=fields)
         if self.rules.template is not None:
             return self._encode_rendered(self.rules.template, firsts, seconds, prompt, max_length, truncation, fields)
-        template = self._pair
+        special = self._pair
         limit = self.pair_limit(max_length)
         if prompt:
             firsts = [f"{prompt}{first}" for first in firsts]
@@ -156,15 +156,15 @@ class TextEncoder:
         lengths = np.array([len(a) + len(b) for a, b in zip(first, second, strict=True)], np.int32) // ID_BYTES
         if not self.takes_empty_pairs:
             refuse_empty(lengths, fields[1])
-        room = limit - template.special_tokens
+        room = limit - special.special_tokens
         over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
         if over:
             self._cut_pairs(first, second, over, limit, truncation, fields)
             lengths = np.minimum(lengths, room)
         return EncodedRows(
-            template=template,
-            rows=[template.row(a, b) for a, b in zip(first, second, strict=True)],
-            lengths=(lengths + template.special_tokens).astype(np.int32),
+            special=special,
+            rows=[special.row(a, b) for a, b in zip(first, second, strict=True)],
+            lengths=(lengths + special.special_tokens).astype(np.int32),
             truncated=np.array(over, dtype=np.int32),
         )
 
@@ -185,24 +185,24 @@ class TextEncoder:
         """
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
-        template = self._single
-        limit = limit_of(max_length, self.rules.max_length, template.special_tokens)
+        special = self._single
+        limit = limit_of(max_length, self.rules.max_length, special.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
         ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids)
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
         if not self.takes_empty_texts:
             refuse_empty(lengths, field)
-        room = limit - template.special_tokens
+        room = limit - special.special_tokens
         over = np.flatnonzero(lengths > room)
         if truncation is Truncation.ERROR and len(over):
-            refuse(int(over[0]), int(lengths[over[0]]) + template.special_tokens, limit, field)
+            refuse(int(over[0]), int(lengths[over[0]]) + special.special_tokens, limit, field)
         for index in over.tolist():
             ids[index] = self._cut(ids[index], room)
         left_out = self._prompt_length(prompt, room, cache) if prompt and self.rules.prompt_excluded else 0
         return EncodedRows(
-            template=template,
-            rows=[template.row(each, left_out=left_out) for each in ids],
-            lengths=(np.minimum(lengths, room) + template.special_tokens).astype(np.int32),
+            special=special,
+            rows=[special.row(each, left_out=left_out) for each in ids],
+            lengths=(np.minimum(lengths, room) + special.special_tokens).astype(np.int32),
             truncated=over.astype(np.int32),
         )
 
@@ -248,7 +248,7 @@ class TextEncoder:
             size = len(row)
             tokens = size // ID_BYTES
             ids += (row, padding[size:])
-            types += (*encoded.template.types(tokens, split), pad_types[tokens:])
+            types += (*encoded.special.types(tokens, split), pad_types[tokens:])
             sizes.append(tokens)
         height = total_rows or len(rows)
         if blank := height - len(rows):
@@ -273,7 +273,7 @@ class TextEncoder:
             row, split, _ = encoded.rows[index]
             tokens = len(row) // ID_BYTES
             ids.append(row)
-            types += encoded.template.types(tokens, split)
+            types += encoded.special.types(tokens, split)
             sizes.append(tokens)
         return PackedBatch(
             input_ids=np.frombuffer(b"".join(ids), np.int32),
@@ -360,7 +360,7 @@ class TextEncoder:
         for index in np.flatnonzero(lengths >= limit).tolist():  # the library does not tell a full row from a cut one
             ids[index] = ids[index][: len(ids[index]) - len(suffix)] + suffix
         return EncodedRows(
-            template=self._bare,
+            special=self._bare,
             rows=[self._bare.row(each) for each in ids],
             lengths=np.minimum(lengths, limit).astype(np.int32),
             truncated=over.astype(np.int32),

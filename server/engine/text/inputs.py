@@ -4,11 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..cache import ByteCache
 from .encoder import EncodedRows, TextEncoder
 from .token_ids import Text
 from .truncation import Truncation
+
+
+class Texts(Protocol):
+    """What a call was given, ready to be tokenised piece by piece."""
+
+    @property
+    def rows(self) -> int:
+        """Pairs or texts."""
+        ...
+
+    @property
+    def characters(self) -> int:
+        """Of all texts together; 0 where something is no text, which ``encode`` will name."""
+        ...
+
+    @property
+    def may_be_split(self) -> bool:
+        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        ...
+
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens of a row, special tokens included."""
+        ...
+
+    def check(self) -> None:
+        """Raises what ``encode`` would raise of the texts themselves."""
+        ...
+
+    def encode(self, begin: int, end: int) -> EncodedRows:
+        """Rows ``begin`` to ``end``; indices in errors and in ``truncated`` count from ``begin``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

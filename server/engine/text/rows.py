@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...runtime.base import Int32Array
-from .special_tokens import Row, Template
+from .special_tokens import Row, SpecialTokens
 
 _NONE: Int32Array = np.zeros(0, dtype=np.int32)
 
@@ -18,7 +18,7 @@ _NONE: Int32Array = np.zeros(0, dtype=np.int32)
 class EncodedRows:
     """Rows that were asked for together, tokenised and cut, ready to be assembled in any grouping."""
 
-    template: Template
+    special: SpecialTokens
     rows: Sequence[Row]
     """One for each input, in input order."""
     lengths: Int32Array
@@ -37,7 +37,7 @@ class EncodedRows:
     def subset(self, indices: Sequence[int]) -> EncodedRows:
         """Some of the rows, in the given order; which of them were cut is not told."""
         rows = [self.rows[index] for index in indices]
-        return EncodedRows(self.template, rows, self.lengths[list(indices)], _NONE)
+        return EncodedRows(self.special, rows, self.lengths[list(indices)], _NONE)
 
 
 def join(parts: Sequence[EncodedRows]) -> EncodedRows:
@@ -46,7 +46,7 @@ def join(parts: Sequence[EncodedRows]) -> EncodedRows:
         return parts[0]
     begins = [0, *itertools.accumulate(len(part) for part in parts[:-1])]
     return EncodedRows(
-        template=parts[0].template,
+        special=parts[0].special,
         rows=[row for part in parts for row in part.rows],
         lengths=np.concatenate([part.lengths for part in parts]),
         truncated=np.concatenate([part.truncated + begin for part, begin in zip(parts, begins, strict=True)]).astype(

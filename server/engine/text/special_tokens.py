@@ -20,7 +20,7 @@ computed with.
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class SpecialTokens:
     """What stands around the content of a row; ``middle`` is empty for single texts."""
 
     prefix: bytes
@@ -50,12 +50,12 @@ class Template:
         return self.head_types[:split], self.tail_types[: tokens - split - len(end)], end
 
 
-def bare_template(max_length: int) -> Template:
+def no_special_tokens(max_length: int) -> SpecialTokens:
     """Nothing around the content of a single text, whose tokens are all of type 0."""
-    return Template(b"", b"", b"", head_types=bytes(max_length), tail_types=b"", end_types=b"")
+    return SpecialTokens(b"", b"", b"", head_types=bytes(max_length), tail_types=b"", end_types=b"")
 
 
-def read_template(encoding: Encoding, max_length: int) -> Template:
+def read_special_tokens(encoding: Encoding, max_length: int) -> SpecialTokens:
     """The special tokens around the probe's content: before the first text, between the texts, after the last.
 
     ``max_length`` is the most tokens that a text may keep.
@@ -76,7 +76,7 @@ def read_template(encoding: Encoding, max_length: int) -> Template:
     if seen == 1:  # a single text: what follows it ends the row
         ids, types = [ids[0], [], ids[1]], [types[0], [], types[1]]
     prefix, middle, suffix = (np.array(section, dtype=np.int32).tobytes() for section in ids)
-    return Template(
+    return SpecialTokens(
         prefix=prefix,
         middle=middle,
         suffix=suffix,

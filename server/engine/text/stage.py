@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ...clock import Clock
 from ...errors import Overloaded
-from ..call import Call, Texts
 from .encoder import EncodedRows, join
+from .inputs import Texts
 
 INLINE_CHARACTERS = 512
 """Texts up to so many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to a
@@ -24,7 +23,9 @@ _SPLIT_CHARACTERS = 8192
 _SPLIT_IDLE_CHARACTERS = 1024
 """The same where nothing else waits to be tokenised: some 0.4 ms, six times the hop."""
 _FEW_THREADS = 2
+"""Up to this many threads, slices grow: more threads tokenise all slices at once, so that they should be equal."""
 _STREAM_ROWS = 64
+"""A call of this many rows is streamed: below, its first batch would wait for little."""
 _LEAST_ROWS, _FIRST_ROWS, _FIRST_CHARACTERS = 2, 32, 4096
 """The first slice: enough for the workers to begin with; few enough to be tokenised in a millisecond or two."""
 _GROWTH = 4
@@ -35,12 +36,11 @@ tokenise."""
 class TextStage:
     """The tokenising threads and what waits for them. Belongs to one event loop."""
 
-    def __init__(self, threads: int, *, queue_tokens: int, clock: Clock, wait_s: Callable[[], float]) -> None:
+    def __init__(self, threads: int, *, queue_tokens: int, wait_s: Callable[[], float]) -> None:
         """``wait_s`` estimates when a refused caller should come back."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pairwire-text")
         self._threads = threads
         self._limit = _CHARACTERS_PER_TOKEN * queue_tokens
-        self._clock = clock
         self._wait_s = wait_s
         self._characters = 0
 
@@ -49,25 +49,18 @@ class TextStage:
         large = texts.rows >= _STREAM_ROWS or (texts.rows > _LEAST_ROWS and texts.characters >= _SPLIT_CHARACTERS)
         return large and texts.may_be_split
 
-    async def encode(self, call: Call, take: Callable[[EncodedRows], None], *, stream: bool = False) -> None:
-        """Gives all rows of a call to ``take`` in order: at once, or ``stream``ed.
+    async def encode(self, texts: Texts, *, stream: bool = False) -> AsyncGenerator[EncodedRows, None]:
+        """All rows in order: in one piece, or, to ``stream`` them, in several. Close it when you stop reading early.
 
-        Streamed, a few come first, then more and more; or, where threads share them, all parts are about equal.
+        Streamed, a few rows come first, then more and more; or, where threads share them, all pieces are about equal.
 
         Raises:
             InvalidInput: as the encoder; where rows are streamed, before the first of them.
             Overloaded: too much text waits already.
-            What ``take`` raises.
         """
-        started = self._clock.monotonic()
-        texts, characters = call.texts, call.texts.characters
-
-        def give(encoded: EncodedRows) -> None:
-            call.note_encoded(encoded, self._clock.monotonic() - started)
-            take(encoded)
-
+        characters = texts.characters
         if characters <= INLINE_CHARACTERS:
-            give(texts.encode(0, texts.rows))
+            yield texts.encode(0, texts.rows)
             return
         self._check_backlog(characters)
         least = _SPLIT_CHARACTERS if self._characters else _SPLIT_IDLE_CHARACTERS
@@ -80,9 +73,9 @@ class TextStage:
         try:
             if stream:
                 for each in waiting:
-                    give(await each)
+                    yield await each
             else:
-                give(join([await each for each in waiting]))
+                yield join([await each for each in waiting])
         finally:
             self._characters -= characters
             for each in waiting:

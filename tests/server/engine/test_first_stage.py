@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,12 @@ from tokenizers import processors
 from pairwire.server.engine import (
     Activation,
     EmbedOptions,
-    EmbedResult,
     Engine,
     EngineConfig,
     FirstStage,
     Model,
     Priority,
     ScoreOptions,
-    ScoreResult,
     SimClock,
     StagedResult,
     Truncation,
@@ -31,6 +30,7 @@ from pairwire.server.engine import (
 )
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.cache import CacheStatistics
+from pairwire.server.engine.call import Accept, Call, Calls
 from pairwire.server.engine.first_stage import nearest
 from pairwire.server.engine.models.manifest import rules_of
 from pairwire.server.engine.text.encoder import TextEncoder
@@ -43,6 +43,7 @@ from pairwire.server.errors import (
     NotReady,
     WrongModelKind,
 )
+from pairwire.server.runtime.base import Float32Array
 from pairwire.server.runtime.fake import FakeRuntime
 from tests.server import toy_packages
 from tests.server.engine import toys
@@ -389,29 +390,18 @@ async def test_several_labels_give_no_one_score_and_nothing_is_embedded_for_them
     assert runtime.batches == []
 
 
-class Recording(Engine):
-    """Notes what its own calls are asked."""
+async def test_priority_and_deadline_go_for_both_stages(
+    packages: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Priority, float | None]] = []
+    serve = Calls.serve
 
-    def __init__(self, *arguments, **named) -> None:  # type: ignore[no-untyped-def]
-        super().__init__(*arguments, **named)
-        self.priorities: list[Priority] = []
-        self.timeouts: list[float | None] = []
+    async def note(calls: Calls, call: Call, accept: Accept = nullcontext) -> Float32Array:
+        asked.append((call.priority, call.timeout_s))
+        return await serve(calls, call, accept)
 
-    async def embed(self, *arguments, **named) -> EmbedResult:  # type: ignore[no-untyped-def]
-        self._note(named)
-        return await super().embed(*arguments, **named)
-
-    async def score_documents(self, *arguments, **named) -> ScoreResult:  # type: ignore[no-untyped-def]
-        self._note(named)
-        return await super().score_documents(*arguments, **named)
-
-    def _note(self, named: dict[str, object]) -> None:
-        self.priorities.append(named["options"].priority)  # type: ignore[attr-defined]
-        self.timeouts.append(named["timeout_s"])  # type: ignore[arg-type]
-
-
-async def test_priority_and_deadline_go_for_both_stages(packages: tuple[Path, Path]) -> None:
-    async with await Recording.open(*packages, config=CONFIG) as engine:
+    monkeypatch.setattr(Calls, "serve", note)
+    async with await Engine.open(*packages, config=CONFIG) as engine:
         await engine.retrieve_and_rerank(
             QUERY,
             DOCUMENTS,
@@ -419,8 +409,8 @@ async def test_priority_and_deadline_go_for_both_stages(packages: tuple[Path, Pa
             options=ScoreOptions(priority=Priority.LOW, activation=Activation.SIGMOID),
             timeout_s=3600,
         )
-    assert engine.priorities == [Priority.LOW] * 3
-    first, second, last = engine.timeouts
+    assert [priority for priority, _ in asked] == [Priority.LOW] * 3
+    first, second, last = [timeout_s for _, timeout_s in asked]
     assert first == second == 3600
     assert last is not None
     assert last < 3600, "what the first stage took is gone"

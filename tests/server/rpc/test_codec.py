@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pairwire.server.engine import Activation, Encoding, Priority, ScoreOptions, ScoreResult, Timing, Truncation, Usage
 from pairwire.server.errors import InvalidInput
@@ -96,12 +94,6 @@ def test_what_is_left_out_of_vectors_is_the_models_own() -> None:
 def test_top_k_left_out_means_all() -> None:
     assert codec.decode_top_k(scoring_pb2.RerankRequest(documents=["a", "b"])) == 2
     assert codec.decode_top_k(scoring_pb2.RerankRequest(documents=["a", "b"], top_k=5)) == 5
-
-
-@given(st.lists(st.sampled_from([-2.5, -0.0, 0.0, 1.0, 3.25]), min_size=1), st.integers(1, 20))
-def test_ranking_is_by_descending_score_then_ascending_index(scores: list[float], top_k: int) -> None:
-    expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_k]
-    assert codec.rank(np.array(scores, np.float32), top_k) == expected
 
 
 def test_scores_travel_row_by_row_with_their_labels() -> None:

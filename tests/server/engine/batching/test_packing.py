@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pairwire.server.engine.batching.buckets import Bucket, Ladder
 from pairwire.server.engine.batching.packing import FullestBatch, PackedCosts
 from pairwire.server.engine.batching.planner import OptimalCover, Plan, PoolView
-from pairwire.server.engine.batching.pool import Request, make_request
-from pairwire.server.engine.batching.scheduler import Batch, Lane, Scheduler
+from pairwire.server.engine.batching.pool import QueuedRows, queue_rows
+from pairwire.server.engine.batching.scheduler import Batch, BatchingRules, Scheduler
 from pairwire.server.runtime.packed import PackedShape, PackedShapes
 
 LONGEST = 200
@@ -178,13 +178,13 @@ class Machine:
     def __init__(self, shapes: PackedShapes, *, workers: int) -> None:
         self.shapes = shapes
         self.scheduler: Scheduler[int] = Scheduler(
-            {"a": Lane(LADDER, _costs(shapes), FullestBatch(shapes))},
+            {"a": BatchingRules(LADDER, _costs(shapes), FullestBatch(shapes))},
             OptimalCover(),
             workers=workers,
             queue_tokens=10**9,
         )
         self.batches: list[Batch[int]] = []
-        self.finished: list[Request[int]] = []
+        self.finished: list[QueuedRows[int]] = []
         self.padding = 0
         self._now = 0.0
         self._ends: list[tuple[float, int, Batch[int]]] = []
@@ -192,7 +192,7 @@ class Machine:
     def admit(self, number: int, lengths: Sequence[int], at: float) -> None:
         self._run_until(at)
         self._now = at
-        self.scheduler.admit(make_request(LADDER, "a", np.array(lengths, np.int32), number), at)
+        self.scheduler.admit(queue_rows(LADDER, "a", np.array(lengths, np.int32), number), at)
 
     def drain(self) -> None:
         self._run_until(math.inf)
@@ -206,7 +206,7 @@ class Machine:
 
     def _start(self) -> None:
         while self.scheduler.idle_workers and (batch := self.scheduler.next_batch(self._now).batch) is not None:
-            lengths = np.concatenate([piece.request.lengths[piece.rows] for piece in batch.pieces])
+            lengths = np.concatenate([piece.queued.lengths[piece.rows] for piece in batch.pieces])
             shape = self.shapes.fit(int(lengths.sum()), len(lengths), int(lengths.max()))
             assert batch.bucket == Bucket(1, shape.tokens)  # what is told as computed is what is computed
             assert (batch.tokens, batch.rows) == (lengths.sum(), len(lengths))
@@ -233,7 +233,7 @@ def test_nothing_is_lost_or_run_twice_and_all_padding_is_somebodys(
         machine.admit(number, lengths, at)
     machine.drain()
     ran = Counter(
-        (piece.request.payload, row)
+        (piece.queued.payload, row)
         for batch in machine.batches
         for piece in batch.pieces
         for row in piece.rows.tolist()
@@ -246,8 +246,8 @@ def test_nothing_is_lost_or_run_twice_and_all_padding_is_somebodys(
 
 def test_padding_is_shared_by_the_tokens_of_each_request() -> None:
     machine = Machine(SHAPES, workers=1)
-    machine.scheduler.admit(make_request(LADDER, "a", np.array([30, 10], np.int32), 0), 0.0)
-    machine.scheduler.admit(make_request(LADDER, "a", np.array([10], np.int32), 1), 0.0)
+    machine.scheduler.admit(queue_rows(LADDER, "a", np.array([30, 10], np.int32), 0), 0.0)
+    machine.scheduler.admit(queue_rows(LADDER, "a", np.array([10], np.int32), 1), 0.0)
     machine.drain()
     (batch,) = machine.batches
     assert (batch.tokens, batch.bucket) == (50, Bucket(1, 64))

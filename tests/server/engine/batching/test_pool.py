@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairwire.server.engine.batching.buckets import Ladder
-from pairwire.server.engine.batching.pool import Pool, Request, make_request
+from pairwire.server.engine.batching.pool import Pool, QueuedRows, queue_rows
 
 LADDER = Ladder.up_to(64)
 
@@ -19,8 +19,8 @@ operations = st.lists(
 )
 
 
-def _request(lengths: list[int], number: int) -> Request[int]:
-    request = make_request(LADDER, "toy", np.array(lengths, dtype=np.int32), number)
+def _request(lengths: list[int], number: int) -> QueuedRows[int]:
+    request = queue_rows(LADDER, "toy", np.array(lengths, dtype=np.int32), number)
     request.sequence, request.arrival, request.deadline = number, float(number), 100.0 + number
     request.due = _due(number)
     return request
@@ -38,7 +38,7 @@ def _level(length: int) -> int:
 @given(operations)
 def test_a_pool_is_a_list_sorted_by_padded_length_and_when_it_is_due(steps: list[tuple[str, object]]) -> None:
     pool: Pool[int] = Pool(LADDER)
-    requests: list[Request[int]] = []
+    requests: list[QueuedRows[int]] = []
     waiting: list[tuple[int, int, int]] = []  # level, request, row
     for kind, detail in steps:
         if kind == "add":
@@ -59,13 +59,13 @@ def test_a_pool_is_a_list_sorted_by_padded_length_and_when_it_is_due(steps: list
             level, count = detail
             here = sorted((entry for entry in waiting if entry[0] == level), key=lambda e: (_due(e[1]), e))[:count]
             pieces = pool.take(level, len(here)) if here else []
-            assert [(level, piece.request.sequence, int(row)) for piece in pieces for row in piece.rows] == here
+            assert [(level, piece.queued.sequence, int(row)) for piece in pieces for row in piece.rows] == here
             assert sum(piece.tokens for piece in pieces) == sum(requests[at].lengths[row] for _, at, row in here)
             waiting = [entry for entry in waiting if entry not in here]
         _check(pool, requests, waiting)
 
 
-def _check(pool: Pool[int], requests: list[Request[int]], waiting: list[tuple[int, int, int]]) -> None:
+def _check(pool: Pool[int], requests: list[QueuedRows[int]], waiting: list[tuple[int, int, int]]) -> None:
     view = pool.view(anchor=0)
     assert pool.rows == len(waiting)
     assert pool.tokens == sum(requests[at].lengths[row] for _, at, row in waiting)
@@ -80,7 +80,7 @@ def _check(pool: Pool[int], requests: list[Request[int]], waiting: list[tuple[in
         assert pool.share_due_by(due) == (tokens / pool.tokens if pool.tokens else 0)
     for request in requests:
         assert request.waiting == sum(at == request.sequence for _, at, _ in waiting)
-        assert sorted(request.segments) == sorted({level for level, at, _ in waiting if at == request.sequence})
+        assert sorted(request.by_level) == sorted({level for level, at, _ in waiting if at == request.sequence})
 
 
 def test_a_pool_of_many_rows_plans_on_few_numbers() -> None:

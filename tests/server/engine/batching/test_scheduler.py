@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.batching.planner import OptimalCover
-from pairwire.server.engine.batching.pool import Request, make_request
+from pairwire.server.engine.batching.pool import QueuedRows, queue_rows
 from pairwire.server.engine.batching.priority import Priority
-from pairwire.server.engine.batching.scheduler import STRETCH, Batch, Lane, Scheduler
+from pairwire.server.engine.batching.scheduler import STRETCH, Batch, BatchingRules, Scheduler
 from pairwire.server.errors import DeadlineExceeded, InvalidInput, Overloaded
 from tests.server.engine import toys
 
@@ -27,7 +27,8 @@ def _scheduler(
 ) -> Scheduler[str]:
     """Two models, "a" and "b"; a token costs 1 ms."""
     lanes = {
-        name: Lane(LADDER, toys.linear_costs(LADDER, fixed_s=1e-9, token_s=0.001, batch_tokens=budget)) for name in "ab"
+        name: BatchingRules(LADDER, toys.linear_costs(LADDER, fixed_s=1e-9, token_s=0.001, batch_tokens=budget))
+        for name in "ab"
     }
     return Scheduler(lanes, OptimalCover(), workers=workers, queue_tokens=queue_tokens, stretch=stretch)
 
@@ -38,8 +39,8 @@ def _request(
     name: str = "",
     deadline: float = math.inf,
     priority: Priority = Priority.NORMAL,
-) -> Request[str]:
-    return make_request(LADDER, model, np.array(lengths, dtype=np.int32), name, deadline=deadline, priority=priority)
+) -> QueuedRows[str]:
+    return queue_rows(LADDER, model, np.array(lengths, dtype=np.int32), name, deadline=deadline, priority=priority)
 
 
 def _next(scheduler: Scheduler[str], now: float = 0.0) -> Batch[str]:
@@ -57,7 +58,7 @@ def _order(scheduler: Scheduler[str], now: float) -> list[str]:
 
 
 def _rows(batch: Batch[str]) -> list[tuple[str, int]]:
-    return [(piece.request.payload, int(row)) for piece in batch.pieces for row in piece.rows]
+    return [(piece.queued.payload, int(row)) for piece in batch.pieces for row in piece.rows]
 
 
 def test_nothing_waits_nothing_runs() -> None:
@@ -170,9 +171,9 @@ def test_a_small_request_overtakes_a_large_one_that_came_shortly_before_and_no_o
     scheduler = _scheduler(stretch=4.0)
     scheduler.admit(_request(*[128] * 10, name="large"), 0.0)  # takes 1.28 s, so it gives way for 5.12 s
     scheduler.admit(_request(8, name="small"), 1.0)
-    assert [piece.request.payload for piece in _next(scheduler, 1.0).pieces] == ["small"]
+    assert [piece.queued.payload for piece in _next(scheduler, 1.0).pieces] == ["small"]
     scheduler.admit(_request(8, name="late"), 5.2)
-    assert [piece.request.payload for piece in _next(scheduler, 5.2).pieces] == ["large"]
+    assert [piece.queued.payload for piece in _next(scheduler, 5.2).pieces] == ["large"]
 
 
 def test_within_the_patience_the_tighter_deadline_goes_first() -> None:
@@ -310,7 +311,7 @@ def test_room_comes_back_as_work_starts_or_is_cancelled() -> None:
 
 
 def test_a_request_larger_than_the_queue_is_invalid_and_named() -> None:
-    request = make_request(LADDER, "a", np.full(20, 100, np.int32), "", field="documents")
+    request = queue_rows(LADDER, "a", np.full(20, 100, np.int32), "", field="documents")
     with pytest.raises(
         InvalidInput, match=r"documents: 2000 tokens are more than the whole queue holds \(1000\)"
     ) as caught:
@@ -326,8 +327,8 @@ def test_statistics_tell_queue_and_runs_by_model() -> None:
     statistics = scheduler.statistics(0.0)
     assert (statistics.queued_rows, statistics.queued_tokens) == (2, 120)
     assert (statistics.running_rows, statistics.running_batches) == (1, 1)
-    assert (statistics.lanes["a"].queued_rows, statistics.lanes["a"].running_rows) == (1, 1)
-    assert (statistics.lanes["b"].queued_tokens, statistics.lanes["b"].running_rows) == (20, 0)
+    assert (statistics.models["a"].queued_rows, statistics.models["a"].running_rows) == (1, 1)
+    assert (statistics.models["b"].queued_tokens, statistics.models["b"].running_rows) == (20, 0)
     assert statistics.estimated_wait_s == scheduler.estimated_wait_s(0.0)
 
 
@@ -355,12 +356,12 @@ def test_many_closed_requests_with_far_deadlines_leave_nothing_behind() -> None:
 class Trace:
     """What happened to every row in one simulated run."""
 
-    admitted: list[Request[str]] = field(default_factory=list)
+    admitted: list[QueuedRows[str]] = field(default_factory=list)
     batches: list[Batch[str]] = field(default_factory=list)
-    finished: list[Request[str]] = field(default_factory=list)
-    expired: list[Request[str]] = field(default_factory=list)
-    cancelled: list[Request[str]] = field(default_factory=list)
-    failed: list[Request[str]] = field(default_factory=list)
+    finished: list[QueuedRows[str]] = field(default_factory=list)
+    expired: list[QueuedRows[str]] = field(default_factory=list)
+    cancelled: list[QueuedRows[str]] = field(default_factory=list)
+    failed: list[QueuedRows[str]] = field(default_factory=list)
 
     def log(self) -> list[tuple[float, str, int, int, list[tuple[str, int]]]]:
         return [(b.started, b.model, b.bucket.rows, b.bucket.length, _rows(b)) for b in self.batches]
@@ -417,14 +418,14 @@ def _simulate(
         events.sort(key=lambda event: event[:2])
         now, _, kind, subject = events.pop(0)
         if kind == "admit":
-            assert isinstance(subject, Request)
+            assert isinstance(subject, QueuedRows)
             try:
                 scheduler.admit(subject, now)
                 trace.admitted.append(subject)
             except (Overloaded, DeadlineExceeded):
                 pass
         elif kind == "cancel":
-            assert isinstance(subject, Request)
+            assert isinstance(subject, QueuedRows)
             if scheduler.cancel(subject):
                 trace.cancelled.append(subject)
         else:
@@ -464,7 +465,7 @@ def test_nothing_is_lost_and_nothing_runs_twice(plan: list[Arrival], workers: in
 @given(plan=arrivals, workers=st.integers(1, 4))
 def test_no_row_starts_at_or_after_its_deadline(plan: list[Arrival], workers: int) -> None:
     for batch in _simulate(plan, workers).batches:
-        assert all(batch.started < piece.request.deadline for piece in batch.pieces)
+        assert all(batch.started < piece.queued.deadline for piece in batch.pieces)
 
 
 @given(plan=arrivals, workers=st.integers(1, 4))
@@ -472,23 +473,23 @@ def test_every_row_fits_its_bucket_and_padding_is_booked(plan: list[Arrival], wo
     trace = _simulate(plan, workers)
     for batch in trace.batches:
         assert batch.rows == batch.bucket.rows
-        assert batch.tokens == sum(int(piece.request.lengths[piece.rows].sum()) for piece in batch.pieces)
-        assert all(piece.request.lengths[piece.rows].max() <= batch.bucket.length for piece in batch.pieces)
-        assert all(piece.request.model == batch.model for piece in batch.pieces)
+        assert batch.tokens == sum(int(piece.queued.lengths[piece.rows].sum()) for piece in batch.pieces)
+        assert all(piece.queued.lengths[piece.rows].max() <= batch.bucket.length for piece in batch.pieces)
+        assert all(piece.queued.model == batch.model for piece in batch.pieces)
     done = {request.payload for request in trace.finished}
     padding = sum(
         len(piece.rows) * batch.bucket.length - piece.tokens
         for batch in trace.batches
         for piece in batch.pieces
-        if piece.request.payload in done
+        if piece.queued.payload in done
     )
     assert padding == sum(request.padded_tokens for request in trace.finished)
 
 
-def _last_batch(trace: Trace, request: Request[str]) -> int:
+def _last_batch(trace: Trace, request: QueuedRows[str]) -> int:
     """Number of the batch with the request's last row."""
     return max(
-        number for number, batch in enumerate(trace.batches) if any(piece.request is request for piece in batch.pieces)
+        number for number, batch in enumerate(trace.batches) if any(piece.queued is request for piece in batch.pieces)
     )
 
 
@@ -529,9 +530,9 @@ def test_every_batch_has_a_row_of_the_request_that_is_due_first(plan: list[Arriv
             for request in trace.admitted
             if left[request.sequence] and request.arrival <= batch.started
         )
-        assert first in [(piece.request.due, piece.request.sequence) for piece in batch.pieces]
+        assert first in [(piece.queued.due, piece.queued.sequence) for piece in batch.pieces]
         for piece in batch.pieces:
-            left[piece.request.sequence] -= len(piece.rows)
+            left[piece.queued.sequence] -= len(piece.rows)
 
 
 def test_low_priority_is_served_under_a_load_of_normal_requests_that_never_ends() -> None:

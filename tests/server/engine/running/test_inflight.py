@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from pairwire.server.engine import Activation, Priority
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.batching.planner import OptimalCover
-from pairwire.server.engine.batching.scheduler import Lane, Scheduler
-from pairwire.server.engine.running.inflight import Ended, Inflight, PartBatch
+from pairwire.server.engine.batching.scheduler import BatchingRules, Scheduler
+from pairwire.server.engine.running.inflight import Ended, Inflight, TicketBatch
 from pairwire.server.engine.running.ticket import Ticket
+from pairwire.server.engine.running.written import Written
 from pairwire.server.engine.text.encoder import EncodedRows
-from pairwire.server.engine.text.special_tokens import Template
+from pairwire.server.engine.text.special_tokens import SpecialTokens
 from pairwire.server.errors import DeadlineExceeded, Overloaded
 from pairwire.server.runtime.base import Float32Array
 from tests.server.engine import toys
 
 _LOOP = asyncio.new_event_loop()  # futures want one; nobody waits for them here
 _LOOP.close()
-TEMPLATE = Template(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), tail_types=bytes(64), end_types=b"")
+TEMPLATE = SpecialTokens(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), tail_types=bytes(64), end_types=b"")
 
 
 class Desk:
@@ -35,7 +36,7 @@ class Desk:
         self, *, workers: int = 1, queue_tokens: int = 10_000, token_s: float = 1e-6, stretch: float = 0.0
     ) -> None:
         ladder = Ladder.up_to(64)
-        lane = Lane(ladder, toys.linear_costs(ladder, fixed_s=1e-6, token_s=token_s))
+        lane = BatchingRules(ladder, toys.linear_costs(ladder, fixed_s=1e-6, token_s=token_s))
         self.inflight = Inflight(
             Scheduler({"toy": lane}, OptimalCover(), workers=workers, queue_tokens=queue_tokens, stretch=stretch),
             {"toy": ladder},
@@ -59,16 +60,16 @@ class Desk:
         self.inflight.submit(ticket, encoded(rows), np.arange(len(rows), dtype=np.int32), self.now)
         return ticket
 
-    def begin(self) -> PartBatch:
+    def begin(self) -> TicketBatch:
         batch, ended = self.inflight.next_batch(self.now)
         assert batch is not None
         assert ended == Ended()
         return batch
 
-    def end(self, batch: PartBatch) -> Ended:
+    def end(self, batch: TicketBatch) -> Ended:
         values = values_of(batch)
         write(batch, values)
-        return self.inflight.complete(batch, values, self.now)
+        return self.inflight.complete(batch, Written(values), self.now)
 
     def rest(self) -> list[str]:
         """Runs everything that waits; the rows that were run, batch by batch."""
@@ -92,23 +93,23 @@ def _index(row: str) -> int:
     return ord(row) - ord("a")
 
 
-def rows_of(batch: PartBatch) -> str:
+def rows_of(batch: TicketBatch) -> str:
     return "".join(
-        chr(ord("a") + int(np.frombuffer(piece.request.payload.encoded.rows[row][0], np.int32)[0]))
+        chr(ord("a") + int(np.frombuffer(piece.queued.payload.encoded.rows[row][0], np.int32)[0]))
         for piece in batch.pieces
         for row in piece.rows.tolist()
     )
 
 
-def values_of(batch: PartBatch) -> Float32Array:
+def values_of(batch: TicketBatch) -> Float32Array:
     return np.array([[_index(row)] for row in rows_of(batch)], np.float32)
 
 
-def write(batch: PartBatch, values: Float32Array) -> None:
+def write(batch: TicketBatch, values: Float32Array) -> None:
     """What a worker does."""
     at = 0
     for piece in batch.pieces:
-        part = piece.request.payload
+        part = piece.queued.payload
         part.ticket.output[part.at[piece.rows]] = values[at : at + len(piece.rows)]
         at += len(piece.rows)
 
@@ -157,7 +158,7 @@ def test_no_time_runs_backwards_for_who_follows_what_has_just_ended(desk: Desk) 
     late = desk.submit("a")
     values = values_of(batch)
     write(batch, values)
-    desk.inflight.complete(batch, values, ended_at)
+    desk.inflight.complete(batch, Written(values), ended_at)
     assert (late.arrival, late.started, late.finished) == (desk.now, desk.now, desk.now)
 
 
@@ -193,7 +194,7 @@ def test_when_a_waiting_owner_leaves_its_most_urgent_follower_inherits(desk: Des
     late = desk.submit("bc", deadline=140.0)
     early = desk.submit("b", deadline=130.0)
     ended = desk.inflight.cancel(owner, desk.now)
-    assert ended.queued == 2
+    assert ended.requeued == 2
     assert sorted("".join(desk.rest())) == ["b", "c", "d"]
     assert (scores(late), scores(early)) == ([1, 2], [1])
     assert early.padded_tokens > 0
@@ -259,7 +260,7 @@ def test_a_value_that_is_not_finite_fails_those_who_wait_for_it_and_no_other(des
     while (batch := desk.inflight.next_batch(desk.now)[0]) is not None:
         values = np.where(values_of(batch) == 0, np.nan, values_of(batch)).astype(np.float32)
         write(batch, values)
-        ended = desk.inflight.complete(batch, values, desk.now)
+        ended = desk.inflight.complete(batch, Written(values), desk.now)
         assert set(ended.failed) <= {owner, follower}
     assert (owner.open, follower.open, scores(other)) == (False, False, [1])
     assert desk.inflight.open_tickets == 0
@@ -321,7 +322,7 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
     asked: dict[Ticket, str] = {}
     promised: dict[Ticket, str] = {}
     outcomes: Counter[Ticket] = Counter()
-    running: list[PartBatch] = []
+    running: list[TicketBatch] = []
 
     def note(ended: Ended) -> None:
         for ticket in ended.finished:
@@ -332,8 +333,8 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
         batch, ended = desk.inflight.next_batch(desk.now)
         note(ended)
         for piece in batch.pieces if batch else ():
-            assert piece.request.payload.ticket.deadline > desk.now
-            assert piece.request.payload.ticket.open
+            assert piece.queued.payload.ticket.deadline > desk.now
+            assert piece.queued.payload.ticket.open
         running.extend([batch] if batch else [])
         return batch is not None
 

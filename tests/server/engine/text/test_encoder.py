@@ -81,7 +81,7 @@ def test_a_pair_is_what_the_tokenizer_makes_of_it(
 @given(first=texts, second=texts, max_length=st.integers(6, 40))
 def test_only_second_cuts_as_the_tokenizer_does_or_refuses(kind: str, first: str, second: str, max_length: int) -> None:
     encoder = _encoder(kind, max_length)
-    special = encoder.encode_pairs([""], [""]).template.special_tokens
+    special = encoder.encode_pairs([""], [""]).special.special_tokens
     room = max_length - special
     too_long = len(toys.TOKENIZERS[kind]().encode(first, add_special_tokens=False).ids) > room
     if too_long:
