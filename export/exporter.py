@@ -33,7 +33,7 @@ from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
-from .progress import Listener, Progress, Step, explained, quiet_libraries
+from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges
@@ -84,8 +84,9 @@ def export_checkpoint(
     with (
         explained("make the package", str(config.output)),
         checked_target(config.output, force=config.force),
-        quiet_libraries(),
         tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace,
+        torch_cache(Path(workspace) / "torch"),
+        quiet_libraries(),
     ):
         return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 

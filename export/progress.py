@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from pairwire.server.errors import PairwireError
@@ -34,6 +36,7 @@ class StepFinished:
     """One line about what came out; may be empty."""
 
 
+_TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 Event = StepStarted | StepFinished
 Listener = Callable[[Event], None]
 
@@ -101,6 +104,18 @@ class Printer:
             detail = f": {event.detail}" if event.detail else ""
             self._stream.write(f"{chr(13) if self._live else ''}{event.seconds:6.1f} s  {event.title}{detail}\n")
         self._stream.flush()
+
+
+@contextlib.contextmanager
+def torch_cache(directory: Path) -> Iterator[None]:
+    """Where torch makes a directory for what it compiles, as soon as it is imported; else it would stay behind."""
+    given = os.environ.get(_TORCH_CACHE)
+    os.environ.setdefault(_TORCH_CACHE, str(directory))
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_TORCH_CACHE, None)
 
 
 @contextlib.contextmanager
