@@ -22,6 +22,11 @@ class AsyncClient(AsyncConnection):
     and takes ``timeout_s``, the seconds that a request may take, retries included: None means the client's own
     (``options.timeout_s``), infinity none at all. An input so large that it is split gets it for each of its requests.
 
+    Example::
+
+        async with AsyncClient("localhost:50051") as client:
+            scored, ranked = await asyncio.gather(client.score(pairs), client.rerank(query, documents, top_k=10))
+
     Raises:
         ValueError: an address without a port, or several that cannot be called in turn.
         OSError: a TLS file cannot be read.

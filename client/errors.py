@@ -11,6 +11,15 @@ ClientError
 ├── Cancelled           the call was cancelled (CANCELLED)
 ├── Unavailable         nobody answers there, or it is starting or draining (UNAVAILABLE)
 └── ServerFault         the server failed or answered nonsense (INTERNAL and every other code)
+
+Example::
+
+    try:
+        ranking = client.rerank(query, documents, timeout_s=0.2)
+    except InvalidInput as error:
+        print(error.violations)  # which field, and why
+    except (DeadlineExceeded, Overloaded, Unavailable):
+        ranking = documents  # go on without a ranking
 """
 
 from __future__ import annotations

@@ -25,6 +25,12 @@ class Client(Connection):
     and takes ``timeout_s``, the seconds that a request may take, retries included: None means the client's own
     (``options.timeout_s``), infinity none at all. An input so large that it is split gets it for each of its requests.
 
+    Example::
+
+        with Client("localhost:50051") as client:
+            client.score([("a man plays a guitar", "someone makes music")]).scores  # float32 [1]
+            client.rerank("what causes tides?", ["bread", "the moon"], top_k=1)[0].document  # 'the moon'
+
     Raises:
         ValueError: an address without a port, or several that cannot be called in turn.
         OSError: a TLS file cannot be read.

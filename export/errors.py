@@ -8,6 +8,13 @@ ExportError
 ├── StepFailed             a library or the machine failed in a step: which step, and their own reason
 │   └── ExportBroken       ... and neither the checkpoint nor the machine explains it
 └── ParityFailed           the graph does not score like the checkpoint; carries the report
+
+Example::
+
+    try:
+        export_checkpoint(ExportConfig(checkpoint="./mine", output=Path("models/mine")))
+    except ParityFailed as error:
+        print(error.report.failures)
 """
 
 from __future__ import annotations

@@ -29,8 +29,6 @@ from .reasons import reason_of
 T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "PAIRWIRE_"
-CLIENT_VARIABLES = frozenset({"PAIRWIRE_ADDRESS"})
-"""Read by `pairwire score` and its sisters; they may be set where a server starts too."""
 
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _EXPECTED: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
@@ -258,8 +256,6 @@ def _from_environment(options: Mapping[str, Option], environment: Mapping[str, s
     known = {each.variable: each for each in options.values()}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or _is_from_kubernetes(variable, text):
-            continue
-        if variable in CLIENT_VARIABLES:
             continue
         if variable not in known:
             raise ConfigInvalid(

@@ -215,7 +215,7 @@ class Calls:
 
     async def _within_deadline(self, call: Call) -> Float32Array:
         if not call.texts.rows:
-            raise InvalidInput(call.what, "empty; give at least one")
+            raise InvalidInput.empty(call.what)
         if call.timeout_s is None:
             return await self._run(call, math.inf)
         if not call.timeout_s > 0:

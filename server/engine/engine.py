@@ -47,7 +47,10 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Scores pairs and embeds texts. Its coroutines belong to one event loop; ``statistics`` may be called anywhere.
 
-    Give each ``close`` one ``open``, or use it as ``async with await Engine.open(...) as engine``.
+    Give each ``open`` one ``close``, or use it in ``async with``. Example::
+
+        async with await Engine.open("models/demo") as engine:
+            result = await engine.score([("a", "b")], timeout_s=1)  # .scores float32 [1, labels]
     """
 
     def __init__(
