@@ -1,10 +1,12 @@
 """The dispatcher: what it costs to ask for help, and how every ending becomes an exit code."""
 
+import argparse
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -105,10 +107,42 @@ def test_every_known_ending_has_its_code(
     assert capsys.readouterr().err == sentence
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ModuleNotFoundError("no", name="our_typo")])
-def test_a_bug_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        exits.run(ending(error))
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (
+            ZeroDivisionError("a bug"),
+            1,
+            "ZeroDivisionError: a bug; this was not foreseen: --debug shows where it happened",
+        ),
+        (RuntimeError("Broken:\nsize\nmore"), 1, "Broken: size (RuntimeError); this was not foreseen: --debug"),
+        (ModuleNotFoundError("no", name="our_typo"), 1, "no (ModuleNotFoundError); this was not foreseen"),
+        (FileNotFoundError(2, "No such file or directory", "x.pem"), 2, "x.pem: No such file or directory\n"),
+        (OSError(28, "No space left on device", "out.npy"), 1, "out.npy: No space left on device\n"),
+        (MemoryError(), 1, "the memory has run out\n"),
+        (RecursionError("maximum recursion depth exceeded"), 1, "nested too deeply (RecursionError); this was not"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_sentence_too(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, sentence: str
+) -> None:
+    assert exits.run(ending(error), argparse.Namespace(command="score")) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"pairwire: score: {sentence}")
+    assert len(printed.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback_before_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits.run(ending(exits.BadInput("line 3: no")), argparse.Namespace(debug=True)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "pairwire: line 3: no"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "inspect"], ["inspect", "--debug"]])
+def test_debug_may_stand_before_and_after_the_command(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    assert "Traceback" in run(*arguments, str(tmp_path)).err
+    assert "Traceback" not in run("inspect", str(tmp_path)).err
 
 
 def test_the_variable_of_the_clients_does_not_stop_a_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

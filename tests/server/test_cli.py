@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import signal
@@ -16,6 +15,7 @@ import grpc
 import pytest
 
 from pairwire.cli.arguments import ADDRESS_VARIABLE
+from pairwire.cli.main import main
 from pairwire.server import cli
 from pairwire.server.config import ServerConfig
 from pairwire.server.engine import Engine
@@ -34,16 +34,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(prog="pairwire")
-    cli.add_parser(whole.add_subparsers(required=True))
-    return whole
-
-
 def run(*arguments: Path | str) -> int:
-    args = parser().parse_args(["serve", *map(str, arguments)])
-    code: int = args.run(args)
-    return code
+    return main(["serve", *map(str, arguments)])
 
 
 def test_the_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
