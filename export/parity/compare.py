@@ -31,7 +31,7 @@ from ..checkpoint.checkpoint import Checkpoint, encode
 from ..config import Kind, Limits, Precision
 from ..errors import CheckpointUnsupported
 from ..progress import Advance, part_of, silent
-from ..texts import LONGEST_COMPARED, Input, Texts
+from ..texts import BUILT_IN, LONGEST_COMPARED, Input, Texts
 from .without_gpu import checking_runtime
 
 MATES = 32
@@ -39,6 +39,8 @@ MATES = 32
 _NEXT_BUCKET = 16
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
+_ALONE_FROM = 1024
+"""Tokens above which a row of the reference runs by itself."""
 _ANY_PROMPT = "query: "
 _ALONE = 0.6
 """Share of the time that running every input by itself takes."""
@@ -62,14 +64,33 @@ class Reference:
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
         self._leave_out_longest()
         with _watched(checkpoint.reference, int(self.rows.lengths.sum()), advance):
-            self.results = _reference_results(checkpoint, self.inputs)
+            self.results = self._scored()
 
     def _leave_out_longest(self) -> None:
-        """Rows of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them."""
-        short = iter(self.rows.lengths <= LONGEST_COMPARED)
-        self.texts = [Texts([item for item in part.inputs if next(short)], part.origin) for part in self.texts]
+        """Built-in texts of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them.
+
+        What a person gave is run as it is.
+        """
+        lengths = iter(self.rows.lengths)
+        self.texts = [
+            Texts(
+                [item for item in part.inputs if next(lengths) <= LONGEST_COMPARED or part.origin != BUILT_IN],
+                part.origin,
+            )
+            for part in self.texts
+        ]
         self.inputs = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, self.checkpoint)
+
+    def _scored(self) -> npt.NDArray[np.float64]:
+        """[inputs, columns]; the longest rows by themselves, else they would pad the rest of their batch."""
+        long = self.rows.lengths > _ALONE_FROM
+        results: dict[int, npt.NDArray[np.float64]] = {}
+        for chosen, rows in ((np.flatnonzero(long), 1), (np.flatnonzero(~long), _REFERENCE_BATCH)):
+            if len(chosen):
+                inputs = [self.inputs[at] for at in chosen]
+                results |= zip(chosen.tolist(), _reference_results(self.checkpoint, inputs, rows), strict=True)
+        return np.stack([results[at] for at in range(len(self.inputs))])
 
 
 @contextlib.contextmanager
@@ -273,14 +294,15 @@ class _Runner:
         return results
 
 
-def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:
+def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: int) -> npt.NDArray[np.float64]:
+    """[inputs, columns], computed in batches of so many rows."""
     model = checkpoint.reference
     if checkpoint.kind is Kind.CROSS_ENCODER:
         # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
         results = model.predict(
             [list(item) for item in inputs],
             activation_fn=_activation_of(checkpoint),
-            batch_size=_REFERENCE_BATCH,
+            batch_size=rows,
             show_progress_bar=False,
         )
     else:
@@ -289,7 +311,7 @@ def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.N
         if checkpoint.kind is Kind.SPARSE_ENCODER:
             whole = {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
         texts = [item[0] for item in inputs]
-        results = model.encode(texts, batch_size=_REFERENCE_BATCH, show_progress_bar=False, **whole)
+        results = model.encode(texts, batch_size=rows, show_progress_bar=False, **whole)
     return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
 
 

@@ -254,3 +254,23 @@ def test_prompts_whose_length_would_be_counted_otherwise_are_refused(tmp_path: P
     odd = _copied(plain, tmp_path / "odd", tokenizer_class="PreTrainedTokenizerFast", sep_token=None)
     with pytest.raises(CheckpointUnsupported, match=r"the prompt 'query: ' has 6 tokens .*, and 5 in the serving code"):
         Reference(opened(odd), [Texts(TEXTS, "built-in")])
+
+
+def test_longest_built_in_texts_are_compared_by_their_tokens_alone_and_a_persons_own_are_run(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = int(np.sort(reference.rows.lengths)[-3])
+    monkeypatch.setattr("pairwire.export.parity.compare.LONGEST_COMPARED", longest - 1)
+    fewer = Reference(reference.checkpoint, reference.texts)
+    first = len(reference.texts[0].inputs)
+    kept = [at for at, length in enumerate(reference.rows.lengths) if length < longest or at >= first]
+    assert 0 < first - sum(at < first for at in kept) < first
+    assert fewer.inputs == [reference.inputs[at] for at in kept]
+    np.testing.assert_allclose(fewer.results, reference.results[kept], atol=1e-6)
+
+
+def test_long_rows_of_the_reference_run_by_themselves_and_stay_in_their_places(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairwire.export.parity.compare._ALONE_FROM", int(np.median(reference.rows.lengths)))
+    np.testing.assert_allclose(Reference(reference.checkpoint, reference.texts).results, reference.results, atol=1e-6)
