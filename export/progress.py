@@ -29,7 +29,14 @@ class StepFinished:
     """One line about what came out; may be empty."""
 
 
-Event = StepStarted | StepFinished
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a person should know, though nothing is refused."""
+
+    text: str
+
+
+Event = StepStarted | StepFinished | Warned
 Listener = Callable[[Event], None]
 
 
@@ -44,6 +51,10 @@ class Progress:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._tell: Listener = listener or (lambda _event: None)
+
+    def warn(self, text: str) -> None:
+        """Tells of something that a person should know; between steps, not within one."""
+        self._tell(Warned(text))
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -64,7 +75,9 @@ class Printer:
 
     def __call__(self, event: Event) -> None:
         """Writes one event."""
-        if isinstance(event, StepStarted):
+        if isinstance(event, Warned):
+            self._stream.write(f"  warning: {event.text}\n")
+        elif isinstance(event, StepStarted):
             if self._live:
                 self._stream.write(f"  ...     {event.title}")
         else:
