@@ -143,7 +143,7 @@ def _count_lines(path: Path | None) -> int | None:
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
     """Numbers and lines without their ends. Only newlines end lines: other separators are part of texts."""
     with nullcontext() if stream is sys.stdin.buffer else stream:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(_read(stream), start=1):
             if number == 1:
                 raw = raw.removeprefix(codecs.BOM_UTF8)
             try:
@@ -151,6 +151,13 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise BadInput(f"line {number}: not valid UTF-8 at byte {error.start + 1}; convert the file") from None
             yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def _read(stream: BinaryIO) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except OSError as error:
+        raise BadInput(f"{stream.name}: {error.strerror}") from None
 
 
 def _detect(
@@ -174,7 +181,7 @@ def _is_json(line: str) -> bool:
         return False
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line.lstrip()[:1] == "{"  # more likely a broken object than a text: its error helps more
     return True
 
@@ -200,6 +207,8 @@ def _json(line: str) -> object:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}; --format tells another format") from None
+    except RecursionError:
+        raise ValueError("not JSON for a text: nested too deeply; --format tells another format") from None
 
 
 def _text(value: object, name: str) -> str:

@@ -2,6 +2,7 @@
 
     sync.py      Client, blocking               aio.py      AsyncClient, its asyncio twin
     sync_connection.py, aio_connection.py       how they send requests and wait for a server
+    calls.py     a call before it is sent: requests, decoding, merging
     inputs.py    checks what the caller gives   requests.py cuts it into requests
     given.py     what people pass -> texts and pairs
     first_stage.py  retrieve, then rerank       token_ids.py  texts that are tokenised

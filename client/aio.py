@@ -1,4 +1,4 @@
-"""The asyncio client: a thin skin over requests, codec and results (sync.py is its twin)."""
+"""The asyncio client: a thin skin over calls (sync.py is its twin)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from pairwire.v1 import model_pb2
 
-from . import codec, requests, results
+from . import calls, codec
 from .aio_connection import AsyncConnection
 from .first_stage import FirstStage
 from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
@@ -62,8 +62,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_parts(pairs, options, self.options.split))
-        return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
+        return await self._run(calls.score(pairs, options, self.options.split), timeout_s)
 
     async def score_documents(
         self,
@@ -93,8 +92,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
-        return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
+        return await self._run(calls.score_documents(query, documents, options, self.options.split), timeout_s)
 
     def score_stream(
         self,
@@ -122,8 +120,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = requests.score_parts(pairs, options, self.options.split)
-        return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
+        return self._stream(calls.score(pairs, options, self.options.split), timeout_s)
 
     async def rerank(
         self,
@@ -159,9 +156,8 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split, first_stage))
-        ranked = await self._collect(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
-        return results.merge_ranked(ranked, top_k)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        return await self._run(call, timeout_s)
 
     async def embed(
         self,
@@ -197,9 +193,7 @@ class AsyncClient(AsyncConnection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = list(requests.embed_parts(texts, options, self.options.split))
-        vectors = await self._collect(self._embedding.Embed, parts, codec.embed_result, timeout_s)
-        return results.merge_embeddings(vectors)
+        return await self._run(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_stream(
         self,
@@ -228,8 +222,7 @@ class AsyncClient(AsyncConnection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = requests.embed_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
+        return self._stream(calls.embed(texts, options, self.options.split), timeout_s)
 
     async def embed_sparse(
         self,
@@ -262,9 +255,7 @@ class AsyncClient(AsyncConnection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = list(requests.sparse_parts(texts, options, self.options.split))
-        weights = await self._collect(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
-        return results.merge_sparse(weights)
+        return await self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def embed_sparse_stream(
         self,
@@ -289,8 +280,7 @@ class AsyncClient(AsyncConnection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = requests.sparse_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
+        return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     async def models(self, *, timeout_s: float | None = None) -> list[Model]:
         """Every loaded model, by name."""

@@ -1,4 +1,4 @@
-"""The blocking client: a thin skin over requests, codec and results (aio.py is its twin)."""
+"""The blocking client: a thin skin over calls (aio.py is its twin)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pairwire.v1 import model_pb2
 
-from . import codec, requests, results
+from . import calls, codec
 from .cross_encoder import CrossEncoder
 from .first_stage import FirstStage
 from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
@@ -66,8 +66,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_parts(pairs, options, self.options.split))
-        return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
+        return self._run(calls.score(pairs, options, self.options.split), timeout_s)
 
     def score_documents(
         self,
@@ -97,8 +96,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
-        return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
+        return self._run(calls.score_documents(query, documents, options, self.options.split), timeout_s)
 
     def score_stream(
         self,
@@ -126,8 +124,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = requests.score_parts(pairs, options, self.options.split)
-        return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
+        return self._stream(calls.score(pairs, options, self.options.split), timeout_s)
 
     def rerank(
         self,
@@ -163,9 +160,8 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split, first_stage))
-        ranked = self._exchange(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
-        return results.merge_ranked(list(ranked), top_k)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        return self._run(call, timeout_s)
 
     def embed(
         self,
@@ -201,9 +197,7 @@ class Client(Connection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = list(requests.embed_parts(texts, options, self.options.split))
-        vectors = self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
-        return results.merge_embeddings(list(vectors))
+        return self._run(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_stream(
         self,
@@ -232,8 +226,7 @@ class Client(Connection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = requests.embed_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
+        return self._stream(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_sparse(
         self,
@@ -266,9 +259,7 @@ class Client(Connection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = list(requests.sparse_parts(texts, options, self.options.split))
-        weights = self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
-        return results.merge_sparse(list(weights))
+        return self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def embed_sparse_stream(
         self,
@@ -293,8 +284,7 @@ class Client(Connection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = requests.sparse_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
+        return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def models(self, *, timeout_s: float | None = None) -> list[Model]:
         """Every loaded model, by name."""

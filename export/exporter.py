@@ -22,18 +22,19 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import passes, storage
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.files import check_files
 from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
 from .graph import export_graph, input_names, output_name
 from .int8.findings import Findings
-from .package import check_target, staged, write_tokenizer
+from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
 from .parity.witness import Witness
-from .progress import Listener, Progress, Step, quiet_libraries
+from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .vector_ranges import Ranges, measure_ranges, range_prompts
@@ -82,9 +83,14 @@ def export_checkpoint(
         ConfigInvalid: an option contradicts the checkpoint.
         ExportError: no package was made; the sentence says why. Nothing is left on disk.
     """
-    check_target(config.output, force=config.force)
-    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace:
-        return _Export(config, Path(workspace), Progress(listener), measure).run()
+    with (
+        explained("make the package", str(config.output)),
+        checked_target(config.output, force=config.force),
+        tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace,
+        torch_cache(Path(workspace) / "torch"),
+        quiet_libraries(),
+    ):
+        return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 
 
 class _Export:
@@ -103,7 +109,7 @@ class _Export:
         calibration, parity_inputs = self._texts(checkpoint)
         reference = self._reference(checkpoint, parity_inputs) if config.parity else None
         witness = Witness(checkpoint, parity_inputs[0])
-        ranges = self._ranges(checkpoint)
+        ranges = self._ranges(checkpoint, calibration)
         checkpoint.release()  # before its graph is in memory
         plain, graph, reports = self._graph(checkpoint, witness)
         with staged(config.output) as stage:
@@ -133,16 +139,17 @@ class _Export:
 
     def _open(self) -> Checkpoint:
         config = self._config
-        with self._progress.step("find the checkpoint") as step:
+        with self._progress.step("find the checkpoint", reads_input=True) as step:
             source = find_source(config.checkpoint, config.revision)
+            check_files(source.directory)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
         kind = None if config.kind is None else Kind(config.kind)
         adapted = None
         if adapter.is_adapter(source.directory):
-            with self._progress.step("find the adapter's base") as step:
+            with self._progress.step("find the adapter's base", reads_input=True) as step:
                 adapted = adapter.lay_out(source.directory, self._workspace / "adapted", kind)
                 step.detail = adapted.base_name
-        with self._progress.step("load it with sentence-transformers") as step:
+        with self._progress.step("load it with sentence-transformers", reads_input=True) as step:
             checkpoint = open_checkpoint(
                 source,
                 source.directory if adapted is None else adapted.directory,
@@ -172,7 +179,7 @@ class _Export:
         self, checkpoint: Checkpoint, witness: Witness
     ) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
-        with self._progress.step("export the graph") as step:
+        with self._progress.step("export the graph", reads_input=True) as step:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder, witness.check)
@@ -247,7 +254,7 @@ class _Export:
         return Limits(SPEARMAN_LIMIT if given is None else given, self._config.max_diff)
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
-        with self._progress.step("score the parity texts with sentence-transformers") as step:
+        with self._progress.step("score the parity texts with sentence-transformers", reads_input=True) as step:
             reference = Reference(checkpoint, texts)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
@@ -265,12 +272,12 @@ class _Export:
             raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
         return report
 
-    def _ranges(self, checkpoint: Checkpoint) -> Ranges | None:
+    def _ranges(self, checkpoint: Checkpoint, calibration: Texts) -> Ranges | None:
         """Of the vectors' numbers; None for what has no dense ones."""
         if checkpoint.kind is not Kind.BI_ENCODER:
             return None
-        given = self._config.calibration_data
-        texts = range_texts() if given is None else read_texts(given, checkpoint.kind)
+        # The user's file is not read again: it may be a pipe.
+        texts = range_texts() if self._config.calibration_data is None else calibration
         texts = servable(checkpoint, texts, range_prompts(checkpoint))
         with self._progress.step("measure how large its vectors' numbers get") as step:
             ranges = measure_ranges(checkpoint, texts)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigInvalid
+from .reasons import reason_of
 
 T = TypeVar("T")
 
@@ -238,11 +239,13 @@ def _from_file(options: Mapping[str, Option], file: Path | None) -> _Found:
     if file is None:
         return
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigInvalid(f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{file}: not TOML: {error}") from None
+        raise ConfigInvalid(
+            f"{file}: cannot be read ({error.strerror or error}); give --config an existing TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigInvalid(f"{file}: not TOML: {reason_of(error)}") from None
     for key, value in content.items():
         if key not in options:
             raise ConfigInvalid(f"{file}: unknown key {key!r}{nearest(key, options)}; --print-config shows all keys")

@@ -3,7 +3,8 @@
 source.py           CHECKPOINT -> a directory: local, hub, an adapter's base
 loading.py          the one place where a checkpoint is loaded: the reference, and what is traced
 adapter.py          what a PEFT adapter stands on   adapter_layers.py   its tensors in a loaded model
-weight_files.py     are files whole?                token_types.py      a tokenizer without them
+files.py            is every file of it whole?      weight_files.py     weights, by their headers alone
+token_types.py      a tokenizer without them
 checkpoint.py       kind, labels, activation, limits, prompts, tokenizer, read off the loaded object
 cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone has
 chat_templates.py   a pair as one text              decoders.py    rerankers that are language models

@@ -21,6 +21,7 @@ from typing import Any
 from ..config import Kind
 from ..errors import CheckpointNotFound, CheckpointUnsupported
 from . import weight_files
+from .files import check_files
 from .source import Source, find_source, read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -96,11 +97,11 @@ def lay_out(directory: Path, into: Path, kind: Kind | None = None) -> Adapted:
     lowest = _base(adapters[0])
     base = lowest.directory
     for number, each in enumerate(adapters):
-        weight_files.check(each)
+        check_files(each)
         view = into / str(number)
         _layer(base, each, view, kind)
         base = view
-    weight_files.check(base)
+    check_files(base)
     if (base / _MODULES).is_file():
         return Adapted(directory, base, adapters, lowest.directory, lowest.name)
     found = kind or _kind_of(directory)

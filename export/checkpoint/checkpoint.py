@@ -145,6 +145,10 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
             raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
         return Kind.SPARSE_ENCODER
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CheckpointUnsupported(
+            f"{directory.name}: config.json: architectures {architectures!r}; expected a list of names"
+        )
     has_head = any(str(name).endswith(_HEAD) for name in architectures)
     if given is Kind.SPARSE_ENCODER:
         return sparse_encoders.check_plain(directory, architectures)

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..config import Kind
 from ..errors import CheckpointUnsupported
-from . import weight_files
 from .adapter import Adapted
+from .files import explain
 from .source import read_json
 
 
@@ -31,7 +31,6 @@ def load_reference(
         CheckpointUnsupported: it cannot be loaded; the sentence carries the library's reason.
     """
     if adapted is None:
-        weight_files.check(directory)
         return _load(directory, kind, trust_remote_code)
     with contextlib.suppress(CheckpointUnsupported):
         return _load(adapted.given, kind, trust_remote_code)
@@ -91,7 +90,7 @@ def _load(directory: Path, kind: Kind, trust_remote_code: bool, *, eager: bool =
             model_kwargs={**model_kwargs, **({"attn_implementation": "eager"} if eager else {})},
         )
     except Exception as error:  # a list of types cannot cover what other people's libraries raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = explain(directory, error, trust_remote_code=trust_remote_code)
         hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
         raise CheckpointUnsupported(
             f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"

@@ -21,7 +21,7 @@ from pairwire.export.parity.report import as_dict, as_lines, as_markdown, write_
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts
 from pairwire.v1 import manifest_pb2
-from tests import checkpoints
+from tests import checkpoints, packing
 
 TEXTS = [(text,) for text in checkpoints.TEXTS]
 
@@ -46,8 +46,8 @@ def reference(cross_encoder_checkpoint: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def graph(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    return graph_of(reference.checkpoint, tmp_path_factory.mktemp("workspace"))
+def graph(plain_graph: packing.Graph) -> ModelProto:
+    return plain_graph("bert")
 
 
 def compared(
