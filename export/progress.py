@@ -36,8 +36,15 @@ class StepFinished:
     """One line about what came out; may be empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a person should know, though nothing is refused."""
+
+    text: str
+
+
 _TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-Event = StepStarted | StepFinished
+Event = StepStarted | StepFinished | Warned
 Listener = Callable[[Event], None]
 
 
@@ -53,6 +60,10 @@ class Progress:
     def __init__(self, listener: Listener | None = None, subject: str = "") -> None:
         self._tell: Listener = listener or (lambda _event: None)
         self._subject = subject
+
+    def warn(self, text: str) -> None:
+        """Tells of something that a person should know; between steps, not within one."""
+        self._tell(Warned(text))
 
     @contextlib.contextmanager
     def step(self, title: str, *, reads_input: bool = False) -> Iterator[Step]:
@@ -97,7 +108,9 @@ class Printer:
 
     def __call__(self, event: Event) -> None:
         """Writes one event."""
-        if isinstance(event, StepStarted):
+        if isinstance(event, Warned):
+            self._stream.write(f"  warning: {event.text}\n")
+        elif isinstance(event, StepStarted):
             if self._live:
                 self._stream.write(f"  ...     {event.title}")
         else:

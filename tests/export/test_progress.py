@@ -102,3 +102,9 @@ def test_libraries_are_quiet_only_inside(recwarn: pytest.WarningsRecorder) -> No
     assert level == logging.CRITICAL
     assert logger.level != logging.CRITICAL
     assert not recwarn.list
+
+
+def test_warnings_stand_between_the_steps() -> None:
+    stream = io.StringIO()
+    Progress(Printer(stream)).warn("mind the gap")
+    assert stream.getvalue() == "  warning: mind the gap\n"
