@@ -35,6 +35,7 @@ from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
+from .parity.witness import Witness
 from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
 from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
@@ -109,9 +110,10 @@ class _Export:
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
         reference = self._reference(checkpoint, parity_inputs) if config.parity else None
+        witness = Witness(checkpoint, parity_inputs[0])
         ranges = self._ranges(checkpoint, calibration)
         checkpoint.release()  # before its graph is in memory
-        plain, graph, reports = self._graph(checkpoint)
+        plain, graph, reports = self._graph(checkpoint, witness)
         return_freed_memory()
         with staged(config.output) as stage:
             variants = []
@@ -146,26 +148,26 @@ class _Export:
             check_files(source.directory)
             check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
-        directory = source.directory
-        if adapter.is_adapter(directory):
-            with self._progress.step("merge the adapter into its base", reads_input=True):
-                directory = self._workspace / "merged"
-                directory.mkdir()
-                adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
+        kind = None if config.kind is None else Kind(config.kind)
+        adapted = None
+        if adapter.is_adapter(source.directory):
+            with self._progress.step("find the adapter's base", reads_input=True) as step:
+                adapted = adapter.lay_out(source.directory, self._workspace / "adapted", kind)
+                step.detail = adapted.base_name
         if config.check_memory:
-            check_memory(directory, source.name)
+            check_memory(source.directory if adapted is None else adapted.directory, source.name)
         with self._progress.step("load it with sentence-transformers", reads_input=True) as step:
             checkpoint = open_checkpoint(
                 source,
-                directory,
-                kind=None if config.kind is None else Kind(config.kind),
+                source.directory if adapted is None else adapted.directory,
+                kind=kind,
                 max_length=config.max_length,
                 trust_remote_code=config.trust_remote_code,
+                adapted=adapted,
             )
             step.detail = _describe(checkpoint)
-        if beyond := check_vocabulary(checkpoint):
-            with self._progress.step("warning") as step:
-                step.detail = beyond
+        for warning in [*checkpoint.warnings, *filter(None, [check_vocabulary(checkpoint)])]:
+            self._progress.warn(warning)
         return checkpoint
 
     def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
@@ -180,12 +182,14 @@ class _Export:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
         return servable(checkpoint, calibration), [servable(checkpoint, part) for part in parity]
 
-    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
+    def _graph(
+        self, checkpoint: Checkpoint, witness: Witness
+    ) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
         with self._progress.step("export the graph", reads_input=True) as step:
             folder = self._workspace / "graph"
             folder.mkdir()
-            graph = export_graph(checkpoint, folder)
+            graph = export_graph(checkpoint, folder, witness.check)
             step.detail = f"{len(graph.graph.node)} operators"
         plain = graph
         if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes

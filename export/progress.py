@@ -52,11 +52,18 @@ class StepFinished:
     """One line about what came out; may be empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a person should know, though nothing is refused."""
+
+    text: str
+
+
 _TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _TELL_EVERY_S = 0.5
 _LOG_EVERY_S = 15
 """Seconds between lines about a running step, where lines cannot be overwritten."""
-Event = StepStarted | StepAdvanced | StepFinished
+Event = StepStarted | StepAdvanced | StepFinished | Warned
 Listener = Callable[[Event], None]
 
 
@@ -103,6 +110,10 @@ class Progress:
     def __init__(self, listener: Listener | None = None, subject: str = "") -> None:
         self._tell: Listener = listener or (lambda _event: None)
         self._subject = subject
+
+    def warn(self, text: str) -> None:
+        """Tells of something that a person should know; between steps, not within one."""
+        self._tell(Warned(text))
 
     @contextlib.contextmanager
     def step(self, title: str, *, reads_input: bool = False) -> Iterator[Step]:
@@ -152,7 +163,9 @@ class Printer:
 
     def __call__(self, event: Event) -> None:
         """Writes one event."""
-        if isinstance(event, StepStarted):
+        if isinstance(event, Warned):
+            self._stream.write(f"  warning: {event.text}\n")
+        elif isinstance(event, StepStarted):
             self._logged_s = 0.0
             if self._live:
                 self._over(f"  ...     {event.title}")

@@ -52,19 +52,21 @@ class Reference:
     """The checkpoint's own results for the parity texts, computed once and shared by the variants.
 
     Raises:
-        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer.
+        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer, or the
+            checkpoint's own results are not numbers.
     """
 
     def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts], advance: Advance = silent) -> None:
         self.checkpoint = checkpoint
         self.encoder = checkpoint.text_encoder()
-        self.texts = [_with_tokens(part, self.encoder, checkpoint) for part in texts]
+        self.texts = [readable(part, self.encoder, checkpoint) for part in texts]
         self.inputs: list[Input] = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, checkpoint)
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
         self._leave_out_longest()
         with _watched(checkpoint.reference, int(self.rows.lengths.sum()), advance):
             self.results = self._scored()
+        check_finite(self.results)
 
     def _leave_out_longest(self) -> None:
         """Built-in texts of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them.
@@ -110,7 +112,21 @@ def _watched(model: Any, tokens: int, advance: Advance) -> Iterator[None]:
         hook.remove()
 
 
-def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
+def check_finite(results: npt.NDArray[np.floating]) -> None:
+    """Raises where a result of the checkpoint itself is not a number: nothing can be compared with it.
+
+    Raises:
+        CheckpointUnsupported: says how many are not.
+    """
+    broken = int((~np.isfinite(results)).any(axis=1).sum())
+    if broken:
+        raise CheckpointUnsupported(
+            f"sentence-transformers itself gives nan or infinity for {broken} of {len(results)} texts; the checkpoint's"
+            " weights are damaged, or its training diverged"
+        )
+
+
+def readable(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
     """Without inputs of no token at all: where no special token stands around them, the library cannot read them."""
     return Texts([item for item in texts.inputs if _has_tokens(item, encoder, checkpoint)], texts.origin)
 
@@ -140,16 +156,19 @@ def check_tokenisation(
             [checkpoint.default_prompt + item[0] for item in inputs],
             truncation="longest_first",
             max_length=checkpoint.rules.max_length,
-            return_token_type_ids=True,
         )
+        expected.setdefault("token_type_ids", [None] * len(inputs))
     for index in range(len(inputs)):
         batch = encoder.assemble([(rows, index)], int(rows.lengths[index]))
         ids, types = batch.input_ids[0].tolist(), batch.token_type_ids[0].tolist()
-        if ids != expected["input_ids"][index] or not _same_types(checkpoint, types, expected["token_type_ids"][index]):
-            raise CheckpointUnsupported(
-                f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code"
-                f" ({len(ids)} and {len(expected['input_ids'][index] or ())} tokens); its rules cannot be kept exactly"
-            )
+        wanted = expected["input_ids"][index] or []
+        if ids == wanted and _same_types(checkpoint, types, expected["token_type_ids"][index]):
+            continue
+        how = "other token types" if ids == wanted else f"{len(ids)} and {len(wanted)} tokens"
+        raise CheckpointUnsupported(
+            f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code ({how}); its"
+            " rules cannot be kept exactly"
+        )
 
 
 def _same_types(checkpoint: Checkpoint, types: list[int], expected: list[int] | None) -> bool:
@@ -221,8 +240,9 @@ def compare(
         spearman_limit=spearman_limit,
     )
     # Written so that a NaN on either side fails.
+    finite = np.isfinite(results).all() and np.isfinite(reference.results).all()
     within = (not limit or overall.max_abs_diff <= limit) and (not spearman_limit or overall.spearman >= spearman_limit)
-    summary.passed = bool(within and np.isfinite(results).all())
+    summary.passed = bool(within and finite)
     return VariantParity(
         variant=variant.name,
         precision=precision,
@@ -306,13 +326,17 @@ def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: in
             show_progress_bar=False,
         )
     else:
-        # All numbers are compared, also those that the checkpoint would cut off.
-        whole = {"truncate_dim": checkpoint.dimensions}
-        if checkpoint.kind is Kind.SPARSE_ENCODER:
-            whole = {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
         texts = [item[0] for item in inputs]
+        whole = whole_vectors(checkpoint)
         results = model.encode(texts, batch_size=rows, show_progress_bar=False, **whole)
     return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
+
+
+def whole_vectors(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Options of ``encode``: all numbers are compared, also those that the checkpoint would cut off."""
+    if checkpoint.kind is Kind.SPARSE_ENCODER:
+        return {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
+    return {"truncate_dim": checkpoint.dimensions}
 
 
 def _activation_of(checkpoint: Checkpoint) -> Any:
@@ -350,7 +374,12 @@ def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float6
 
 
 def _spearman(results: npt.NDArray[np.floating], expected: npt.NDArray[np.floating]) -> float:
-    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep."""
+    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep.
+
+    NaN where either side is not finite: there is no rank of what is no number.
+    """
+    if not (np.isfinite(results).all() and np.isfinite(expected).all()):
+        return float("nan")
     columns = [column for column in range(expected.shape[1]) if np.ptp(expected[:, column]) > 0]
     values = [
         0.0 if np.ptp(results[:, column]) == 0 else float(spearmanr(results[:, column], expected[:, column]).statistic)

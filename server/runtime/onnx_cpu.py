@@ -58,7 +58,7 @@ class OnnxCpuRuntime:
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """[rows, outputs] float32."""
-        feeds = {name: self._feed(name, batch) for name in self._inputs}
+        feeds = {name: feed(name, batch) for name in self._inputs}
         (output,) = self._session.run([self._output], feeds)
         return np.asarray(output, dtype=np.float32)
 
@@ -66,17 +66,22 @@ class OnnxCpuRuntime:
         """Drops the session."""
         del self._session
 
-    @staticmethod
-    def _feed(name: str, batch: TokenBatch) -> np.ndarray:
-        if name == "input_ids":
-            return batch.input_ids.astype(np.int64)
-        if name == "token_type_ids":
-            return batch.token_type_ids.astype(np.int64)
-        if name == "attention_mask":
-            return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
-        if name == "prompt_lengths":
-            return batch.prompt_lengths.astype(np.int64)
-        raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
+
+def feed(name: str, batch: TokenBatch) -> np.ndarray:
+    """The input of a graph that has this name: int64, [rows, length] or [rows].
+
+    Raises:
+        ValueError: no input of ours.
+    """
+    if name == "input_ids":
+        return batch.input_ids.astype(np.int64)
+    if name == "token_type_ids":
+        return batch.token_type_ids.astype(np.int64)
+    if name == "attention_mask":
+        return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
+    if name == "prompt_lengths":
+        return batch.prompt_lengths.astype(np.int64)
+    raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
 
 
 def session_options(options: CpuOptions) -> ort.SessionOptions:

@@ -152,3 +152,9 @@ def test_work_that_is_part_of_more_tells_of_all() -> None:
     advance(0.5)
     advance(1.0)
     assert told == [0.625, 0.75]
+
+
+def test_warnings_stand_between_the_steps() -> None:
+    stream = io.StringIO()
+    Progress(Printer(stream)).warn("mind the gap")
+    assert stream.getvalue() == "  warning: mind the gap\n"

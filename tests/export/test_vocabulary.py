@@ -14,7 +14,7 @@ from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, DataInvalid
-from pairwire.export.progress import Event, StepFinished, quiet_libraries
+from pairwire.export.progress import Event, Warned, quiet_libraries
 from pairwire.export.texts import BUILT_IN, Texts, calibration_texts
 from pairwire.export.vocabulary import check_vocabulary, servable
 from tests import checkpoints
@@ -50,7 +50,7 @@ def test_an_export_tells_which_tokens_have_no_embedding(tmp_path: Path) -> None:
         tune=False, checkpoint=str(directory), output=tmp_path / "package", precisions=("fp32",), parity=False
     )
     export_checkpoint(config, events.append)
-    (told,) = [event.detail for event in events if isinstance(event, StepFinished) and event.title == "warning"]
+    (told,) = [event.text for event in events if isinstance(event, Warned)]
     rows = json.loads((directory / "config.json").read_text())["vocab_size"]
     assert f"'[DOC]' ({rows}), '[Q]' ({rows + 1}) have no embedding, which ends at {rows - 1}" in told
     assert "resize_token_embeddings" in told

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, detect_kind, open_checkpoint
@@ -203,6 +204,32 @@ def test_encoder_without_a_head_needs_the_kind(bi_encoder_checkpoint: Path) -> N
         detect_kind(plain)
     assert detect_kind(plain, Kind.BI_ENCODER) is Kind.BI_ENCODER
     assert list(opened(plain, kind=Kind.BI_ENCODER).pooling) == ["mean"]
+
+
+def test_checkpoint_without_architectures_may_be_either(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    directory = Path(shutil.copytree(cross_encoder_checkpoint, tmp_path / "nameless"))
+    checkpoints.edit_json(directory / "config.json", architectures=None)
+    with pytest.raises(CheckpointUnsupported, match=r"--kind bi-encoder .*, --kind cross-encoder"):
+        detect_kind(directory)
+    pairs = [list(pair) for pair in checkpoints.PAIRS]
+    scores = opened(directory, kind=Kind.CROSS_ENCODER).reference.predict(pairs)
+    np.testing.assert_allclose(scores, CrossEncoder(str(cross_encoder_checkpoint), device="cpu").predict(pairs))
+
+
+def test_empty_list_of_architectures_is_a_sentence(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(cross_encoder_checkpoint, tmp_path / "nameless"))
+    checkpoints.edit_json(directory / "config.json", architectures=[])
+    with pytest.raises(CheckpointUnsupported, match=r"config\.json: architectures is an empty list"):
+        opened(directory, kind=Kind.CROSS_ENCODER)
+
+
+def test_decoder_without_a_chat_template_is_served_with_a_warning(tmp_path: Path) -> None:
+    with_one = opened(checkpoints.save_decoder_reranker(tmp_path / "with"), max_length=256)
+    without = opened(checkpoints.save_decoder_reranker(tmp_path / "without", template=None), max_length=256)
+    assert list(with_one.warnings) == []
+    assert ["a decoder without a chat template" in warning for warning in without.warnings] == [True]
 
 
 def test_bi_encoder_cannot_be_made_a_cross_encoder(bi_encoder_checkpoint: Path) -> None:

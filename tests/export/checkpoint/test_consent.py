@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.checkpoint.checkpoint import load_reference
 from pairwire.export.checkpoint.consent import check_consent, find_references
+from pairwire.export.checkpoint.loading import load_reference
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, ConsentMissing
 from pairwire.export.progress import quiet_libraries

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.checkpoint.checkpoint import load_reference
+from pairwire.export.checkpoint.loading import load_reference
 from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
