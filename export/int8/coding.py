@@ -37,7 +37,7 @@ RARE = 0.1
 """Weight of what is cut off in the worst case beside what rounding does to every token."""
 TRIED_TOKENS = 512
 """About so many tokens of each half are tried."""
-TRIED_OUTPUTS = 1536
+TRIED_OUTPUTS = 768
 """At most about so many outputs of a tensor's products are computed to compare ways, evenly spaced."""
 FEW_APART = 8
 """Channels of a tensor that may be set apart where they stand anywhere."""

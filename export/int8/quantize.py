@@ -162,17 +162,16 @@ def _thrift(at: int, count: int) -> float:
 
 def _rounded(products: Sequence[Product], weights: Float32Array, coding: Coding, sample: Float32Array) -> list[Rounded]:
     """Of each product. ``weights`` are those of all, side by side: what the tokens say of rounding is found once."""
-    decoded = coding.decoded(sample)
+    decoded, kept = coding.decoded(sample), np.delete(sample, coding.apart, axis=1)
     small, scales = round_weights(coding.weights(weights), decoded)
-    kept = sample.mean(axis=0, dtype=np.float64)
-    kept[coding.apart] = 0
-    shift = (kept @ weights - (decoded.mean(axis=0, dtype=np.float64) @ small) * scales).astype(np.float32)
     found = []
     start = 0
     for product in products:
         part = slice(start, start + product.outputs)
-        bias = shift[part] if product.bias is None else product.bias + shift[part]
-        found.append((np.ascontiguousarray(small[:, part]), scales[part], bias))
+        own, scale = np.ascontiguousarray(small[:, part]), scales[part]
+        expected = kept @ np.delete(product.weights, coding.apart, axis=0)
+        shift = (expected - decoded @ (own * scale)).mean(axis=0)
+        found.append((own, scale, shift if product.bias is None else product.bias + shift))
         start += product.outputs
     return found
 
