@@ -171,7 +171,7 @@ def choose(seen: Seen, weights: Float32Array, *, thrift: float = 1.0) -> Chosen:
     ways = [Way(), *_ways(seen, weights)]  # the plain way first, so that it wins where nothing is gained
     parts = [_errors(seen, weights, way, trials) for way in ways]
     prices = [1 + thrift * way.price(*weights.shape) for way in ways]
-    # Error and what is cut off are independent, hence the root of their squares.
+    # The two parts are added as squares, as independent errors are.
     best = int(np.argmin([np.hypot(*part) * price for part, price in zip(parts, prices, strict=True)]))
     # The halves were for choosing. The code that ships has the ranges of all texts.
     coding = ways[best].code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
@@ -187,7 +187,7 @@ def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
 
 def balance(largest: Float32Array, weights: Float32Array, migration: float, floor: float) -> Float32Array:
     """Divisors [inputs] of the channels, with geometric mean 1; rows of ``weights`` [inputs, outputs] take them."""
-    # A channel that was small on the calibration texts may be larger on others: it gets room as if it were average.
+    # A channel that was small on the calibration texts may be larger on others: it gets the room of that quantile.
     size = np.maximum(largest.astype(np.float64), max(float(np.quantile(largest, floor)), 1e-4))
     weight = np.maximum(np.abs(weights).max(axis=1).astype(np.float64), 1e-6)
     divisors = size**migration / weight ** (1 - migration)

@@ -208,7 +208,7 @@ def _quantize_static(
         raise ConfigInvalid(
             f"keep-float: {asked.keep_float} is too many; {len(layers)} layers were measured, and one must be int8"
         )
-    # Whole layers, not single products: a float32 product between int8 ones would pay for coding twice.
+    # All products of a layer stay together: layers are what was measured, and what the user counts.
     kept = set(worst(layers, asked.keep_float))
     taken = [group for group, tensor in zip(codes.groups, tensors, strict=True) if tensor.layer not in kept]
     copy = _with_static(model, taken, codes.orders)
