@@ -151,7 +151,16 @@ class Maker:
             if self.precision is not Precision.FP32:
                 # A layer costs in one recipe what it costs in another: that is measured once.
                 known = next((found.layers for found in self._findings.values() if found is not None), ())
-                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known, advance)
+                done = quantize(
+                    model,
+                    self.precision,
+                    self.checkpoint,
+                    self._calibration,
+                    self._asked,
+                    known,
+                    advance,
+                    search=self.few is None,  # the same codes in every recipe: only what recipes differ in is timed
+                )
                 model, self._findings[key] = done.model, done.findings
                 reports += done.reports
             self._last = (key, model, reports)

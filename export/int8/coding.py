@@ -17,6 +17,7 @@ one half of the texts are tried on the other half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -176,6 +177,12 @@ def choose(seen: Seen, weights: Float32Array, *, thrift: float = 1.0) -> Chosen:
     # The halves were for choosing. The code that ships has the ranges of all texts.
     coding = ways[best].code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
     return Chosen(coding, parts[best][0] / spread, parts[0][0] / spread, ways[best].exponent)
+
+
+def unsearched(seen: Seen) -> Chosen:
+    """The plain code, without looking for a better one: for graphs that are only timed. Its errors are not known."""
+    coding = Way().code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
+    return Chosen(coding, math.nan, math.nan, None)
 
 
 def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:

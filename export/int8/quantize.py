@@ -28,7 +28,7 @@ from ..passes.view import GraphView, add_constant, attribute, remove_dead, sort_
 from ..progress import Advance, part_of, silent
 from ..texts import Texts
 from .calibrate import Seen, observe
-from .coding import Chosen, Coding, choose
+from .coding import Chosen, Coding, choose, unsearched
 from .findings import GPTQ, NEAREST, Findings, LayerFinding, TensorFinding, place_of, worst
 from .nodes import Int8Nodes, Rounded
 from .ordering import Order, find_orders, reorder
@@ -106,16 +106,19 @@ def quantize(
     asked: Sensitivity = _NOTHING,
     known: Sequence[LayerFinding] = (),
     advance: Advance = silent,
+    *,
+    search: bool = True,
 ) -> Quantised:
     """A quantised copy of the model.
 
-    ``known`` is what each layer costs, where that has been measured before.
+    ``known`` is what each layer costs, where that has been measured before. Without ``search`` every tensor gets the
+    plain code: the graph can be timed, and is for nothing else.
 
     Raises:
         ConfigInvalid: ``asked`` leaves no layer in int8.
     """
     if precision is Precision.INT8:
-        codes = choose_codes(model, find_products(model), checkpoint, texts, advance)
+        codes = choose_codes(model, find_products(model), checkpoint, texts, advance, search=search)
         return _quantize_static(model, codes, checkpoint, asked, known)
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -135,13 +138,15 @@ def choose_codes(
     checkpoint: Checkpoint,
     texts: Texts,
     advance: Advance = silent,
+    *,
+    search: bool = True,
 ) -> Codes:
     """The code of every tensor that is multiplied, measured on the calibration texts."""
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, texts.inputs, checkpoint)
     sizes = {product.source: product.inputs for product in products}
     seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING)))
-    orders = find_orders(model, products, seen)
+    orders = find_orders(model, products, seen) if search else []
     for order in orders:  # before any code is chosen: channels that are set apart must stand side by side
         products, seen = order.products(products), order.seen(seen)
     members = _by_source(products)
@@ -149,7 +154,8 @@ def choose_codes(
     for at, (source, group) in enumerate(members.items()):
         # Queries, keys and values read one tensor, which is coded once: the code must suit all of them.
         weights = np.concatenate([product.weights for product in group], axis=1)
-        chosen = choose(seen[source], weights, thrift=_thrift(at, len(members)))
+        found = seen[source]
+        chosen = choose(found, weights, thrift=_thrift(at, len(members))) if search else unsearched(found)
         rounded = _rounded(group, weights, chosen.coding, seen[source].sample)
         groups.append(Group(source, group, chosen, seen[source], rounded))
         advance(_OBSERVING + (1 - _OBSERVING) * (at + 1) / len(members))

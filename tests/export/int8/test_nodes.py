@@ -11,6 +11,13 @@ from pairwire.export.int8.rounding import quantize_weights
 from tests import graphs
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 INPUTS, OUTPUTS = 32, 24
 WEIGHTS = RNG.normal(size=(INPUTS, OUTPUTS)).astype(np.float32)
 BIAS = RNG.normal(size=OUTPUTS).astype(np.float32)

@@ -12,6 +12,13 @@ from pairwire.export.int8.products import find_products
 from tests import graphs
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 HIDDEN, WIDE = 8, 32
 CONSTANTS = {
     "w1": RNG.normal(size=(HIDDEN, WIDE)).astype(np.float32),

@@ -17,7 +17,6 @@ from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts, calibration_texts
 from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.errors import ConfigInvalid
-from pairwire.v1 import manifest_pb2
 from tests import checkpoints, graphs, packing
 
 
@@ -197,8 +196,7 @@ def test_every_tensor_is_reported_with_its_error(checkpoint: Checkpoint, graph: 
     assert sorted(attention[0].role.removeprefix("attention/self/").split(", ")) == ["key", "query", "value"]
     assert all(0 < tensor.error <= tensor.plain < 1 for tensor in findings.tensors if tensor.layer.startswith("layer"))
     assert sum(tensor.error < tensor.plain for tensor in findings.tensors) > len(findings.tensors) / 2
-    calibration = manifest_pb2.Calibration()
-    findings.describe(calibration)
+    calibration = findings.as_calibration()
     assert calibration.method == "minmax, searched"
     assert 0 < calibration.mean_error < calibration.plain_error
     assert f"{len(findings.tensors)} tensors" in calibration.search

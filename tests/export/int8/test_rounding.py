@@ -6,6 +6,13 @@ import pytest
 from pairwire.export.int8 import rounding
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 WEIGHTS = RNG.normal(size=(200, 16)).astype(np.float32)
 
 
