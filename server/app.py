@@ -19,6 +19,7 @@ from .engine.config import EngineConfig
 from .engine.engine import Engine
 from .engine.observer import BatchEvent, Observer, RequestEvent
 from .engine.results import ModelKind
+from .engine.watchdog import Watchdog
 from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 SETTLE_S = 0.1
 """How long new RPCs are held before the connections are told to go away. gRPC cancels what arrives in that very moment,
 so everything that clients have sent must be inside by then; the held ones are served like all others."""
+
+_BEATS = 10
+"""So many times in the time after which it would be taken to hang, the event loop shows that it does not."""
 
 _CLOSING_S = 1.0
 """For the last bytes of answers, and for streams such as reflection, once every RPC has ended."""
@@ -85,13 +89,20 @@ class Application:
         clock: Clock | None = None,
         open_engine: EngineOpener = Engine.open,
         share_port: bool = False,
+        on_fault: Callable[[BaseException], None] = lambda fault: None,
     ) -> None:
-        """Builds the server; nothing listens yet. ``share_port`` lets other processes listen on the same port."""
+        """Builds the server; nothing listens yet. ``share_port`` lets other processes listen on the same port.
+
+        ``on_fault`` is called, from another thread than the event loop's, when nothing will be served any more: it is
+        the loop itself perhaps that hangs.
+        """
         self.config = config
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
+        self.fault: BaseException | None = None
+        """What it died of."""
         self.port = 0
         """The port that gRPC listens on, once it does."""
         self.metrics_port: int | None = None
@@ -100,7 +111,9 @@ class Application:
         self._open_engine = open_engine
         self._board = HealthBoard()
         self._gate = Gate("the server is loading its models; try again soon, or another server")
+        self._on_fault = on_fault
         self._engine: Engine | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
         self._server = build_server(
             (
@@ -149,9 +162,10 @@ class Application:
             config=self.config.engine,
             clock=self._clock,
             observer=events,
-            on_fatal=lambda error: _call(loop, self.failed.set),
+            on_fatal=lambda error: self._die(loop, error),
         )
         self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self._beating = asyncio.create_task(_beat(self._engine.watchdog))
         self._gate.open()
         self.lifecycle.enter(Phase.READY)
 
@@ -174,7 +188,7 @@ class Application:
         else:
             logger.error("%d requests did not end within drain_timeout_s %g", self._gate.inside, limits.drain_timeout_s)
         stopping.cancel()
-        await self._close()
+        await self._close(_CLOSING_S if in_time else 0.0)
         return in_time
 
     async def abort(self) -> None:
@@ -184,7 +198,7 @@ class Application:
         if self.lifecycle.phase is Phase.READY:
             self.lifecycle.enter(Phase.DRAINING)
         self._gate.close("the server is stopping; try another server")
-        await self._close()
+        await self._close(_CLOSING_S)
 
     async def _emptied(self, timeout_s: float) -> bool:
         """Waits for the RPCs inside to end; False where some do not in time."""
@@ -195,15 +209,24 @@ class Application:
             return False
         return True
 
-    async def _close(self) -> None:
+    async def _close(self, limit_s: float) -> None:
+        """``limit_s`` is for batches that run."""
         self._board.close()
         if self._engine is not None:
-            await self._engine.close()
+            await self._engine.close(limit_s)
+        if self._beating is not None:
+            self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
         await self._server.stop(_CLOSING_S)
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
         self.lifecycle.enter(Phase.STOPPED)
+
+    def _die(self, loop: asyncio.AbstractEventLoop, fault: BaseException) -> None:
+        """From the thread that found out."""
+        self.fault = fault
+        self._on_fault(fault)
+        _call(loop, self.failed.set)
 
     def _interceptors(self) -> list[Interceptor]:
         """Outermost first. What is measured includes what the gate refuses."""
@@ -237,6 +260,14 @@ class Application:
                     **{model_health_name(name): ok for name, ok in healthy.items()},
                 }
             )
+
+
+async def _beat(watchdog: Watchdog) -> None:
+    """Shows the watchdog that the event loop turns."""
+    with watchdog.watch("the event loop") as watched:
+        while True:
+            watched.beat()
+            await asyncio.sleep(watched.limit_s / _BEATS)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

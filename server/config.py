@@ -114,12 +114,9 @@ class ScalingConfig:
 
     processes: int = 1
     """Complete servers on the one port, with the CPUs divided between them; each loads its own copy of the models."""
-    hang_timeout_s: float = 30.0
-    """With several processes: seconds without a sign of life after which one is killed and started anew; 0 never."""
 
     def __post_init__(self) -> None:
         _between(self, "processes", 1, 1024)
-        _between(self, "hang_timeout_s", 0, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -62,6 +62,9 @@ class EngineConfig:
     $XDG_CACHE_HOME or ~/.cache, none measures at every start."""
     probe_interval_s: float = 1.0
     """Seconds after which an idle worker tries again a model whose last run failed."""
+    hang_timeout_s: float = 30.0
+    """Seconds that a run, or the event loop, may give no sign of life: a run is then stopped (not before 20 times what
+    it should take), and where that does not help the process ends with exit code 3; 0 never."""
 
     def __post_init__(self) -> None:
         least = {
@@ -82,6 +85,8 @@ class EngineConfig:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
         if self.provider not in ("auto", "cpu", "cuda"):
             raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
+        if not 0 <= self.hang_timeout_s <= 1e6:
+            raise ConfigInvalid(f"hang_timeout_s: {self.hang_timeout_s} cannot work; give a number from 0 to 1e+06")
         for name in ("warmup_s", "probe_interval_s"):
             value = getattr(self, name)
             if not value > 0:

@@ -161,12 +161,12 @@ class Gate:
 
 
 def _sentence(rpc: str, error: BaseException) -> str:
-    """What the caller is told; raises the error anew where no caller is left or the process is to end."""
+    """What the caller is told, whatever was raised; a cancellation is raised anew where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
         return "the request was cancelled inside the server; try again"
-    if not isinstance(error, Exception):
+    if isinstance(error, asyncio.CancelledError):
         raise error
     incident = secrets.token_hex(4)
     logger.error("%s failed, incident %s", rpc, incident, exc_info=error)

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import platform
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class OnnxCpuRuntime:
         _return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
+        self._running: dict[int, ort.RunOptions] = {}  # by thread
         self._info = RuntimeInfo(
             provider="CPUExecutionProvider",
             device=processor_name(),
@@ -59,8 +61,20 @@ class OnnxCpuRuntime:
     def run(self, batch: TokenBatch) -> Float32Array:
         """[rows, outputs] float32."""
         feeds = {name: self._feed(name, batch) for name in self._inputs}
-        (output,) = self._session.run([self._output], feeds)
+        thread, options = threading.get_ident(), ort.RunOptions()
+        options.log_severity_level = 4  # what fails is raised, and told in our own log
+        self._running[thread] = options
+        try:
+            (output,) = self._session.run([self._output], feeds, options)
+        finally:
+            del self._running[thread]
         return np.asarray(output, dtype=np.float32)
+
+    def interrupt(self, thread: int) -> None:
+        """Has the run of that thread fail after the operator that it is in; inside a loop, after one of its body."""
+        options = self._running.get(thread)
+        if options is not None:
+            options.terminate = True
 
     def close(self) -> None:
         """Drops the session."""

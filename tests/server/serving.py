@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 import psutil
@@ -153,11 +154,15 @@ _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\
 
 
 @contextlib.asynccontextmanager
-async def start(*arguments: Path | str) -> AsyncIterator[Process]:
-    """Starts the process on free ports; it is killed at the end of the block where it still runs."""
+async def start(*arguments: Path | str, log: BinaryIO | None = None) -> AsyncIterator[Process]:
+    """Starts the process on free ports; it is killed at the end of the block where it still runs.
+
+    ``log`` gets what it writes to stderr; else pytest does, and shows it where a test fails.
+    """
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01"),
-        stdout=asyncio.subprocess.PIPE,  # stderr is ours: pytest shows it where a test fails
+        stdout=asyncio.subprocess.PIPE,
+        stderr=log,
     )
     assert process.stdout is not None
     try:

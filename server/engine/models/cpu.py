@@ -9,6 +9,7 @@ from pairwire.v1 import manifest_pb2
 from ...clock import Clock, SystemClock, ThreadClock
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
+from ..watchdog import Watchdog
 from .building import build_model
 from .model import Model
 
@@ -20,6 +21,7 @@ def open_on_cpu(
     encoder: TextEncoder,
     config: EngineConfig,
     timer: Clock | None,
+    watchdog: Watchdog | None = None,
 ) -> Model:
     """A model whose costs are known.
 
@@ -36,4 +38,4 @@ def open_on_cpu(
     if timer is None:
         timer = ThreadClock() if config.intra_op_threads == 1 else SystemClock()
     runtime = OnnxCpuRuntime(graph, options)
-    return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)
+    return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer, watchdog=watchdog)
