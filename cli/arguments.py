@@ -76,7 +76,7 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
     prompts = group.add_mutually_exclusive_group()
     place = "every first text (of a model with a template: its instruction)" if pairs else "every text"
     prompts.add_argument("--prompt-name", metavar="NAME", help=f"the checkpoint's prompt to put before {place}")
-    prompts.add_argument("--prompt", metavar="TEXT", help="a prompt in so many words; '' for none at all")
+    prompts.add_argument("--prompt", metavar="TEXT", help="the prompt itself; '' for none at all")
     choices = ["longest_first", "only_second", "error"] if pairs else ["longest_first", "error"]
     group.add_argument("--truncation", choices=choices, help="what to do with longer inputs (default: longest_first)")
     if pairs:

@@ -8,6 +8,7 @@
     figures.py         what a comparison found          vector_ranges.py   how large a vector's numbers get
     texts.py           built-in and user's texts        package.py         all files or none
     storage.py         graphs on disk                   progress.py        what is being done, step by step
+    vocabulary.py      tokens without an embedding
     config.py          every option, defined once       errors.py          the tree of errors
     demo/              the demo checkpoint of `make demo`
 

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pairwire.server.errors import ConfigInvalid, PairwireError
-
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
-from .errors import ExportError, ParityFailed
+from .errors import ExportBroken, ExportError, ParityFailed
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_PARITY = 3
-EXIT_INTERRUPTED = 130
+_CODES = {ExportBroken: EXIT_FAILED, ExportError: EXIT_BAD_INPUT, ParityFailed: EXIT_PARITY}
 
 _DESCRIPTION = """\
 Turns a checkpoint into a model package: optimised ONNX graphs, the tokenizer, and a report that shows how closely the
@@ -31,8 +30,9 @@ precisions:
 
 exit codes:
   0  the package was written
-  1  a library of the [export] or [cpu] extra is missing
-  2  bad input: the checkpoint, an option, the output directory or a data file; stderr says which
+  1  a library of the [export] or [cpu] extra is missing, or Pairwire failed
+  2  bad input: the checkpoint, an option, a data file, or the disk that the package or its temporary files go to;
+     stderr says which
   3  a variant does not score like the checkpoint; no package was written
   130  interrupted; nothing was left behind
 
@@ -116,28 +116,27 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="leave the N layers of an int8 variant that cost most in float32 (default: 0)",
     )
     data.add_argument("--no-parity", action="store_true", help="do not compare; the manifest says so")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, codes=_CODES, program="pairwire export")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports, with steps and errors on stderr. Returns the exit code."""
+    """Exports, with steps on stderr. Returns the exit code.
+
+    Raises:
+        ConfigInvalid: an option that cannot be, or contradicts the checkpoint.
+        ExportError: no package was made.
+    """
     from .progress import Printer, Progress
 
     printer = Printer()
+    config = _config(args)
     try:
-        config = _config(args)
-        with Progress(printer).step(
-            "load torch, transformers and optimum"
-        ):  # seconds, so not before the options make sense
+        with Progress(printer).step("load torch, transformers and optimum"):  # seconds, so not before the options
             from .exporter import export_checkpoint
         exported = export_checkpoint(config, printer)
-    except ParityFailed as error:
-        return _failed(error, EXIT_PARITY)
-    except (ExportError, ConfigInvalid) as error:
-        return _failed(error, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("\npairwire export: interrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        raise
     print(f"{exported.package.name}: {exported.package.directory}", file=sys.stderr)
     return 0
 
@@ -162,8 +161,3 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         sensitivity=args.sensitivity,
         keep_float=args.keep_float,
     )
-
-
-def _failed(error: PairwireError, code: int) -> int:
-    print(f"pairwire export: {error}", file=sys.stderr)
-    return code

@@ -5,7 +5,16 @@ ExportError
 ├── CheckpointUnsupported  found, but of a kind that Pairwire does not export (yet): says which part, and why
 ├── OutputInvalid          the target directory exists, or cannot be written
 ├── DataInvalid            the user's calibration or parity file
+├── StepFailed             a library or the machine failed in a step: which step, and their own reason
+│   └── ExportBroken       ... and neither the checkpoint nor the machine explains it
 └── ParityFailed           the graph does not score like the checkpoint; carries the report
+
+Example::
+
+    try:
+        export_checkpoint(ExportConfig(checkpoint="./mine", output=Path("models/mine")))
+    except ParityFailed as error:
+        print(error.report.failures)
 """
 
 from __future__ import annotations
@@ -36,6 +45,14 @@ class OutputInvalid(ExportError):
 
 class DataInvalid(ExportError):
     """A file of calibration or parity texts that cannot be read."""
+
+
+class StepFailed(ExportError):
+    """A step of the export failed: a library does not read this checkpoint, or the disk or the memory is full."""
+
+
+class ExportBroken(StepFailed):
+    """A step that reads nothing of the user's failed: a fault of Pairwire's, or of a library's."""
 
 
 class ParityFailed(ExportError):

@@ -22,20 +22,22 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import passes, storage
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.files import check_files
 from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
 from .graph import export_graph, input_names, output_name
 from .int8.findings import Findings
-from .package import check_target, staged, write_tokenizer
+from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
-from .progress import Listener, Progress, Step, quiet_libraries
+from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
 from .recipes import DEFAULT, Candidates, Maker, Recipe
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
-from .vector_ranges import Ranges, measure_ranges
+from .vector_ranges import Ranges, measure_ranges, range_prompts
+from .vocabulary import check_vocabulary, servable
 
 _TOOLS = (
     "numpy",
@@ -80,9 +82,14 @@ def export_checkpoint(
         ConfigInvalid: an option contradicts the checkpoint.
         ExportError: no package was made; the sentence says why. Nothing is left on disk.
     """
-    check_target(config.output, force=config.force)
-    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace:
-        return _Export(config, Path(workspace), Progress(listener), measure).run()
+    with (
+        explained("make the package", str(config.output)),
+        checked_target(config.output, force=config.force),
+        tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace,
+        torch_cache(Path(workspace) / "torch"),
+        quiet_libraries(),
+    ):
+        return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 
 
 class _Export:
@@ -113,7 +120,7 @@ class _Export:
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
                     variants.append(self._variant(name, maker, calibration, reference, file))
             report = None if reference is None else self._parity(reference, variants, stage)
-            ranges = self._ranges(checkpoint)
+            ranges = self._ranges(checkpoint, calibration)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
                 if ranges is not None:
@@ -129,16 +136,17 @@ class _Export:
 
     def _open(self) -> Checkpoint:
         config = self._config
-        with self._progress.step("find the checkpoint") as step:
+        with self._progress.step("find the checkpoint", reads_input=True) as step:
             source = find_source(config.checkpoint, config.revision)
+            check_files(source.directory)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
         directory = source.directory
         if adapter.is_adapter(directory):
-            with self._progress.step("merge the adapter into its base"):
+            with self._progress.step("merge the adapter into its base", reads_input=True):
                 directory = self._workspace / "merged"
                 directory.mkdir()
                 adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
-        with self._progress.step("load it with sentence-transformers") as step:
+        with self._progress.step("load it with sentence-transformers", reads_input=True) as step:
             checkpoint = open_checkpoint(
                 source,
                 directory,
@@ -147,6 +155,9 @@ class _Export:
                 trust_remote_code=config.trust_remote_code,
             )
             step.detail = _describe(checkpoint)
+        if beyond := check_vocabulary(checkpoint):
+            with self._progress.step("warning") as step:
+                step.detail = beyond
         return checkpoint
 
     def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
@@ -159,11 +170,11 @@ class _Export:
         parity = [parity_texts(checkpoint.kind, checkpoint.rules.max_length)]
         if config.parity_data is not None:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
-        return calibration, parity
+        return servable(checkpoint, calibration), [servable(checkpoint, part) for part in parity]
 
     def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
-        with self._progress.step("export the graph") as step:
+        with self._progress.step("export the graph", reads_input=True) as step:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder)
@@ -238,7 +249,7 @@ class _Export:
         return Limits(SPEARMAN_LIMIT if given is None else given, self._config.max_diff)
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
-        with self._progress.step("score the parity texts with sentence-transformers") as step:
+        with self._progress.step("score the parity texts with sentence-transformers", reads_input=True) as step:
             reference = Reference(checkpoint, texts)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
@@ -256,12 +267,13 @@ class _Export:
             raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
         return report
 
-    def _ranges(self, checkpoint: Checkpoint) -> Ranges | None:
+    def _ranges(self, checkpoint: Checkpoint, calibration: Texts) -> Ranges | None:
         """Of the vectors' numbers; None for what has no dense ones."""
         if checkpoint.kind is not Kind.BI_ENCODER:
             return None
-        given = self._config.calibration_data
-        texts = range_texts() if given is None else read_texts(given, checkpoint.kind)
+        # The user's file is not read again: it may be a pipe.
+        texts = range_texts() if self._config.calibration_data is None else calibration
+        texts = servable(checkpoint, texts, range_prompts(checkpoint))
         with self._progress.step("measure how large its vectors' numbers get") as step:
             ranges = measure_ranges(checkpoint, texts)
             step.detail = f"{len(texts.inputs)} texts"

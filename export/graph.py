@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto
+
+from pairwire.server.runtime.ort import ort
 
 from . import storage
 from .checkpoint import cross_encoders, sparse_encoders

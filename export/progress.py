@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
+
+from pairwire.server.errors import PairwireError
+from pairwire.server.reasons import is_of_the_machine, reason_of
+
+from .errors import ExportBroken, StepFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class StepFinished:
     """One line about what came out; may be empty."""
 
 
+_TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 Event = StepStarted | StepFinished
 Listener = Callable[[Event], None]
 
@@ -40,19 +48,44 @@ class Step:
 
 
 class Progress:
-    """Tells a listener about steps. Without a listener it is silent."""
+    """Tells a listener about steps. Without a listener it is silent. ``subject`` is what the steps are about."""
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, subject: str = "") -> None:
         self._tell: Listener = listener or (lambda _event: None)
+        self._subject = subject
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """One step; nothing is told as finished where it raises."""
+    def step(self, title: str, *, reads_input: bool = False) -> Iterator[Step]:
+        """One step; nothing is told as finished where it raises.
+
+        Raises:
+            StepFailed: in place of whatever is not an error of Pairwire's own, with the step and the reason.
+                `ExportBroken` where the step does not read what the user gave (``reads_input``).
+        """
         self._tell(StepStarted(title))
         started = time.perf_counter()
         step = Step()
-        yield step
+        with explained(title, self._subject, reads_input=reads_input):
+            yield step
         self._tell(StepFinished(title, time.perf_counter() - started, step.detail))
+
+
+@contextlib.contextmanager
+def explained(title: str, subject: str = "", *, reads_input: bool = False) -> Iterator[None]:
+    """Turns what is not an error of Pairwire's own into a `StepFailed`: no list covers what other libraries raise."""
+    try:
+        yield
+    except (PairwireError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        sentence = (
+            f"{subject}: could not {title}: {reason_of(error)}" if subject else f"could not {title}: {reason_of(error)}"
+        )
+        if reads_input or is_of_the_machine(error) or isinstance(error, OSError):
+            raise StepFailed(sentence) from error
+        kind = type(error).__name__
+        shown = sentence if kind in sentence else f"{sentence} ({kind})"
+        raise ExportBroken(f"{shown}; this was not foreseen: --debug shows where it happened") from error
 
 
 class Printer:
@@ -71,6 +104,18 @@ class Printer:
             detail = f": {event.detail}" if event.detail else ""
             self._stream.write(f"{chr(13) if self._live else ''}{event.seconds:6.1f} s  {event.title}{detail}\n")
         self._stream.flush()
+
+
+@contextlib.contextmanager
+def torch_cache(directory: Path) -> Iterator[None]:
+    """Where torch makes a directory for what it compiles, as soon as it is imported; else it would stay behind."""
+    given = os.environ.get(_TORCH_CACHE)
+    os.environ.setdefault(_TORCH_CACHE, str(directory))
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_TORCH_CACHE, None)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 from onnx.external_data_helper import set_external_data
+
+from pairwire.server.runtime.ort import ort
 
 LARGEST_BYTES = 2**31 - 2**20
 """Weights that fit into a message, with room for the operators."""

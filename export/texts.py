@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwire.server.reasons import reason_of
+
 from .config import Kind
 from .errors import DataInvalid
 
@@ -120,8 +122,8 @@ def read_texts(path: Path, kind: Kind) -> Texts:
         DataInvalid: the file cannot be read, or a line is not what the kind of model reads.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise DataInvalid(f"{path}: cannot be read as UTF-8 text ({error})") from error
     inputs = [_parse(line, f"{path}:{number}", kind) for number, line in enumerate(lines, start=1) if line.strip()]
     if len(inputs) < 2:
@@ -135,8 +137,8 @@ def _parse(line: str, where: str, kind: Kind) -> Input:
     )
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise DataInvalid(f"{where}: not JSON ({error}); expected {expected}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataInvalid(f"{where}: not JSON ({reason_of(error)}); expected {expected}") from error
     if isinstance(value, dict):
         value = [value.get("first"), value.get("second")] if kind is Kind.CROSS_ENCODER else [value.get("text")]
     elif isinstance(value, str):

@@ -42,7 +42,7 @@ class TlsConfig:
     tls_key: Path | None = None
     """PEM file with the private key of tls_cert."""
     tls_client_ca: Path | None = None
-    """PEM file with the authorities whose client certificates are demanded (mutual TLS)."""
+    """PEM file with the certificate authorities that client certificates must come from (mutual TLS)."""
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -81,9 +81,9 @@ class ConnectionConfig:
     keepalive_timeout_s: float = 20.0
     """Seconds that a client has to answer a ping before its connection is closed."""
     min_ping_interval_s: float = 10.0
-    """Clients that ping more often than every so many seconds are disconnected."""
+    """Minimum seconds between client pings; faster clients are disconnected."""
     max_connection_age_s: float = 1800.0
-    """Seconds after which clients are asked to connect anew, so that load spreads to new servers; 0 never does."""
+    """Seconds after which clients are asked to reconnect, so that load spreads to new servers; 0 never does."""
     max_connection_age_grace_s: float = 300.0
     """Seconds that calls on such a connection have to finish."""
 
@@ -96,10 +96,10 @@ class ConnectionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrainConfig:
-    """How the server stops after SIGTERM or SIGINT."""
+    """What the server does after SIGTERM or SIGINT."""
 
     drain_delay_s: float = 0.0
-    """Seconds to go on serving after health has turned to NOT_SERVING, until load balancers have noticed."""
+    """Seconds to keep serving after health has become NOT_SERVING, until load balancers have noticed."""
     drain_timeout_s: float = 30.0
     """Seconds that accepted requests have to finish after that; then they are failed and the exit code is 1."""
 
@@ -132,6 +132,10 @@ class LogConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
     """Everything that ``pairwire serve`` can be told.
+
+    Example::
+
+        ServerConfig(models=(Path("models/demo"),), listen=ListenConfig(host="0.0.0.0"), engine=EngineConfig(workers=4))
 
     Raises:
         ConfigInvalid: on construction of a section, when a value cannot work.

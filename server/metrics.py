@@ -57,7 +57,12 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_queue_rows", "gauge", (), "Pairs or texts that wait."),
     Series("pairwire_running_rows", "gauge", (), "Pairs or texts being computed."),
     Series("pairwire_open_requests", "gauge", (), "Requests in the engine: accepted and not yet answered."),
-    Series("pairwire_estimated_wait_seconds", "gauge", (), "When a row that came now would be done."),
+    Series(
+        "pairwire_estimated_wait_seconds",
+        "gauge",
+        (),
+        "Estimated seconds until everything now queued or running is done.",
+    ),
     Series("pairwire_shared_rows", "counter", ("model",), "Pairs or texts answered with the result of an equal one."),
     Series("pairwire_token_cache_hits", "counter", ("model",), "Texts whose token ids were known."),
     Series("pairwire_token_cache_misses", "counter", ("model",), "Texts that were tokenised."),

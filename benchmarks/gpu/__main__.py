@@ -176,7 +176,7 @@ def _throughput(
 
 
 def _operations(checkpoint: Path | None, tokens: float) -> float:
-    """Operations of a pair of so many tokens, counted as docs/performance.md does; 0 without a checkpoint."""
+    """Operations of a pair of that many tokens, counted as in docs/measurements.md; 0 without a checkpoint."""
     if checkpoint is None:
         return 0.0
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))

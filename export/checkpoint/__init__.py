@@ -1,6 +1,7 @@
 """What a checkpoint is: everything that knows torch and sentence-transformers.
 
 source.py           CHECKPOINT -> a directory: local, hub, an adapter's base
+files.py            is every file of it whole?      weight_files.py   weights, by their headers alone
 adapter.py          merges a PEFT adapter into its base
 checkpoint.py       kind, labels, activation, limits, prompts, tokenizer, read off the loaded object
 cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone has

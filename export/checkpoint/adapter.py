@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointNotFound, CheckpointUnsupported
+from .files import check_files
 from .source import find_source, read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -31,6 +32,7 @@ def merge(directory: Path, into: Path, *, trust_remote_code: bool = False) -> Pa
     """
     config = read_json(directory / CONFIG_FILE)
     base = _base(directory, config)
+    check_files(base)
     task = config.get("task_type") or ("FEATURE_EXTRACTION" if (directory / "modules.json").is_file() else "SEQ_CLS")
     if task == "SEQ_CLS":
         _merge_classifier(directory, base, into, trust_remote_code)

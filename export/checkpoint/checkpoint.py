@@ -19,6 +19,7 @@ from ..config import Kind
 from ..errors import CheckpointUnsupported
 from ..texts import Input
 from . import bi_encoders, chat_templates, cross_encoders, sparse_encoders
+from .files import explain
 from .source import Source, read_json
 
 _HEAD = "ForSequenceClassification"
@@ -131,6 +132,10 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
             raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
         return Kind.SPARSE_ENCODER
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CheckpointUnsupported(
+            f"{directory.name}: config.json: architectures {architectures!r}; expected a list of names"
+        )
     has_head = any(str(name).endswith(_HEAD) for name in architectures)
     if given is Kind.SPARSE_ENCODER:
         return sparse_encoders.check_plain(directory, architectures)
@@ -169,8 +174,8 @@ def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = Fal
             local_files_only=True,
             model_kwargs={"attn_implementation": "eager"} if eager else {},
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # a list of types cannot cover what other people's libraries raise
+        reason = explain(directory, error, trust_remote_code=trust_remote_code)
         hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
         raise CheckpointUnsupported(
             f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+from pairwire.server.runtime.ort import tool
 
 Dims = tuple[int | str, ...]
 
@@ -171,7 +172,8 @@ def _keep(field: object, items: Sequence[object]) -> None:
 
 
 def _inferred_dims(model: ModelProto) -> dict[str, Dims]:
-    graph = SymbolicShapeInference.infer_shapes(_without_weights(model), auto_merge=True).graph
+    inference = tool("symbolic_shape_infer").SymbolicShapeInference
+    graph = inference.infer_shapes(_without_weights(model), auto_merge=True).graph
     return {
         value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in [*graph.value_info, *graph.input, *graph.output]

@@ -29,11 +29,11 @@ class EngineConfig:
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. auto means a GPU where onnxruntime-gpu is installed and the package has a variant for it."""
     cuda_device: int = -1
-    """Number of the GPU; -1 means the first, or with several processes one after the other."""
+    """Number of the GPU. -1: the first; with --processes, GPUs are assigned round-robin."""
     cuda_memory_bytes: int = 0
-    """Most memory of the GPU that each model may take for weights and activations; 0 means all there is."""
+    """Most GPU memory for weights and activations of one model; 0 means no limit."""
     cuda_graphs: bool = True
-    """Capture each shape of a batch as a CUDA graph; false runs operator by operator, for looking into trouble."""
+    """Capture each shape of a batch as a CUDA graph; false runs operator by operator, to find faults."""
     workers: int = 0
     """Threads that run batches, shared by all models; 0 means one for each usable CPU, or two for a GPU."""
     intra_op_threads: int = 1
@@ -42,29 +42,27 @@ class EngineConfig:
     """Most tokens of a batch, padding included; one row alone may be longer. 0 means what `pairwire tune` found best
     for the package, or else 512 on a CPU and 16384 on a GPU."""
     queue_tokens: int = 1_048_576
-    """Most tokens that may wait; what comes on top is refused."""
+    """Most tokens that may wait; requests beyond that are refused."""
     variant: str = ""
-    """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best of the package for the provider."""
+    """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best one for the provider."""
     text_threads: int = 0
-    """Threads that tokenise; 0 means one for every four usable CPUs, or for every two where models run on a GPU, at
-    least one and at most eight."""
+    """Threads that tokenise. 0: one for every four usable CPUs (every two with a GPU), at least one, at most eight."""
     token_cache_bytes: int = 64 << 20
-    """Memory for token ids of earlier texts, by digest, for each model; the least recently used go; 0 keeps none."""
+    """Memory for each model's token ids of recent texts, by digest; 0 keeps none."""
     score_cache_bytes: int = 0
-    """Memory for outputs of earlier pairs and texts, by digest, for all models together; 0 keeps none."""
+    """Memory for outputs of recent pairs and texts, by digest, all models together; 0 keeps none."""
     vector_cache_bytes: int = 64 << 20
-    """Memory for vectors of documents of earlier reranks with a first stage, by digest, for each bi-encoder; 0 keeps
-    none."""
+    """Memory for each bi-encoder's vectors of documents that a first stage has seen, by digest; 0 keeps none."""
     warmup_s: float = 1.5
-    """Seconds to spend at start-up on measuring what batches cost, for each model."""
+    """Seconds to measure what batches cost, at start-up, for each model."""
     cache_dir: str = "auto"
     """Directory that keeps measured costs, so that a restart does not measure again; auto means pairwire in
     $XDG_CACHE_HOME or ~/.cache, none measures at every start."""
     probe_interval_s: float = 1.0
-    """Seconds after which an idle worker tries again a model whose last run failed."""
+    """Seconds after which an idle worker retries a model whose last run failed."""
     hang_timeout_s: float = 30.0
-    """Seconds that a run, or the event loop, may give no sign of life: a run is then stopped (not before 20 times what
-    it should take), and where that does not help the process ends with exit code 3; 0 never."""
+    """Seconds without a sign of life after which a run is stopped (but not before 20 times what it should take); the
+    process ends with exit code 3 if the run, or the event loop, cannot be. 0 never."""
 
     def __post_init__(self) -> None:
         least = {

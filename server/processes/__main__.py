@@ -94,12 +94,14 @@ async def _serve(spec: Spec, line: Line) -> NoReturn:
 
     from ..app import Application
     from ..banner import start_up_table
-    from ..serving import on_fault, serve_until
+    from ..serving import explained_start, on_fault, serve_until
 
     loop = asyncio.get_running_loop()
     stop, serve = asyncio.Event(), asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
-    application = Application(with_own_device(spec.config, spec.number), share_port=True, on_fault=on_fault)
+    with explained_start():
+        own = with_own_device(spec.config, spec.number)
+        application = Application(own, share_port=True, on_fault=on_fault)
     reports: set[asyncio.Task[None]] = set()
 
     def tell_metrics() -> None:

@@ -62,7 +62,7 @@ def shown(now: Reading) -> Families:
 def _series_of_supervisor(now: Reading, parts: Sequence[Families]) -> Iterator[Metric]:
     yield GaugeMetricFamily("pairwire_processes", "Processes that should serve.", value=now.processes)
     yield GaugeMetricFamily("pairwire_processes_ready", "Processes that serve.", value=now.ready)
-    yield CounterMetricFamily("pairwire_process_restarts", "Times that a process was started anew.", value=now.restarts)
+    yield CounterMetricFamily("pairwire_process_restarts", "Restarts of a process.", value=now.restarts)
     requests = CounterMetricFamily(
         "pairwire_process_requests",
         "RPCs answered by each process since it was started: whether connections are spread evenly.",

@@ -24,6 +24,8 @@ from .wire import Received
 
 logger = logging.getLogger(__name__)
 
+_EARLY_S = 0.02
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Received, Answer]"
 Handler: TypeAlias = Callable[[Received, Context], Awaitable[Answer]]
 
@@ -83,7 +85,7 @@ class Measure:
                 return await handler(request, context)
             except BaseException as error:
                 code = code_of(error)
-                if code is grpc.StatusCode.CANCELLED and context.time_remaining() == 0:
+                if code is grpc.StatusCode.CANCELLED and _is_late(context):
                     code = grpc.StatusCode.DEADLINE_EXCEEDED  # gRPC cancels handlers for that too
                 raise
             finally:
@@ -158,6 +160,12 @@ class Gate:
                     self._empty.set()
 
         return admitted
+
+
+def _is_late(context: Context) -> bool:
+    """Whether the deadline has passed, or is about to: gRPC's timers go off some milliseconds early."""
+    left = context.time_remaining()
+    return left is not None and left < _EARLY_S
 
 
 def _sentence(rpc: str, error: BaseException) -> str:

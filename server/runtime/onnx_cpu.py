@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from .base import Float32Array, RuntimeInfo, TokenBatch
+from .ort import ort
 from .processor import int8_saturates, processor_flags, processor_name
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from pairwire.export.errors import DataInvalid, ExportBroken, StepFailed
 from pairwire.export.progress import Event, Printer, Progress, StepFinished, StepStarted, quiet_libraries
 
 
@@ -26,9 +27,47 @@ def test_step_is_told_with_its_detail_and_duration() -> None:
 
 def test_failed_step_does_not_finish() -> None:
     events: list[Event] = []
-    with pytest.raises(ValueError, match="broken"), Progress(events.append).step("load"):
+    sentence = r"model: could not load: broken \(ValueError\); this was not foreseen"
+    with pytest.raises(ExportBroken, match=sentence), Progress(events.append, "model").step("load"):
         raise ValueError("broken")
     assert events == [StepStarted("load")]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("type"), "KeyError: 'type'"),
+        (RecursionError("maximum recursion depth"), "nested too deeply"),
+        (ValueError("Error(s) in loading:\n\n\tsize mismatch\n\tfor a"), "Error\\(s\\) in loading: size mismatch$"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_a_step_that_reads_what_the_user_gave_blames_that(error: Exception, reason: str) -> None:
+    with (
+        pytest.raises(StepFailed, match=f"could not load: {reason}") as raised,
+        Progress().step("load", reads_input=True),
+    ):
+        raise error
+    assert not isinstance(raised.value, ExportBroken)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        MemoryError(),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_machine_is_no_fault_of_ours(error: Exception) -> None:
+    with pytest.raises(StepFailed) as raised, Progress().step("write"):
+        raise error
+    assert not isinstance(raised.value, ExportBroken)
+
+
+def test_our_own_errors_pass_through_a_step() -> None:
+    with pytest.raises(DataInvalid, match=r"^line 1$"), Progress().step("read", reads_input=True):
+        raise DataInvalid("line 1")
 
 
 def test_progress_without_a_listener_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
@@ -17,6 +16,7 @@ from pairwire.export import ExportConfig, export_checkpoint, storage
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.errors import PackageInvalid
 from pairwire.server.package import Package, read_package, sha256_of
+from pairwire.server.runtime.ort import ort
 from tests import checkpoints, graphs
 from tests.export.test_recipes import table
 from tests.server.tuning.timings import by_name

@@ -10,8 +10,9 @@ from pathlib import Path
 from pairwire.v1 import manifest_pb2
 
 from ...clock import Clock
-from ...errors import ConfigInvalid, PackageInvalid, PairwireError
+from ...errors import ConfigInvalid, PackageInvalid, PairwireError, StartupError
 from ...package import Package, read_package
+from ...reasons import is_of_the_machine, reason_of
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
 from ..watchdog import Watchdog
@@ -55,7 +56,11 @@ def load_model(
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # whatever tokenizers and onnxruntime raise: types of their own, and Rust's panics
-        raise PackageInvalid(f"{graph}: cannot be loaded and run ({error}); export the model again") from error
+        if is_of_the_machine(error):
+            raise StartupError(f"{graph}: {reason_of(error)}") from error
+        raise PackageInvalid(
+            f"{graph}: cannot be loaded and run ({reason_of(error)}); export the model again"
+        ) from error
     logger.info("loaded model %r, variant %s, from %s", model.name, model.variant, directory)
     return model
 

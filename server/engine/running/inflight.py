@@ -91,11 +91,6 @@ class Inflight:
         """Workers without a batch."""
         return self._scheduler.idle_workers
 
-    @property
-    def open_tickets(self) -> int:
-        """Tickets that wait for results."""
-        return len(self._tickets)
-
     def reserve(self, ticket: Ticket, rows: int, row_tokens: int) -> bool:
         """Keeps room in an empty queue for a ticket whose rows will come in parts, until they came or it is closed."""
         free = self._queue_tokens - self._reserved_tokens()

@@ -16,13 +16,12 @@ from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
-from pairwire.export.parity import compare
-from pairwire.export.parity.compare import Reference
+from pairwire.export.parity.compare import Reference, compare
 from pairwire.export.parity.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts
 from pairwire.v1 import manifest_pb2
-from tests import checkpoints
+from tests import checkpoints, packing
 
 TEXTS = [(text,) for text in checkpoints.TEXTS]
 
@@ -47,8 +46,8 @@ def reference(cross_encoder_checkpoint: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def graph(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    return graph_of(reference.checkpoint, tmp_path_factory.mktemp("workspace"))
+def graph(plain_graph: packing.Graph) -> ModelProto:
+    return plain_graph("bert")
 
 
 def compared(
