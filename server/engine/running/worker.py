@@ -340,6 +340,8 @@ class WorkerPool:
             running = self._inflight.running()
             pending = self._inflight.cancel_all()
             self._changed.notify_all()
+        if not isinstance(error, RunStuck):
+            logger.critical("a worker died; the engine stops", exc_info=error)
         waiting = [ticket for ticket in pending if isinstance(error, RunStuck) and ticket not in running]
         settle(waiting, lambda: NotReady(_STUCK))
         settle(set(pending).difference(waiting), lambda: EngineFault(_DEAD))
@@ -347,7 +349,8 @@ class WorkerPool:
             for name in self._models:
                 self._observer.model_health(name, False)
             self._on_fatal(error)
-        logger.critical("the engine stops: %s", error, exc_info=None if isinstance(error, RunStuck) else error)
+        if isinstance(error, RunStuck):  # only now: what hangs may be whoever reads the log
+            logger.critical("the engine stops: %s", error)
 
 
 def _same(error: PairwireError) -> PairwireError:
