@@ -3,6 +3,8 @@
 ExportError
 ├── CheckpointNotFound     no such directory, hub id or base of an adapter; or the hub cannot be reached
 ├── CheckpointUnsupported  found, but of a kind that Pairwire does not export (yet): says which part, and why
+│   ├── ConsentMissing     it asks for Python code to be run, and --trust-remote-code was not given
+│   └── WeightsInvalid     tensors are missing, of another shape, left over, or not finite: says which
 ├── OutputInvalid          the target directory exists, or cannot be written
 ├── DataInvalid            the user's calibration or parity file
 ├── StepFailed             a library or the machine failed in a step: which step, and their own reason
@@ -37,6 +39,14 @@ class CheckpointNotFound(ExportError):
 
 class CheckpointUnsupported(ExportError):
     """The checkpoint has a part that Pairwire cannot serve exactly."""
+
+
+class ConsentMissing(CheckpointUnsupported):
+    """The checkpoint, or the base of an adapter, asks for Python code to be run, and nobody has agreed to that."""
+
+
+class WeightsInvalid(CheckpointUnsupported):
+    """The weights are not those of the model that the configuration describes; it would run on random numbers."""
 
 
 class OutputInvalid(ExportError):

@@ -22,6 +22,7 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import passes, storage
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.consent import check_consent
 from .checkpoint.files import check_files
 from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
@@ -139,6 +140,7 @@ class _Export:
         with self._progress.step("find the checkpoint", reads_input=True) as step:
             source = find_source(config.checkpoint, config.revision)
             check_files(source.directory)
+            check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
         directory = source.directory
         if adapter.is_adapter(directory):

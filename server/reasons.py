@@ -8,6 +8,8 @@ import os
 MOST_CHARACTERS = 400
 """Of a reason: some libraries quote a whole file."""
 
+_ANNOUNCED = 4
+"""Lines of a reason whose first line ends with a colon."""
 _FULL = "No space left on device"
 _BARE = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
 """Their messages say little without their names: ``KeyError: 'type'``."""
@@ -47,9 +49,9 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def _first_line(text: str) -> str:
-    """With the second one, where the first only announces it; at most ``MOST_CHARACTERS``."""
+    """With the next ones, where the first only announces them; at most ``MOST_CHARACTERS``."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    line = " ".join(lines[: _ANNOUNCED if lines and lines[0].endswith(":") else 1])
     return line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]}..."
 
 

@@ -3,6 +3,9 @@
 source.py           CHECKPOINT -> a directory: local, hub, an adapter's base
 files.py            is every file of it whole?      weight_files.py   weights, by their headers alone
 adapter.py          merges a PEFT adapter into its base
+consent.py          refuses a checkpoint that asks for Python code to be run, before anything of it is loaded
+weights.py          refuses what would be computed from weights that no file has
+pickles.py          explains the refusal of a pickle that holds more than tensors
 checkpoint.py       kind, labels, activation, limits, prompts, tokenizer, read off the loaded object
 cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone has
 chat_templates.py   a pair as one text              decoders.py    rerankers that are language models

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointNotFound, CheckpointUnsupported
+from .consent import check_consent
 from .files import check_files
+from .pickles import tensors_only
 from .source import find_source, read_json
+from .weights import check_adapter, recorded
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -30,16 +33,16 @@ def merge(directory: Path, into: Path, *, trust_remote_code: bool = False) -> Pa
         CheckpointNotFound: the base is not to be had.
         CheckpointUnsupported: an adapter for another task.
     """
+    check_consent(directory, trusted=trust_remote_code)
     config = read_json(directory / CONFIG_FILE)
     base = _base(directory, config)
     check_files(base)
     task = config.get("task_type") or ("FEATURE_EXTRACTION" if (directory / "modules.json").is_file() else "SEQ_CLS")
-    if task == "SEQ_CLS":
-        _merge_classifier(directory, base, into, trust_remote_code)
-    elif task == "FEATURE_EXTRACTION":
-        _merge_encoder(directory, base, into, trust_remote_code)
-    else:
+    if task not in ("SEQ_CLS", "FEATURE_EXTRACTION"):
         raise CheckpointUnsupported(f"{CONFIG_FILE}: task_type {task!r}; expected SEQ_CLS or FEATURE_EXTRACTION")
+    # What the base lacks and the adapter does not bring stays NaN, which is refused when the result is loaded.
+    with tensors_only(directory), recorded():
+        (_merge_classifier if task == "SEQ_CLS" else _merge_encoder)(directory, base, into, trust_remote_code)
     for file in directory.iterdir():
         if file.is_file() and file.name != CONFIG_FILE and file.name not in _WEIGHTS:
             shutil.copy2(file, into / file.name)
@@ -66,8 +69,9 @@ def _merge_classifier(directory: Path, base: Path, into: Path, trust_remote_code
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=_label_count(directory), trust_remote_code=trust_remote_code
     )
-    merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
-    merged.float().save_pretrained(into)
+    adapted = PeftModel.from_pretrained(model, str(directory))
+    check_adapter(adapted, directory)
+    adapted.merge_and_unload().float().save_pretrained(into)
     tokenizer: Any = AutoTokenizer
     tokenizer.from_pretrained(base, trust_remote_code=trust_remote_code).save_pretrained(into)
 
@@ -80,7 +84,9 @@ def _merge_encoder(directory: Path, base: Path, into: Path, trust_remote_code: b
     for old in [*into.glob("*.safetensors*"), *into.glob("pytorch_model*")]:
         old.unlink()
     model = AutoModel.from_pretrained(base, trust_remote_code=trust_remote_code)
-    PeftModel.from_pretrained(model, str(directory)).merge_and_unload().float().save_pretrained(into)
+    adapted = PeftModel.from_pretrained(model, str(directory))
+    check_adapter(adapted, directory)
+    adapted.merge_and_unload().float().save_pretrained(into)
 
 
 def _label_count(directory: Path) -> int:

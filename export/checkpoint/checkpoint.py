@@ -16,11 +16,14 @@ from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
 
 from ..config import Kind
-from ..errors import CheckpointUnsupported
+from ..errors import CheckpointUnsupported, ExportError
 from ..texts import Input
 from . import bi_encoders, chat_templates, cross_encoders, sparse_encoders
+from .consent import check_consent
 from .files import explain
+from .pickles import tensors_only
 from .source import Source, read_json
+from .weights import check_weights, recorded
 
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
@@ -114,7 +117,7 @@ def open_checkpoint(
         return Checkpoint(**common, **described)
     if kind is Kind.SPARSE_ENCODER:
         return Checkpoint(**common, **sparse_encoders.describe(reference))
-    return Checkpoint(**common, **bi_encoders.describe(directory, reference, trust_remote_code=trust_remote_code))
+    return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
 def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
@@ -160,27 +163,35 @@ def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = Fal
     """The checkpoint in sentence-transformers, on the CPU in float32. ``eager`` asks for plain attention.
 
     Raises:
+        ConsentMissing: it asks for Python code to be run, and ``trust_remote_code`` is not given.
+        WeightsInvalid: what it scores with would not be its own weights.
         CheckpointUnsupported: the library cannot load it; the sentence carries its reason.
     """
     from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
     classes = {Kind.CROSS_ENCODER: CrossEncoder, Kind.SPARSE_ENCODER: SparseEncoder}
     load = classes.get(kind, SentenceTransformer)
+    check_consent(directory, trusted=trust_remote_code)
     try:
-        reference = load(
-            str(directory),
-            device="cpu",
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            model_kwargs={"attn_implementation": "eager"} if eager else {},
-        )
+        with tensors_only(directory), recorded() as loads:
+            reference = load(
+                str(directory),
+                device="cpu",
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"attn_implementation": "eager"} if eager else {},
+            )
+    except ExportError:
+        raise
     except Exception as error:  # a list of types cannot cover what other people's libraries raise
         reason = explain(directory, error, trust_remote_code=trust_remote_code)
         hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
         raise CheckpointUnsupported(
             f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"
         ) from error
-    return reference.float().eval()
+    reference = reference.float().eval()
+    check_weights(reference, loads, directory.name)
+    return reference
 
 
 def _transformer(reference: Any, kind: Kind) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from pairwire.export.checkpoint.checkpoint import Checkpoint, detect_kind, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
-from pairwire.export.errors import CheckpointUnsupported
+from pairwire.export.errors import CheckpointUnsupported, ConsentMissing
 from pairwire.export.progress import quiet_libraries
 from pairwire.server.engine.outputs.heads import Activation
 from tests import checkpoints, embedders
@@ -274,7 +274,7 @@ def test_an_activation_that_would_run_the_checkpoints_own_code_is_not_replaced(t
     directory = checkpoints.save_bi_encoder(tmp_path / "bi", dense=8)
     checkpoints.edit_json(directory / "2_Dense" / "config.json", activation_function="my_package.Swish")
     with pytest.raises(
-        CheckpointUnsupported, match=r"2_Dense: its activation is my_package\.Swish; --trust-remote-code"
+        ConsentMissing, match=r"2_Dense/config\.json: activation_function names my_package\.Swish\. --trust-remote-code"
     ):
         opened(directory)
 
