@@ -29,12 +29,16 @@ from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, M
 from .rpc.model import ModelServicer
 from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
+from .rpc.sockets import cut_connections
+from .rpc.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
-"""How long new RPCs are held before the connections are told to go away. gRPC cancels what arrives in that very moment,
-so everything that clients have sent must be inside by then; the held ones are served like all others."""
+"""How long new RPCs are held before the connections are told to go away: until all that clients had sent is inside. The
+held ones are served like all others."""
+QUIET_S = 0.05
+"""Where nothing has come for so long after that, nobody will send in the moment in which gRPC stops."""
 
 _BEATS = 10
 """So many times in the time after which it would be taken to hang, the event loop shows that it does not."""
@@ -114,7 +118,10 @@ class Application:
         self._on_fault = on_fault
         self._engine: Engine | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.traffic = Traffic(config.limits, config.connections)
+        """What is on its way, in and out."""
         self._server = build_server(
             (
                 ScoringServicer(self._opened, config.limits),
@@ -125,6 +132,7 @@ class Application:
             interceptors=self._interceptors(),
             limits=config.limits,
             connections=config.connections,
+            traffic=self.traffic,
             share_port=share_port,
         )
         self.lifecycle.listen(lambda phase: self._show_health())
@@ -177,19 +185,38 @@ class Application:
         limits = self.config.shutdown
         self.lifecycle.enter(Phase.DRAINING)
         await asyncio.sleep(limits.drain_delay_s)
-        self._gate.hold()
-        await asyncio.sleep(SETTLE_S)
-        stopping = asyncio.create_task(self._server.stop(limits.drain_timeout_s + _CLOSING_S))
-        await asyncio.sleep(0)  # the task's first step is what sends the connections away
-        self._gate.release()
+        hurrying = asyncio.get_running_loop().call_later(limits.drain_timeout_s / 2, self.traffic.hurry)
+        await self._turn_away()
         in_time = await self._emptied(limits.drain_timeout_s)
-        if in_time:
-            await asyncio.wait((stopping,), timeout=_CLOSING_S)
-        else:
-            logger.error("%d requests did not end within drain_timeout_s %g", self._gate.inside, limits.drain_timeout_s)
-        stopping.cancel()
+        hurrying.cancel()
+        if not in_time:
+            inside, limit_s = self.traffic.inside, limits.drain_timeout_s
+            logger.error("%d requests did not end within drain_timeout_s %g", inside, limit_s)
         await self._close(_CLOSING_S if in_time else 0.0)
         return in_time
+
+    async def _turn_away(self) -> None:
+        """Sends clients elsewhere, in the way in which none of their calls is lost.
+
+        gRPC cancels what arrives in the moment in which it stops. So calls are held for a moment, until all clients
+        that wait for answers are still; then they are told to go away, and what was held is served. Clients that go on
+        sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
+        """
+        self._gate.hold()
+        await asyncio.sleep(SETTLE_S)
+        arrived = self.traffic.arrived
+        await asyncio.sleep(QUIET_S)
+        if self.traffic.arrived == arrived:
+            self._stop_soon()
+            await asyncio.sleep(0)  # the task's first step is what sends the connections away
+        else:
+            self._gate.close("the server is draining; try another server")
+        self._gate.release()
+
+    def _stop_soon(self) -> None:
+        if self._stopping is None:
+            limits = self.config.shutdown
+            self._stopping = asyncio.create_task(self._server.stop(limits.drain_timeout_s + _CLOSING_S))
 
     async def abort(self) -> None:
         """Stops at once: while loading, or when the engine has died. What is still inside fails. Idempotent."""
@@ -204,7 +231,7 @@ class Application:
         """Waits for the RPCs inside to end; False where some do not in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._gate.wait_empty()
+                await self.traffic.wait_empty()
         except TimeoutError:
             return False
         return True
@@ -217,7 +244,13 @@ class Application:
         if self._beating is not None:
             self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
-        await self._server.stop(_CLOSING_S)
+        if self._stopping is None:
+            cut_connections(self.port)
+            await self._server.stop(_CLOSING_S)
+        else:
+            await asyncio.wait((self._stopping,), timeout=_CLOSING_S)
+            self._stopping.cancel()
+            await self._server.stop(0)
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
         self.lifecycle.enter(Phase.STOPPED)

@@ -107,20 +107,12 @@ class AccessLogger:
 
 
 class Gate:
-    """Lets RPCs in only while the server serves, and knows how many are inside. It starts closed."""
+    """Lets RPCs in only while the server serves. It starts closed."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
-        self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._released = asyncio.Event()
         self._released.set()
-
-    @property
-    def inside(self) -> int:
-        """RPCs that were let in and have not ended; those that are held count too."""
-        return self._inside
 
     def open(self) -> None:
         """Lets RPCs in."""
@@ -138,26 +130,15 @@ class Gate:
         """Lets those that were held go on."""
         self._released.set()
 
-    async def wait_empty(self) -> None:
-        """Returns once no RPC is inside."""
-        await self._empty.wait()
-
     def wrap(self, rpc: str, handler: Handler) -> Handler:
         """The handler behind the gate."""
 
         async def admitted(request: Received, context: Context) -> Answer:
             if self._reason:
                 raise NotReady(self._reason)
-            self._inside += 1
-            self._empty.clear()
-            try:
-                if not self._released.is_set():
-                    await self._released.wait()
-                return await handler(request, context)
-            finally:
-                self._inside -= 1
-                if not self._inside:
-                    self._empty.set()
+            if not self._released.is_set():
+                await self._released.wait()
+            return await handler(request, context)
 
         return admitted
 

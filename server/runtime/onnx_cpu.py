@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import logging
-import os
 import platform
 import threading
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..freed_memory import return_freed_memory
 from .base import Float32Array, RuntimeInfo, TokenBatch
 from .ort import ort
 from .processor import int8_saturates, processor_flags, processor_name
@@ -42,7 +41,9 @@ class OnnxCpuRuntime:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
-        _return_freed_memory()
+        # The C library keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and
+        # batches do not fill them.
+        return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._running: dict[int, ort.RunOptions] = {}  # by thread
@@ -130,14 +131,3 @@ def _share_arena() -> bool:
         logger.info("models do not share memory: %s", error)
         return False
     return True
-
-
-def _return_freed_memory() -> None:
-    """Gives what loading has freed back to the system, where the C library is glibc.
-
-    It keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and batches do not fill
-    them.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
