@@ -23,6 +23,7 @@ from .engine.watchdog import Watchdog
 from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
+from .open_files import OpenFiles
 from .rpc.embedding import EmbeddingServicer
 from .rpc.health import OVERALL, HealthBoard, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
@@ -173,7 +174,9 @@ class Application:
             on_fatal=lambda error: self._die(loop, error),
         )
         self.metrics.watch(self._engine.models.values(), self._engine.statistics)
-        self._beating = asyncio.create_task(_beat(self._engine.watchdog))
+        self._beating = asyncio.create_task(
+            _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
+        )
         self._gate.open()
         self.lifecycle.enter(Phase.READY)
 
@@ -295,12 +298,13 @@ class Application:
             )
 
 
-async def _beat(watchdog: Watchdog) -> None:
-    """Shows the watchdog that the event loop turns."""
+async def _beat(watchdog: Watchdog, files: OpenFiles) -> None:
+    """Shows the watchdog that the event loop turns, and looks after the open files."""
     with watchdog.watch("the event loop") as watched:
         while True:
             watched.beat()
-            await asyncio.sleep(watched.limit_s / _BEATS)
+            files.look()
+            await asyncio.sleep((watched.limit_s or _BEATS) / _BEATS)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import NoReturn
+
+logger = logging.getLogger(__name__)
 
 EXIT_LOST = 1
 """Requests were lost: drain limit, fault of the engine, second signal."""
@@ -23,7 +26,10 @@ _FLUSHING_S = 1.0
 
 
 def catch_signals(stop: asyncio.Event, on_second: Callable[[], None]) -> None:
-    """The first SIGTERM or SIGINT sets ``stop``; each later one calls ``on_second``. Needs a running loop."""
+    """The first SIGTERM or SIGINT sets ``stop``; each later one calls ``on_second``. Needs a running loop.
+
+    SIGHUP, which a terminal sends that is closed, ends nothing: there is nothing to read again.
+    """
     first = True
 
     def on_signal() -> None:
@@ -36,6 +42,7 @@ def catch_signals(stop: asyncio.Event, on_second: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, logger.info, "SIGHUP: nothing is read again; start the server anew for that")
 
 
 def leave(code: int) -> NoReturn:

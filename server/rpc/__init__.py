@@ -17,5 +17,6 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     health.py         grpc.health.v1
     reflection.py     grpc.reflection, v1 and v1alpha
     sockets.py        connections, below gRPC
+    tolerant.py       handlers for both, whatever they are sent
     server.py         puts it all on one grpc.aio server
 """

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
 from ..errors import ConfigInvalid
-from .health import HealthBoard, HealthService
+from .health import HealthBoard, health_handler
 from .interceptors import Context, Handler, Interceptor
 from .method import Answer, Method, Servicer
 from .reflection import add_reflection
@@ -48,7 +48,7 @@ def build_server(
         handlers = {method.name: _handler(method, interceptors, limits, traffic) for method in servicer.methods}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.service, handlers),))
         names.append(servicer.service)
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(board), server)
+    server.add_generic_rpc_handlers((health_handler(board),))
     add_reflection(server, names)
     return server
 

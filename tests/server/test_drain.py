@@ -125,3 +125,12 @@ async def test_a_second_signal_ends_the_process_at_once(slow_package: Path) -> N
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 1
         assert await waiting is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_sighup_ends_nothing(scorer_package: Path) -> None:
+    async with serving.start(scorer_package) as server, server.channel() as channel:
+        server.signal(signal.SIGHUP)
+        for _ in range(3):
+            assert (await ScoringServiceStub(channel).Rerank(SMALL)).results
+        server.signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
