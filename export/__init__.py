@@ -5,10 +5,12 @@
     passes/            exact rewrites of it             recipes.py         which of them make the fastest variant
     int8/              int8 variants                    packed_variant.py  the float16 variant of a GPU
     parity/            variants against sentence-transformers
+    variant.py         a graph that was made, and what the manifest says of it
     figures.py         what a comparison found          vector_ranges.py   how large a vector's numbers get
     texts.py           built-in and user's texts        package.py         all files or none
     storage.py         graphs on disk                   progress.py        what is being done, step by step
-    vocabulary.py      tokens without an embedding
+    vocabulary.py      tokens without an embedding      few_layers.py      a graph to measure recipes with
+    memory.py          does it fit?
     config.py          every option, defined once       errors.py          the tree of errors
     demo/              the demo checkpoint of `make demo`
 
@@ -19,12 +21,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import ExportConfig, Kind, Precision
+from pairwire.server.engine.kinds import ModelKind
+
+from .config import ExportConfig, Precision
 from .errors import (
     CheckpointNotFound,
     CheckpointUnsupported,
     DataInvalid,
     ExportError,
+    MemoryShort,
     OutputInvalid,
     ParityFailed,
 )
@@ -39,7 +44,8 @@ __all__ = [
     "ExportConfig",
     "ExportError",
     "Exported",
-    "Kind",
+    "MemoryShort",
+    "ModelKind",
     "OutputInvalid",
     "ParityFailed",
     "Precision",

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
+from pairwire.server.engine.kinds import ModelKind
+
+from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Precision
 from .errors import ExportBroken, ExportError, ParityFailed
 
 EXIT_FAILED = 1
@@ -71,11 +73,24 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--no-tune",
         action="store_true",
-        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 25 s"
-        " for each variant of a small model)",
+        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine",
+    )
+    parser.add_argument(
+        "--tune-budget-s",
+        type=float,
+        default=TUNE_BUDGET_S,
+        metavar="S",
+        help="most seconds of that measuring for each variant (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--no-memory-check",
+        action="store_true",
+        help="start even where the export is estimated to need more memory than there is",
     )
     checkpoint = parser.add_argument_group("checkpoint")
-    checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
+    checkpoint.add_argument(
+        "--kind", choices=[kind.value for kind in ModelKind], help="default: found out from its files"
+    )
     checkpoint.add_argument("--revision", help="hub revision: branch, tag or commit")
     checkpoint.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings (default: never)"
@@ -152,7 +167,9 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         revision=args.revision,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
+        check_memory=not args.no_memory_check,
         tune=not args.no_tune,
+        tune_budget_s=args.tune_budget_s,
         calibration_data=args.calibration_data,
         parity=not args.no_parity,
         parity_data=args.parity_data,

@@ -6,6 +6,7 @@ ExportError
 │   ├── ConsentMissing     it asks for Python code to be run, and --trust-remote-code was not given
 │   └── WeightsInvalid     tensors are missing, of another shape, left over, or not finite: says which
 ├── OutputInvalid          the target directory exists, or cannot be written
+├── MemoryShort            the checkpoint's export would not fit into memory
 ├── DataInvalid            the user's calibration or parity file
 ├── StepFailed             a library or the machine failed in a step: which step, and their own reason
 │   └── ExportBroken       ... and neither the checkpoint nor the machine explains it
@@ -51,6 +52,10 @@ class WeightsInvalid(CheckpointUnsupported):
 
 class OutputInvalid(ExportError):
     """The target directory exists already, or cannot be written."""
+
+
+class MemoryShort(ExportError):
+    """The export would take more memory than there is. It was not started."""
 
 
 class DataInvalid(ExportError):

@@ -8,35 +8,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
-from pairwire.server.engine.outputs.heads import Activation
-from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
-from pairwire.server.tuning.choosing import choose
+from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.engine.models.manifest import WIRE_ACTIVATIONS, WIRE_KINDS
+from pairwire.server.freed_memory import return_freed_memory
+from pairwire.server.package import FORMAT, Package, read_package, write_manifest
+from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from . import passes, storage
+from . import passes
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.consent import check_consent
 from .checkpoint.files import check_files
 from .checkpoint.source import find_source
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
+from .config import SPEARMAN_LIMIT, ExportConfig, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .graph import export_graph, input_names, output_name
-from .int8.findings import Findings
+from .graph import export_graph
+from .memory import check_memory
 from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
-from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
-from .recipes import DEFAULT, Candidates, Maker, Recipe
+from .parity.witness import Witness
+from .progress import Listener, Progress, explained, quiet_libraries, torch_cache
+from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
+from .variant import MadeVariant, message_of
 from .vector_ranges import Ranges, measure_ranges, range_prompts
 from .vocabulary import check_vocabulary, servable
 
@@ -51,16 +54,6 @@ _TOOLS = (
     "torch",
     "transformers",
 )
-_KINDS = {
-    Kind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
-    Kind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
-    Kind.SPARSE_ENCODER: manifest_pb2.MODEL_KIND_SPARSE_ENCODER,
-}
-_ACTIVATIONS = {
-    Activation.IDENTITY: scoring_pb2.ACTIVATION_IDENTITY,
-    Activation.SIGMOID: scoring_pb2.ACTIVATION_SIGMOID,
-    Activation.SOFTMAX: scoring_pb2.ACTIVATION_SOFTMAX,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +86,14 @@ def export_checkpoint(
         return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A variant, and what it was chosen from."""
+
+    made: MadeVariant
+    tuning: manifest_pb2.Tuning | None = None
+
+
 class _Export:
     """One run; each method is a step that a person sees."""
 
@@ -101,16 +102,19 @@ class _Export:
         self._workspace = workspace
         self._progress = progress
         self._measure = measure
-        self._findings: dict[str, Findings] = {}
 
     def run(self) -> Exported:
         config = self._config
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
-        plain, graph, reports = self._graph(checkpoint)
+        reference = self._reference(checkpoint, parity_inputs) if config.parity else None
+        witness = Witness(checkpoint, parity_inputs[0])
+        ranges = self._ranges(checkpoint, calibration)
+        checkpoint.release()  # before its graph is in memory
+        plain, graph, reports = self._graph(checkpoint, witness)
+        return_freed_memory()
         with staged(config.output) as stage:
-            reference = self._reference(checkpoint, parity_inputs) if config.parity else None
-            variants = []
+            variants: list[_Chosen] = []
             for precision in map(Precision, config.precisions):
                 name = f"{precision.provider}-{precision.value}"
                 file = stage / f"{name}.onnx"
@@ -119,18 +123,24 @@ class _Export:
                 else:
                     asked = Sensitivity(measure=config.sensitivity, keep_float=config.keep_float)
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
-                    variants.append(self._variant(name, maker, calibration, reference, file))
-            report = None if reference is None else self._parity(reference, variants, stage)
-            ranges = self._ranges(checkpoint, calibration)
+                    variants.append(self._variant(name, maker, reference, file))
+                return_freed_memory()
+            report = None if reference is None else self._parity(reference, [each.made for each in variants])
             with self._progress.step("write the package") as step:
-                manifest = self._manifest(checkpoint, variants)
+                parities = [None] * len(variants) if report is None else [each.summary for each in report.variants]
+                messages = [
+                    message_of(each.made, calibration=calibration, tuning=each.tuning, parity=parity)
+                    for each, parity in zip(variants, parities, strict=True)
+                ]
+                manifest = self._manifest(checkpoint, messages)
                 if ranges is not None:
                     manifest.int8_low.extend(ranges.low.tolist())
                     manifest.int8_high.extend(ranges.high.tolist())
                 manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
                 write_manifest(manifest, stage)
                 if report is not None:
-                    write_report(report, stage, self._findings)
+                    found = {each.made.name: each.made.findings for each in variants}
+                    write_report(report, stage, {name: each for name, each in found.items() if each is not None})
                 read_package(stage)
                 step.detail = f"{config.output} ({_megabytes(sum(f.stat().st_size for f in stage.iterdir()))})"
         return Exported(package=read_package(config.output), parity=report)
@@ -142,24 +152,26 @@ class _Export:
             check_files(source.directory)
             check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
-        directory = source.directory
-        if adapter.is_adapter(directory):
-            with self._progress.step("merge the adapter into its base", reads_input=True):
-                directory = self._workspace / "merged"
-                directory.mkdir()
-                adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
+        kind = None if config.kind is None else ModelKind(config.kind)
+        adapted = None
+        if adapter.is_adapter(source.directory):
+            with self._progress.step("find the adapter's base", reads_input=True) as step:
+                adapted = adapter.lay_out(source.directory, self._workspace / "adapted", kind)
+                step.detail = adapted.base_name
+        if config.check_memory:
+            check_memory(source.directory if adapted is None else adapted.directory, source.name)
         with self._progress.step("load it with sentence-transformers", reads_input=True) as step:
             checkpoint = open_checkpoint(
                 source,
-                directory,
-                kind=None if config.kind is None else Kind(config.kind),
+                source.directory if adapted is None else adapted.directory,
+                kind=kind,
                 max_length=config.max_length,
                 trust_remote_code=config.trust_remote_code,
+                adapted=adapted,
             )
             step.detail = _describe(checkpoint)
-        if beyond := check_vocabulary(checkpoint):
-            with self._progress.step("warning") as step:
-                step.detail = beyond
+        for warning in [*checkpoint.warnings, *filter(None, [check_vocabulary(checkpoint)])]:
+            self._progress.warn(warning)
         return checkpoint
 
     def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
@@ -174,12 +186,14 @@ class _Export:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
         return servable(checkpoint, calibration), [servable(checkpoint, part) for part in parity]
 
-    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
+    def _graph(
+        self, checkpoint: Checkpoint, witness: Witness
+    ) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
         with self._progress.step("export the graph", reads_input=True) as step:
             folder = self._workspace / "graph"
             folder.mkdir()
-            graph = export_graph(checkpoint, folder)
+            graph = export_graph(checkpoint, folder, witness.check)
             step.detail = f"{len(graph.graph.node)} operators"
         plain = graph
         if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes
@@ -192,58 +206,47 @@ class _Export:
                 step.detail = _describe_pass(reports[-1])
         return plain, graph, reports
 
-    def _packed(self, name: str, plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manifest_pb2.Variant:
+    def _packed(self, name: str, plain: ModelProto, checkpoint: Checkpoint, file: Path) -> _Chosen:
         with self._progress.step(f"make {name}") as step:
-            return self._named(name, Precision.FP16, file, make_packed(plain, checkpoint, file), step)
+            made = make_packed(plain, checkpoint, file)
+            step.detail = _describe_variant(made)
+        return _Chosen(made)
 
-    def _variant(
-        self,
-        name: str,
-        maker: Maker,
-        calibration: Texts,
-        reference: Reference | None,
-        file: Path,
-    ) -> manifest_pb2.Variant:
-        recipe, made = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None)
+    def _variant(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> _Chosen:
+        recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
         with self._progress.step(f"make {name}") as step:
-            variant = maker.make(recipe, file) if made is None else made
-            findings = maker.findings(recipe)
-            if findings is not None:
-                self._findings[name] = findings
-                variant.calibration.data, variant.calibration.samples = calibration.origin, len(calibration.inputs)
-            return self._named(name, maker.precision, file, variant, step)
+            variant = made or maker.make(recipe, file, step.advance)
+            if made is None and recipe != DEFAULT and not self._holds(reference, variant):
+                step.detail = f"{name_of(recipe)} fails parity; "
+                variant = maker.make(DEFAULT, file, step.advance)
+            maker.forget()
+            step.detail += _describe_variant(variant)
+        return _Chosen(variant, tuning)
 
-    @staticmethod
-    def _named(
-        name: str, precision: Precision, file: Path, variant: manifest_pb2.Variant, step: Step
-    ) -> manifest_pb2.Variant:
-        """The variant, with what a reader must know of its file."""
-        variant.name, variant.file, variant.provider = name, file.name, precision.provider
-        variant.precision = precision.value
-        variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
-        data = storage.data_file(file)
-        if data.exists():
-            variant.data_file, variant.data_sha256 = data.name, sha256_of(data)
-            variant.data_size_bytes = data.stat().st_size
-        model = onnx.load(file, load_external_data=False)
-        variant.inputs.extend(input_names(model))
-        variant.output = output_name(model)
-        done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-        step.detail = f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
-        return variant
+    def _holds(self, reference: Reference | None, variant: MadeVariant) -> bool:
+        """Whether the graph of a recipe that was chosen on a few layers scores like the checkpoint, too."""
+        return reference is None or compare(reference, variant, self._limits).summary.passed
 
     def _tuned(
         self, name: str, maker: Maker, reference: Reference | None, file: Path
-    ) -> tuple[Recipe, manifest_pb2.Variant]:
-        """Writes the graph of the fastest recipe."""
+    ) -> tuple[Recipe, MadeVariant | None, manifest_pb2.Tuning]:
+        """The fastest recipe, what it was chosen from, and its graph in ``file``, where whole graphs were measured."""
         with self._progress.step(f"tune {name}") as step:
-            candidates = Candidates(maker, self._workspace, name=name, reference=reference, limits=self._limits)
-            choice = choose(candidates.choices(), self._measure)
-            variant = candidates.take(choice.best, file)
+            measured = maker.for_measuring()
+            # Scores of a few layers are compared with nothing.
+            judge = reference if measured is maker else None
+            candidates = Candidates(measured, self._workspace, name=name, reference=judge, limits=self._limits)
+            choice = choose(candidates.choices(), self._measure, Budget(self._config.tune_budget_s, step.advance))
             assert candidates.info is not None  # at least the start was opened
-            variant.tunings.append(choice.to_proto("recipe", candidates.info, candidates.shapes))
+            tuning = choice.to_proto("recipe", candidates.info, candidates.shapes)
+            variant = candidates.take(choice.best, file) if measured is maker else None
+            candidates.close()
             step.detail = f"{len(choice.table)} recipes, {choice.chosen.name}: {choice.chosen.reason}"
-        return choice.best, variant
+            if measured.few is not None:
+                where = f", measured with {measured.few.kept} of {measured.few.of} like layers"
+                step.detail += where
+                next(row for row in tuning.candidates if row.chosen).reason += where
+        return choice.best, variant, tuning
 
     @property
     def _limits(self) -> Limits:
@@ -252,17 +255,16 @@ class _Export:
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
         with self._progress.step("score the parity texts with sentence-transformers", reads_input=True) as step:
-            reference = Reference(checkpoint, texts)
+            reference = Reference(checkpoint, texts, step.advance)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
 
-    def _parity(self, reference: Reference, variants: Sequence[manifest_pb2.Variant], stage: Path) -> ParityReport:
+    def _parity(self, reference: Reference, variants: Sequence[MadeVariant]) -> ParityReport:
         limits, kind = self._limits, reference.checkpoint.kind
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
-                results.append(compare(reference, stage / variant.file, variant, limits))
-                variant.parity.CopyFrom(results[-1].summary)
+                results.append(compare(reference, variant, limits, step.advance))
                 step.detail = as_lines(ParityReport(kind, limits.spearman, results[-1:]))[0]
         report = ParityReport(kind, limits.spearman, results)
         if not report.passed:
@@ -271,7 +273,7 @@ class _Export:
 
     def _ranges(self, checkpoint: Checkpoint, calibration: Texts) -> Ranges | None:
         """Of the vectors' numbers; None for what has no dense ones."""
-        if checkpoint.kind is not Kind.BI_ENCODER:
+        if checkpoint.kind is not ModelKind.BI_ENCODER:
             return None
         # The user's file is not read again: it may be a pipe.
         texts = range_texts() if self._config.calibration_data is None else calibration
@@ -286,7 +288,7 @@ class _Export:
         return manifest_pb2.ModelManifest(
             format=FORMAT,
             name=self._config.name or self._config.output.resolve().name,
-            kind=_KINDS[checkpoint.kind],
+            kind=WIRE_KINDS[checkpoint.kind],
             architecture=checkpoint.architecture,
             source=checkpoint.source.name,
             revision=checkpoint.source.revision,
@@ -300,7 +302,9 @@ class _Export:
             vocab_size=rules.vocab_size,
             template=chat_templates.message_of(rules.template),
             labels=checkpoint.labels,
-            activation=_ACTIVATIONS[checkpoint.activation] if checkpoint.labels else scoring_pb2.ACTIVATION_UNSPECIFIED,
+            activation=WIRE_ACTIVATIONS[checkpoint.activation]
+            if checkpoint.labels
+            else scoring_pb2.ACTIVATION_UNSPECIFIED,
             dimensions=checkpoint.dimensions,
             pooling=checkpoint.pooling,
             normalized=checkpoint.normalized,
@@ -317,15 +321,19 @@ class _Export:
 
 def _describe(checkpoint: Checkpoint) -> str:
     limit = f"at most {checkpoint.rules.max_length} tokens"
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
         return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
-    if checkpoint.kind is Kind.SPARSE_ENCODER:
+    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         how = ", ".join(checkpoint.pooling)
         return f"{checkpoint.architecture} sparse encoder, {checkpoint.dimensions} dimensions, {how}, {limit}"
     unit = ", unit length" if checkpoint.normalized else ""
     pooling = "+".join(checkpoint.pooling)
     return f"{checkpoint.architecture} bi-encoder, {checkpoint.dimensions} dimensions, {pooling} pooling{unit}, {limit}"
+
+
+def _describe_variant(made: MadeVariant) -> str:
+    return f"{_megabytes(made.size_bytes)}; {made.done}"
 
 
 def _describe_pass(report: manifest_pb2.PassReport) -> str:

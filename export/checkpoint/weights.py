@@ -101,34 +101,6 @@ def check_weights(reference: Any, loads: Sequence[Load], name: str) -> None:
         )
 
 
-def check_adapter(adapted: Any, directory: Path) -> None:
-    """Raises where the file of an adapter is not what its configuration describes; peft only warns.
-
-    ``adapted`` is the ``PeftModel`` that was loaded from ``directory``.
-
-    Raises:
-        WeightsInvalid: tensors that the file lacks, or that match nothing in the base.
-    """
-    from peft import get_peft_model_state_dict
-    from peft.utils import load_peft_weights
-
-    brought = set(load_peft_weights(str(directory), device="cpu"))
-    expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    lost, strange = sorted(expected - brought), sorted(brought - expected - set(adapted.state_dict()))
-    if lost:
-        prefix = _prefix(lost, strange)
-        cause = f"its names begin with {prefix!r} before those: remove that" if prefix else "save the adapter again"
-        raise WeightsInvalid(
-            f"{directory.name}: {_counted(len(lost), 'tensor')} of the adapter {_are(lost)} missing from its file"
-            f" ({_listed(lost)}); {cause}"
-        )
-    if strange:
-        raise WeightsInvalid(
-            f"{directory.name}: {_counted(len(strange), 'tensor')} of the adapter {_match(strange)} nothing in its base"
-            f" ({_listed(strange)}); it belongs to another base or another configuration"
-        )
-
-
 def _load(model: Any, missing: list[str], said: Mapping[str, Any], name: str) -> Load:
     tensors = model.state_dict(keep_vars=True)
     empty = [name for name, tensor in tensors.items() if tensor.is_meta]
@@ -259,7 +231,3 @@ def _are(names: Sequence[str]) -> str:
 
 def _have(names: Sequence[str]) -> str:
     return "has" if len(names) == 1 else "have"
-
-
-def _match(names: Sequence[str]) -> str:
-    return "matches" if len(names) == 1 else "match"

@@ -11,8 +11,11 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from ..config import Kind, Precision
-from ..figures import ParityReport, VariantParity
+from pairwire.server.engine.kinds import ModelKind
+from pairwire.v1 import manifest_pb2
+
+from ..config import Precision
+from ..figures import ParityReport, VariantParity, deciding
 from ..int8.findings import Findings
 from ..int8.findings import as_lines as findings_lines
 
@@ -45,17 +48,17 @@ def as_dict(report: ParityReport, found: Mapping[str, Findings] = MappingProxyTy
 
 
 _RANKED = {
-    Kind.CROSS_ENCODER: "scores",
-    Kind.BI_ENCODER: "pairwise cosines",
-    Kind.SPARSE_ENCODER: "pairwise dot products",
+    ModelKind.CROSS_ENCODER: "scores",
+    ModelKind.BI_ENCODER: "pairwise cosines",
+    ModelKind.SPARSE_ENCODER: "pairwise dot products",
 }
 
 
 def as_lines(report: ParityReport) -> list[str]:
     """One line a variant, for the screen."""
     return [
-        f"{variant.variant}: max {variant.summary.max_abs_diff:.1e}, mean {variant.summary.mean_abs_diff:.1e},"
-        f" Spearman {variant.summary.spearman:.4f}, batch-mates {variant.summary.batch_variance:.0e}"
+        f"{variant.variant}: max {_max_diff(variant.summary)}, mean {variant.summary.mean_abs_diff:.1e},"
+        f" Spearman {_spearman(variant.summary)}, batch-mates {variant.summary.batch_variance:.0e}"
         f" - {'passed' if variant.summary.passed else 'FAILED'}"
         for variant in report.variants
     ]
@@ -63,7 +66,7 @@ def as_lines(report: ParityReport) -> list[str]:
 
 def as_markdown(report: ParityReport, found: Mapping[str, Findings] = MappingProxyType({})) -> str:
     """The report for people."""
-    what = "scores after the activation" if report.kind is Kind.CROSS_ENCODER else "vector components"
+    what = "scores after the activation" if report.kind is ModelKind.CROSS_ENCODER else "vector components"
     ranks = _RANKED[report.kind]
     lines = [
         "# Parity with the checkpoint",
@@ -105,13 +108,22 @@ def as_markdown(report: ParityReport, found: Mapping[str, Findings] = MappingPro
 def _verdict(variant: VariantParity) -> str:
     summary = variant.summary
     if variant.precision is Precision.FP32:
-        rule = f"largest difference {summary.max_abs_diff:.1e}, at most {summary.max_abs_diff_limit:.0e}"
+        rule = f"largest difference {_max_diff(summary)}, at most {summary.max_abs_diff_limit:.0e}"
     else:
         rule = (
-            f"Spearman {summary.spearman:.4f}, at least {summary.spearman_limit:g};"
-            f" off by {summary.mean_abs_diff:.1e} on average, {summary.max_abs_diff:.1e} at most"
+            f"Spearman {_spearman(summary)}, at least {summary.spearman_limit:g};"
+            f" off by {summary.mean_abs_diff:.1e} on average, {_max_diff(summary)} at most"
         )
     return f"{variant.variant}: {'passed' if summary.passed else 'failed'} ({rule})"
+
+
+def _spearman(summary: manifest_pb2.ParitySummary) -> str:
+    return deciding(summary.spearman, summary.spearman_limit)
+
+
+def _max_diff(summary: manifest_pb2.ParitySummary) -> str:
+    limit = summary.max_abs_diff_limit
+    return deciding(summary.max_abs_diff, limit, ".1e") if limit else f"{summary.max_abs_diff:.1e}"
 
 
 def _variant_dict(variant: VariantParity) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pairwire.server.runtime.ort import tool
 
+from ..storage import array_of
+
 Dims = tuple[int | str, ...]
 
 
@@ -44,7 +46,7 @@ class GraphView:
     def constant(self, name: str) -> npt.NDArray[np.generic] | None:
         """Value of an initializer; None for anything else."""
         tensor = self._initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None else array_of(tensor)
 
     def dims(self, name: str) -> Dims | None:
         """Dims of a tensor: numbers, or names that stand for one number each. None where they are not known."""

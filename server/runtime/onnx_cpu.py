@@ -61,7 +61,7 @@ class OnnxCpuRuntime:
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """[rows, outputs] float32."""
-        feeds = {name: self._feed(name, batch) for name in self._inputs}
+        feeds = {name: feed(name, batch) for name in self._inputs}
         thread, options = threading.get_ident(), ort.RunOptions()
         options.log_severity_level = 4  # what fails is raised, and told in our own log
         self._running[thread] = options
@@ -81,17 +81,22 @@ class OnnxCpuRuntime:
         """Drops the session."""
         del self._session
 
-    @staticmethod
-    def _feed(name: str, batch: TokenBatch) -> np.ndarray:
-        if name == "input_ids":
-            return batch.input_ids.astype(np.int64)
-        if name == "token_type_ids":
-            return batch.token_type_ids.astype(np.int64)
-        if name == "attention_mask":
-            return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
-        if name == "prompt_lengths":
-            return batch.prompt_lengths.astype(np.int64)
-        raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
+
+def feed(name: str, batch: TokenBatch) -> np.ndarray:
+    """The input of a graph that has this name: int64, [rows, length] or [rows].
+
+    Raises:
+        ValueError: no input of ours.
+    """
+    if name == "input_ids":
+        return batch.input_ids.astype(np.int64)
+    if name == "token_type_ids":
+        return batch.token_type_ids.astype(np.int64)
+    if name == "attention_mask":
+        return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
+    if name == "prompt_lengths":
+        return batch.prompt_lengths.astype(np.int64)
+    raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
 
 
 def session_options(options: CpuOptions) -> ort.SessionOptions:
