@@ -52,7 +52,7 @@ def slow_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def faulty_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cross-encoder named ``faulty``: one token hangs its runs, another makes them raise: `faulty_graphs.Fault`."""
+    """A cross-encoder named ``faulty``: one token hangs its runs, another makes them raise, ...: `Fault`."""
     directory = tmp_path_factory.mktemp("packages") / "faulty"
     return toy_packages.write_cross_encoder(directory, name="faulty", faults={})
 

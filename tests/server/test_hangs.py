@@ -13,11 +13,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.chaos.faults import Fault
 from pairwire.v1 import model_pb2, scoring_pb2
 from pairwire.v1.model_pb2_grpc import ModelServiceStub
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.server import serving, toy_packages
-from tests.server.faulty_graphs import Fault
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import onnx
 from google.protobuf import json_format
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.chaos.faults import Fault, add_faults
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
 from pairwire.v1 import manifest_pb2
 from tests.server.engine import toys
-from tests.server.faulty_graphs import Fault, add_faults
 
 _GRAPH_FILE = "cpu-fp32.onnx"
 _WIDTH = 32
@@ -30,8 +30,8 @@ def write_cross_encoder(
 ) -> Path:
     """A cross-encoder whose logit is the sum of a number for each token; returns the directory.
 
-    ``work`` makes it slow: so many matrix products for each token that change nothing. ``faults`` as in `add_faults`;
-    None for none at all.
+    ``work`` makes it slow: so many matrix products for each token that change nothing. ``faults``: other tokens
+    than the faults' own, e.g. ``[PAD]``, which warm-up is made of; None for no faults at all.
     """
     manifest = toys.cross_encoder_manifest(name, labels=labels, max_length=max_length)
     return _write(directory, manifest, outputs=len(labels), work=work, faults=faults)
@@ -82,7 +82,7 @@ def _write(
     toys.wordpiece().save(str(directory / TOKENIZER_FILE))
     model = _graph(outputs, work, scale)
     if faults is not None:
-        add_faults(model, faults)
+        add_faults(model, {fault: toys.wordpiece().token_to_id(faults.get(fault, fault.value)) for fault in Fault})
     onnx.save(model, str(directory / _GRAPH_FILE))
     manifest.tokenizer_sha256 = sha256_of(directory / TOKENIZER_FILE)
     manifest.variants.add(

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.chaos.faults import Fault
 from pairwire.client import AsyncClient
 from pairwire.server.cpus import usable_cpus
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests import processes
 from tests.server import serving
-from tests.server.faulty_graphs import Fault
 from tests.server.requests import work
 
 pytestmark = [
