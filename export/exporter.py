@@ -108,7 +108,7 @@ class _Export:
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
         reference = self._reference(checkpoint, parity_inputs) if config.parity else None
-        witness = Witness(checkpoint, parity_inputs[0])
+        witness = self._witness(checkpoint, parity_inputs[0])
         ranges = self._ranges(checkpoint, calibration)
         checkpoint.release()  # before its graph is in memory
         plain, graph, reports = self._graph(checkpoint, witness)
@@ -258,6 +258,10 @@ class _Export:
             reference = Reference(checkpoint, texts, step.advance)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
+
+    def _witness(self, checkpoint: Checkpoint, texts: Texts) -> Witness:
+        with self._progress.step("score a few texts to check the graph with", reads_input=True):
+            return Witness(checkpoint, texts)
 
     def _parity(self, reference: Reference, variants: Sequence[MadeVariant]) -> ParityReport:
         limits, kind = self._limits, reference.checkpoint.kind

@@ -96,6 +96,7 @@ def lay_out(directory: Path, into: Path, kind: ModelKind | None = None) -> Adapt
     """
     adapters = _stack(directory)
     lowest = _base(adapters[0])
+    check_files(lowest.directory)  # under its own name, which the folders of links below do not have
     base = lowest.directory
     for number, each in enumerate(adapters):
         check_files(each)
