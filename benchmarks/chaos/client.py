@@ -109,6 +109,8 @@ class _Caller:
             answer = await call
         except grpc.aio.AioRpcError as error:
             self._refused(kind, error.code().name, error.details() or "")
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                await asyncio.sleep(self._rng.uniform(0.02, 0.2))
         except asyncio.CancelledError:
             self._outcomes.codes[kind, "CANCELLED"] += 1
         else:

@@ -95,11 +95,12 @@ class Server:
 
     async def torment(self, seconds: float, rng: random.Random) -> None:
         """Does one thing after the other to it."""
+        deadly = (self._kill, self._drain_one, self._hang)
         acts: list[tuple[str, Callable[[random.Random], Awaitable[None]], float]] = [
-            ("kill", self._kill, 1),
-            ("drain one", self._drain_one, 1),
+            ("kill", self._kill, 2),
+            ("drain one", self._drain_one, 2),
             ("pause", self._pause, 2),
-            ("hang for good", self._hang, 1),
+            ("hang for good", self._hang, 2),
             ("stalled uploads", self._stall, 2),
             ("idle connections", self._idle, 2),
             ("hang up", self._hang_up, 1),
@@ -108,9 +109,12 @@ class Server:
         end = loop.time() + seconds
         while loop.time() < end:
             name, act, _ = rng.choices(acts, [weight for *_, weight in acts])[0]
+            if act in deadly and await self.metric("pairwire_processes_ready") < 2:
+                await asyncio.sleep(_LOOK_S)
+                continue  # one at a time: a process that ends again and again is started ever later
             self.events[name] += 1
             await act(rng)
-            await asyncio.sleep(min(max(0.0, end - loop.time()), rng.uniform(0.5, 3)))
+            await asyncio.sleep(min(max(0.0, end - loop.time()), rng.uniform(0.5, 2)))
 
     async def _kill(self, rng: random.Random) -> None:
         self._signal(rng, signal.SIGKILL)

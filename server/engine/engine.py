@@ -187,7 +187,7 @@ class Engine:
             Overloaded: the queue has no room now.
             DeadlineExceeded: it took, or would take, longer than ``timeout_s``.
             NotReady: draining or closed.
-            EngineFault: the runtime failed.
+            EngineFault: the model failed. Where it fails on one input alone, that is InvalidInput and names it.
         """
         scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         return await self._calls.score(scorer, Pairs.of(pairs), options or ScoreOptions(), timeout_s, self._open.accept)
