@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat format protos install clean
+.PHONY: demo test lint types unit test-repeat test-chaos format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -46,6 +46,14 @@ N    ?= 10
 BUSY ?= 0
 test-repeat: $(STAMP)
 	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
+
+# Five minutes of harm to a server under load, and a check of the books.
+SEED ?= 0
+test-chaos: $(STAMP) models/demo
+	$(BIN)/python -m benchmarks.chaos --seed $(SEED)
+
+models/demo: $(STAMP)
+	@$(BIN)/python -m pairwire.cli.demo
 
 format: $(STAMP)
 	$(BIN)/ruff format .

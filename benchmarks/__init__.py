@@ -4,6 +4,7 @@ peers.py        the engine in process against sentence-transformers' backends, s
 quality.py      ranking quality of each precision on judged data    first_stage.py  retrieve, then rerank
 load.py         closed-loop and open-loop load on a running server over gRPC
 mixed.py        small and large calls at once, at a share of capacity     soak.py   minutes of load, memory watched
+chaos/          a server killed, hung, flooded and left under load; then the books are checked
 plan.py         batching rules of several servers in virtual time, and the planner's own time (batching/)
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run

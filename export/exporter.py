@@ -13,8 +13,8 @@ from onnx import ModelProto
 from pairwire.server.clock import timestamp
 from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.models.manifest import WIRE_ACTIVATIONS, WIRE_KINDS
+from pairwire.server.freed_memory import return_freed_memory
 from pairwire.server.package import FORMAT, Package, read_package, write_manifest
-from pairwire.server.runtime.onnx_cpu import return_freed_memory
 from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side

@@ -3,14 +3,15 @@
     engine/        text -> batches -> scores; knows no network
     runtime/       runs one fixed shape on ONNX Runtime
     rpc/           gRPC: servicers, converters, interceptors
-    package.py     reads and verifies a model package
+    package.py     reads and verifies a model package     onnx_files.py which files a graph reads
     errors.py      the one tree of errors                 clock.py      the only reader of the time
-    reasons.py     other people's exceptions in a line
+    reasons.py     other people's exceptions in a line    freed_memory.py  back to the system
     config.py      every option, defined once
     options.py     flags, environment, TOML and help, derived from those definitions
     lifecycle.py   the phases of a serving process
     app.py         one serving process: wires all of these, starts, drains, stops
     serving.py     its life from start to exit code       eventloop.py  its loop and signals
+    open_files.py  says when connections take them all
     processes/     several of them on one port, and their supervisor
     cpus.py        how many CPUs are ours
     metrics.py     every Prometheus series                endpoint.py   the same over HTTP

@@ -19,21 +19,30 @@ from .engine.config import EngineConfig
 from .engine.engine import Engine
 from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Observer, RequestEvent
+from .engine.watchdog import Watchdog
 from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
+from .open_files import OpenFiles
 from .rpc.embedding import EmbeddingServicer
 from .rpc.health import OVERALL, HealthBoard, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
 from .rpc.model import ModelServicer
 from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
+from .rpc.sockets import cut_connections
+from .rpc.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
-"""How long new RPCs are held before the connections are told to go away. gRPC cancels what arrives in that very moment,
-so everything that clients have sent must be inside by then; the held ones are served like all others."""
+"""How long new RPCs are held before the connections are told to go away: until all that clients had sent is inside. The
+held ones are served like all others."""
+QUIET_S = 0.05
+"""Where nothing has come for so long after that, nobody will send in the moment in which gRPC stops."""
+
+_BEATS = 10
+"""So many times in the time after which it would be taken to hang, the event loop shows that it does not."""
 
 _CLOSING_S = 1.0
 """For the last bytes of answers, and for streams such as reflection, once every RPC has ended."""
@@ -85,13 +94,20 @@ class Application:
         clock: Clock | None = None,
         open_engine: EngineOpener = Engine.open,
         share_port: bool = False,
+        on_fault: Callable[[BaseException], None] = lambda fault: None,
     ) -> None:
-        """Builds the server; nothing listens yet. ``share_port`` lets other processes listen on the same port."""
+        """Builds the server; nothing listens yet. ``share_port`` lets other processes listen on the same port.
+
+        ``on_fault`` is called, from another thread than the event loop's, when nothing will be served any more: it is
+        the loop itself perhaps that hangs.
+        """
         self.config = config
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
+        self.fault: BaseException | None = None
+        """What it died of."""
         self.port = 0
         """The port that gRPC listens on, once it does."""
         self.metrics_port: int | None = None
@@ -100,8 +116,13 @@ class Application:
         self._open_engine = open_engine
         self._board = HealthBoard()
         self._gate = Gate("the server is loading its models; try again soon, or another server")
+        self._on_fault = on_fault
         self._engine: Engine | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.traffic = Traffic(config.limits, config.connections)
+        """What is on its way, in and out."""
         self._server = build_server(
             (
                 ScoringServicer(self._opened, config.limits),
@@ -112,6 +133,7 @@ class Application:
             interceptors=self._interceptors(),
             limits=config.limits,
             connections=config.connections,
+            traffic=self.traffic,
             share_port=share_port,
         )
         self.lifecycle.listen(lambda phase: self._show_health())
@@ -149,9 +171,12 @@ class Application:
             config=self.config.engine,
             clock=self._clock,
             observer=events,
-            on_fatal=lambda error: _call(loop, self.failed.set),
+            on_fatal=lambda error: self._die(loop, error),
         )
         self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self._beating = asyncio.create_task(
+            _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
+        )
         self._gate.open()
         self.lifecycle.enter(Phase.READY)
 
@@ -163,19 +188,38 @@ class Application:
         limits = self.config.shutdown
         self.lifecycle.enter(Phase.DRAINING)
         await asyncio.sleep(limits.drain_delay_s)
+        hurrying = asyncio.get_running_loop().call_later(limits.drain_timeout_s / 2, self.traffic.hurry)
+        await self._turn_away()
+        in_time = await self._emptied(limits.drain_timeout_s)
+        hurrying.cancel()
+        if not in_time:
+            inside, limit_s = self.traffic.inside, limits.drain_timeout_s
+            logger.error("%d requests did not end within drain_timeout_s %g", inside, limit_s)
+        await self._close(_CLOSING_S if in_time else 0.0)
+        return in_time
+
+    async def _turn_away(self) -> None:
+        """Sends clients elsewhere, in the way in which none of their calls is lost.
+
+        gRPC cancels what arrives in the moment in which it stops. So calls are held for a moment, until all clients
+        that wait for answers are still; then they are told to go away, and what was held is served. Clients that go on
+        sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
+        """
         self._gate.hold()
         await asyncio.sleep(SETTLE_S)
-        stopping = asyncio.create_task(self._server.stop(limits.drain_timeout_s + _CLOSING_S))
-        await asyncio.sleep(0)  # the task's first step is what sends the connections away
-        self._gate.release()
-        in_time = await self._emptied(limits.drain_timeout_s)
-        if in_time:
-            await asyncio.wait((stopping,), timeout=_CLOSING_S)
+        arrived = self.traffic.arrived
+        await asyncio.sleep(QUIET_S)
+        if self.traffic.arrived == arrived:
+            self._stop_soon()
+            await asyncio.sleep(0)  # the task's first step is what sends the connections away
         else:
-            logger.error("%d requests did not end within drain_timeout_s %g", self._gate.inside, limits.drain_timeout_s)
-        stopping.cancel()
-        await self._close()
-        return in_time
+            self._gate.close("the server is draining; try another server")
+        self._gate.release()
+
+    def _stop_soon(self) -> None:
+        if self._stopping is None:
+            limits = self.config.shutdown
+            self._stopping = asyncio.create_task(self._server.stop(limits.drain_timeout_s + _CLOSING_S))
 
     async def abort(self) -> None:
         """Stops at once: while loading, or when the engine has died. What is still inside fails. Idempotent."""
@@ -184,26 +228,41 @@ class Application:
         if self.lifecycle.phase is Phase.READY:
             self.lifecycle.enter(Phase.DRAINING)
         self._gate.close("the server is stopping; try another server")
-        await self._close()
+        await self._close(_CLOSING_S)
 
     async def _emptied(self, timeout_s: float) -> bool:
         """Waits for the RPCs inside to end; False where some do not in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._gate.wait_empty()
+                await self.traffic.wait_empty()
         except TimeoutError:
             return False
         return True
 
-    async def _close(self) -> None:
+    async def _close(self, limit_s: float) -> None:
+        """``limit_s`` is for batches that run."""
         self._board.close()
         if self._engine is not None:
-            await self._engine.close()
+            await self._engine.close(limit_s)
+        if self._beating is not None:
+            self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
-        await self._server.stop(_CLOSING_S)
+        if self._stopping is None:
+            cut_connections(self.port)
+            await self._server.stop(_CLOSING_S)
+        else:
+            await asyncio.wait((self._stopping,), timeout=_CLOSING_S)
+            self._stopping.cancel()
+            await self._server.stop(0)
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
         self.lifecycle.enter(Phase.STOPPED)
+
+    def _die(self, loop: asyncio.AbstractEventLoop, fault: BaseException) -> None:
+        """From the thread that found out."""
+        self.fault = fault
+        self._on_fault(fault)
+        _call(loop, self.failed.set)
 
     def _interceptors(self) -> list[Interceptor]:
         """Outermost first. What is measured includes what the gate refuses."""
@@ -237,6 +296,15 @@ class Application:
                     **{model_health_name(name): ok for name, ok in healthy.items()},
                 }
             )
+
+
+async def _beat(watchdog: Watchdog, files: OpenFiles) -> None:
+    """Shows the watchdog that the event loop turns, and looks after the open files."""
+    with watchdog.watch("the event loop") as watched:
+        while True:
+            watched.beat()
+            files.look()
+            await asyncio.sleep((watched.limit_s or _BEATS) / _BEATS)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

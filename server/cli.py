@@ -1,7 +1,7 @@
 """``pairwire serve``: a thin skin over `options` and `app`. Only this module prints, installs logging and exits.
 
 Exit codes: 0 after a clean stop; 1 when requests were lost (drain limit, fault of the engine, second signal); 2 when
-the server could not start.
+the server could not start; 3 when something hung and could not be ended.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .banner import serving_line, start_up_table
 from .errors import StartupError
@@ -26,7 +26,7 @@ _POSITIONAL = "models"
 _DESCRIPTION = """\
 Serves model packages over gRPC until SIGTERM or SIGINT. Every option can also be given as environment variable
 (PAIRWIRE_MAX_ITEMS for --max-items) or in a TOML file (max_items = 2048); flags win over variables, variables over the
-file. Exit codes: 0 clean stop, 1 requests were lost, 2 could not start."""
+file. Exit codes: 0 clean stop, 1 requests were lost, 2 could not start, 3 something hung and could not be ended."""
 _SUFFIXES = {"_s": "SECONDS", "_bytes": "BYTES", "_tokens": "TOKENS", "port": "PORT"}
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "FILE"}
 
@@ -101,7 +101,7 @@ def _serve(config: ServerConfig) -> int:
 
             return asyncio.run(Supervisor(config).run(_tell))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve_alone(config))
+            runner.run(_serve_alone(config))
     finally:
         logs.uninstall(handler)
 
@@ -115,14 +115,14 @@ def _tell(line: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-async def _serve_alone(config: ServerConfig) -> int:
+async def _serve_alone(config: ServerConfig) -> NoReturn:
     from .app import Application
-    from .serving import explained_start, serve_until
+    from .serving import explained_start, on_fault, serve_until
 
     stop = asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
     with explained_start():
-        application = Application(config)
+        application = Application(config, on_fault=on_fault)
 
     async def start() -> None:
         await application.listen()
@@ -132,4 +132,4 @@ async def _serve_alone(config: ServerConfig) -> int:
         _tell(start_up_table(application.engine.models.values()))
         _tell(serving_line(config.listen.host, application.port, application.metrics_port))
 
-    return await serve_until(stop, application, start=start, on_ready=on_ready)
+    await serve_until(stop, application, start=start, on_ready=on_ready)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from .engine.config import EngineConfig
 from .errors import ConfigInvalid
+
+RESERVED_FILES = 256
+"""Open files that no client's connection may take: models, logs, and connections for metrics."""
+MOST_CONNECTIONS = 65_536
 
 METRICS_OFF = -1
 """The metrics port that means no metrics."""
@@ -61,7 +66,7 @@ class RequestLimits:
     max_text_bytes: int = 1 << 20
     """Longest text, in bytes of UTF-8; a token id counts as 4."""
     max_message_bytes: int = 32 << 20
-    """Longest request message. From twice as much on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
+    """Longest request message. From 1 MiB more on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
     max_answer_bytes: int = 64 << 20
     """Longest answer with vectors; clients of Pairwire take 64 MiB unless told otherwise, others often only 4 MiB."""
 
@@ -86,12 +91,35 @@ class ConnectionConfig:
     """Seconds after which clients are asked to reconnect, so that load spreads to new servers; 0 never does."""
     max_connection_age_grace_s: float = 300.0
     """Seconds that calls on such a connection have to finish."""
+    max_connection_idle_s: float = 600.0
+    """Seconds without a call after which a connection is closed; clients connect again when they need to. 0 never."""
+    max_connections: int = 0
+    """Most connections at once; what comes on top is closed. 0 means as many as the limit of open files allows."""
+    max_streams_per_connection: int = 1024
+    """Most calls at once on one connection; clients keep what is more to themselves until others end."""
+    max_inflight_bytes: int = 256 << 20
+    """Most bytes of large requests and answers that are on their way at once; one connection gets half."""
+    upload_timeout_s: float = 30.0
+    """Seconds that a request has to arrive, once its first bytes are there; one while others wait for its place."""
 
     def __post_init__(self) -> None:
-        for name in ("keepalive_time_s", "min_ping_interval_s", "max_connection_age_s"):
+        _between(self, "max_connections", 0, 1 << 24)
+        for name in ("keepalive_time_s", "max_connection_idle_s", "min_ping_interval_s", "max_connection_age_s"):
             _between(self, name, 0, 1e6)
+        _between(self, "max_streams_per_connection", 1, 1 << 20)
+        _between(self, "max_inflight_bytes", 1 << 20, 1 << 40)
+        _between(self, "upload_timeout_s", 0.01, 1e6)
         for name in ("keepalive_timeout_s", "max_connection_age_grace_s"):
             _between(self, name, 1, 1e6)
+
+    def connection_limit(self) -> int:
+        """Connections in force."""
+        if self.max_connections:
+            return self.max_connections
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            return MOST_CONNECTIONS
+        return min(MOST_CONNECTIONS, max(soft // 2, soft - RESERVED_FILES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,12 +142,9 @@ class ScalingConfig:
 
     processes: int = 1
     """Complete servers on the one port, with the CPUs divided between them; each loads its own copy of the models."""
-    hang_timeout_s: float = 30.0
-    """With several processes: seconds without a sign of life after which one is killed and restarted; 0 never."""
 
     def __post_init__(self) -> None:
         _between(self, "processes", 1, 1024)
-        _between(self, "hang_timeout_s", 0, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

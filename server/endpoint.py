@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import start_http_server
 
 from .errors import ConfigInvalid
+
+_SILENCE_S = 10.0
 
 
 class MetricsEndpoint:
@@ -23,6 +27,9 @@ class MetricsEndpoint:
             raise ConfigInvalid(
                 f"metrics_port: cannot listen on {host}:{port} ({error.strerror}); choose another --metrics-port or -1"
             ) from error
+        # Connections that say nothing hold a thread and a file each.
+        handler = cast(type, self._server.RequestHandlerClass)
+        self._server.RequestHandlerClass = type("Impatient", (handler,), {"timeout": _SILENCE_S})
         self.port: int = self._server.server_port
 
     def close(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
+
+_OF_PEERS = ("ExecuteBatchError", "InternalError", "DecodeError")
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return shown(json.dumps(line, ensure_ascii=False, default=str), json_escape)
 
 
 class TextFormatter(logging.Formatter):
@@ -34,8 +37,36 @@ class TextFormatter(logging.Formatter):
         """The line, without its end."""
         when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
         extra = "".join(f"  {key}={value}" for key, value in vars(record).items() if key not in _PLAIN)
-        line = f"{when} {record.levelname.lower():7} {record.getMessage()}{extra}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = shown(f"{when} {record.levelname.lower():7} {record.getMessage()}{extra}")
+        if not record.exc_info:
+            return line
+        # Set in, so that nothing that is quoted there passes for a line of the log.
+        trace = self.formatException(record.exc_info).split("\n")
+        return "\n".join([line, *(f"    {shown(each)}" for each in trace)])
+
+
+def json_escape(character: str) -> str:
+    """As JSON spells it."""
+    return json.dumps(character)[1:-1] if ord(character) != 0x7F else "\\u007f"
+
+
+def shown(text: str, escape: Callable[[str], str] = lambda character: repr(character)[1:-1]) -> str:
+    """Text with everything escaped that a terminal would obey or a reader would take for the end of a line.
+
+    Callers choose names that are logged: with an escape character they could write anything into a log, a line break
+    would let them forge lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else escape(each) for each in text)
+
+
+class _Quiet(logging.Filter):
+    """Drops what gRPC says with a traceback of peers that left or sent what is no message; their calls are counted."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (record.name.startswith("grpc.") and type(error).__name__ in _OF_PEERS)
 
 
 class _Numbered(logging.Filter):
@@ -60,6 +91,7 @@ def install(
     as_text = stream.isatty() if log_format == "auto" else log_format == "text"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.addFilter(_Quiet())
     if process_number is not None:
         handler.addFilter(_Numbered(process_number))
     logging.root.addHandler(handler)

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from pairwire.v1 import manifest_pb2
 
 from .errors import ConfigInvalid, PackageInvalid
+from .onnx_files import NotOnnx, external_files
 from .reasons import is_utf8, reason_of
 
 FORMAT = 1
@@ -23,6 +24,9 @@ FORMAT = 1
 
 LFS_POINTER = b"version https://git-lfs"
 """What a file begins with that git-lfs has not fetched."""
+
+MOST_TOKENS = 1 << 20
+"""Longest row, largest batch and widest vector of any package: memory for tables of them is taken when it is opened."""
 
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -72,7 +76,21 @@ class Package:
         """
         if variant.data_file:
             _verified(self.directory / variant.data_file, variant.data_sha256)
-        return _verified(self.directory / variant.file, variant.sha256)
+        graph = _verified(self.directory / variant.file, variant.sha256)
+        try:
+            strangers = external_files(graph) - {variant.data_file}
+        except NotOnnx as error:
+            raise PackageInvalid(
+                f"{graph}: cannot be loaded and run (no ONNX graph: {error}); export the model again"
+            ) from error
+        except OSError as error:
+            raise _unreadable(graph, error) from error
+        if strangers:
+            raise PackageInvalid(
+                f"{graph}: reads {', '.join(map(repr, sorted(strangers)))}, which the manifest does not list, "
+                "so that nobody vouches for it; export the model again"
+            )
+        return graph
 
 
 def write_manifest(manifest: manifest_pb2.ModelManifest, directory: Path) -> None:
@@ -183,6 +201,13 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
             )
     else:
         problems.append(f"kind {manifest.kind} is unknown")
+    for what, value, most in (
+        ("max_length", manifest.max_length, MOST_TOKENS),
+        ("dimensions", manifest.dimensions, MOST_TOKENS),
+        *((f"variant {each.name!r}: batch_tokens", each.batch_tokens, MOST_TOKENS) for each in manifest.variants),
+    ):
+        if value > most:
+            problems.append(f"{what} {value} is more than {most}")
     if manifest.max_length < 4:
         problems.append(f"max_length {manifest.max_length} leaves no room for a pair")
     if not manifest.variants:

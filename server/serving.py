@@ -6,16 +6,33 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .errors import PairwireError, StartupError
-from .eventloop import EXIT_LOST, leave
+from .eventloop import EXIT_HUNG, EXIT_LOST, leave, leave_anyway, write_stacks
 from .reasons import reason_of
 
 if TYPE_CHECKING:
     from .app import Application
 
 logger = logging.getLogger(__name__)
+
+LAST_WORDS_S = 4.0
+"""What a stop may take beyond the limits that are set for it, before the process ends wherever it is."""
+
+
+def on_fault(fault: BaseException) -> None:
+    """What a process does when its engine has died, from whatever thread found out: it ends soon, come what may."""
+    leave_anyway(exit_code(fault), LAST_WORDS_S)
+    if exit_code(fault) == EXIT_HUNG:
+        write_stacks()
+
+
+def exit_code(fault: BaseException | None) -> int:
+    """What tells why the engine died."""
+    from .engine.watchdog import RunStuck
+
+    return EXIT_HUNG if isinstance(fault, RunStuck) else EXIT_LOST
 
 
 @contextlib.contextmanager
@@ -38,8 +55,8 @@ async def serve_until(
     start: Callable[[], Awaitable[None]],
     on_ready: Callable[[], None],
     on_end: Callable[[], None] = lambda: None,
-) -> int:
-    """Starts, serves until ``stop`` is set or the engine dies, drains; returns the exit code, or ends the process.
+) -> NoReturn:
+    """Starts, serves until ``stop`` is set or the engine dies, drains, and ends the process: no thread is waited for.
 
     ``on_end`` is called when the last request has been answered.
 
@@ -47,8 +64,11 @@ async def serve_until(
         StartupError: from ``start``; the application is stopped.
     """
     stopped = asyncio.create_task(stop.wait())
+    failed = asyncio.create_task(application.failed.wait())
     starting = asyncio.ensure_future(start())
-    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((starting, stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        await _end_failed(application, on_end)
     if not starting.done():
         leave(0)  # nothing was accepted yet, and a thread that loads cannot be interrupted
     try:
@@ -59,15 +79,19 @@ async def serve_until(
             await application.abort()
         raise
     on_ready()
-    failed = asyncio.create_task(application.failed.wait())
     await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
     if failed.done():
-        await application.abort()
-        on_end()
-        leave(EXIT_LOST)
-    failed.cancel()
+        await _end_failed(application, on_end)
+    limits = application.config.shutdown
+    leave_anyway(EXIT_LOST, limits.drain_delay_s + limits.drain_timeout_s + LAST_WORDS_S)
     in_time = await application.drain()
     on_end()
-    if not in_time:
-        leave(EXIT_LOST)
-    return 0
+    leave(0 if in_time else EXIT_LOST)
+
+
+async def _end_failed(application: Application, on_end: Callable[[], None]) -> NoReturn:
+    await application.abort()
+    on_end()
+    code = exit_code(application.fault)
+    logger.critical("the process ends with exit code %d: %s", code, application.fault)
+    leave(code)

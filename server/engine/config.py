@@ -60,6 +60,9 @@ class EngineConfig:
     $XDG_CACHE_HOME or ~/.cache, none measures at every start."""
     probe_interval_s: float = 1.0
     """Seconds after which an idle worker retries a model whose last run failed."""
+    hang_timeout_s: float = 30.0
+    """Seconds without a sign of life after which a run is stopped (but not before 20 times what it should take); the
+    process ends with exit code 3 if the run, or the event loop, cannot be. 0 never."""
 
     def __post_init__(self) -> None:
         least = {
@@ -80,6 +83,8 @@ class EngineConfig:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
         if self.provider not in ("auto", "cpu", "cuda"):
             raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
+        if not 0 <= self.hang_timeout_s <= 1e6:
+            raise ConfigInvalid(f"hang_timeout_s: {self.hang_timeout_s} cannot work; give a number from 0 to 1e+06")
         for name in ("warmup_s", "probe_interval_s"):
             value = getattr(self, name)
             if not value > 0:

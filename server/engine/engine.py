@@ -41,6 +41,7 @@ from .running.worker import WorkerPool
 from .text.given import listed
 from .text.stage import TextStage
 from .text.token_ids import Text
+from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,13 @@ class Engine:
         observer: Observer | None = None,
         planner: Planner | None = None,
         on_fatal: Callable[[BaseException], None] | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """An engine over models that are loaded already; starts its threads.
 
-        ``on_fatal`` is called once, from a dying worker's thread, when the engine can serve nothing any more.
+        ``on_fatal`` is called once, from a thread of the engine, when it can serve nothing any more. It gets a RunStuck
+        where a run hangs and cannot be ended: the process that has it should end. ``watchdog`` is the engine's own
+        unless it is given.
 
         Raises:
             ConfigInvalid: no model, or two of one name.
@@ -91,6 +95,8 @@ class Engine:
         self._stages = Stages(self._catalog, cache_bytes=self._config.vector_cache_bytes, clock=self._clock)
         self._open = OpenRequests()
         self._closed = False
+        self.watchdog = watchdog or Watchdog(self._config.hang_timeout_s, clock=self._clock)
+        """What ends runs that hang."""
         self._workers = WorkerPool(
             Scheduler(
                 {
@@ -107,6 +113,7 @@ class Engine:
             queue_tokens=self._config.queue_tokens,
             clock=self._clock,
             observer=self._observer,
+            watchdog=self.watchdog,
             probe_interval_s=self._config.probe_interval_s,
             on_fatal=on_fatal or (lambda error: None),
         )
@@ -132,12 +139,14 @@ class Engine:
         """
         settings = config or EngineConfig()
         models: list[Model] = []
+        watchdog = Watchdog(settings.hang_timeout_s, clock=clock or SystemClock(), on_stuck=on_fatal)
         try:
             for package in packages:
-                models.append(await asyncio.to_thread(load_model, package, settings))
-            await asyncio.to_thread(bring_to_height, models, settings.worker_count(cuda=on_gpu(models)))
-            return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal)
+                models.append(await asyncio.to_thread(load_model, package, settings, watchdog=watchdog))
+            await asyncio.to_thread(bring_to_height, models, settings.worker_count(cuda=on_gpu(models)), watchdog)
+            return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal, watchdog=watchdog)
         except BaseException:
+            watchdog.close()
             for model in models:
                 model.runtime.close()
             raise
@@ -178,7 +187,7 @@ class Engine:
             Overloaded: the queue has no room now.
             DeadlineExceeded: it took, or would take, longer than ``timeout_s``.
             NotReady: draining or closed.
-            EngineFault: the runtime failed.
+            EngineFault: the model failed. Where it fails on one input alone, that is InvalidInput and names it.
         """
         scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         return await self._calls.score(scorer, Pairs.of(pairs), options or ScoreOptions(), timeout_s, self._open.accept)
@@ -318,13 +327,22 @@ class Engine:
         self._open.draining = True
         await self._open.wait_idle()
 
-    async def close(self) -> None:
-        """Waiting work fails with NotReady, running batches end, threads and graphs are freed. Idempotent."""
+    async def close(self, limit_s: float | None = None) -> None:
+        """Waiting work fails with NotReady, running batches end, threads and graphs are freed. Idempotent.
+
+        What still runs after ``limit_s`` is asked to end. Where a thread does not end even so, what it uses is kept.
+        """
         if self._closed:
             return
         self._closed = self._open.draining = True
-        await asyncio.to_thread(self._workers.stop)
-        await self._open.wait_idle()  # calls that are being tokenised find the workers gone
+        ended = await asyncio.to_thread(self._workers.stop, limit_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._open.wait_idle()  # calls that are being tokenised find the workers gone
+        except TimeoutError:
+            ended = False
         self._text.close()
+        if not ended:
+            return
         for model in self._catalog.models.values():
             model.runtime.close()

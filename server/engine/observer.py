@@ -100,6 +100,6 @@ class SafeObserver:
     def _call(self, listener: Callable[[_T], None], event: _T) -> None:
         try:
             listener(event)
-        except Exception:
+        except BaseException:  # whatever it is, neither a worker nor a request may die of it
             logger.exception("an observer failed and gets no more events: %r", self._observer)
             self._observer = None

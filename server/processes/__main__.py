@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from .. import logs
 from ..cpus import limit_cpus
@@ -82,24 +83,25 @@ def main() -> int:
     logs.install(sys.stderr, log_format=settings.log_format, level=settings.log_level, process_number=spec.number)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve(spec, line))
+            runner.run(_serve(spec, line))
     except StartupError as error:
         line.tell(News.FAILED, str(error))
         return EXIT_STARTUP
 
 
-async def _serve(spec: Spec, line: Line) -> int:
+async def _serve(spec: Spec, line: Line) -> NoReturn:
     from prometheus_client import generate_latest
 
     from ..app import Application
     from ..banner import start_up_table
-    from ..serving import explained_start, serve_until
+    from ..serving import explained_start, on_fault, serve_until
 
     loop = asyncio.get_running_loop()
     stop, serve = asyncio.Event(), asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
     with explained_start():
-        application = Application(with_own_device(spec.config, spec.number), share_port=True)
+        own = with_own_device(spec.config, spec.number)
+        application = Application(own, share_port=True, on_fault=on_fault)
     reports: set[asyncio.Task[None]] = set()
 
     def tell_metrics() -> None:
@@ -133,9 +135,7 @@ async def _serve(spec: Spec, line: Line) -> int:
         await application.listen()
 
     line.listen(on_order, on_gone)
-    return await serve_until(
-        stop, application, start=start, on_ready=lambda: line.tell(News.READY), on_end=tell_metrics
-    )
+    await serve_until(stop, application, start=start, on_ready=lambda: line.tell(News.READY), on_end=tell_metrics)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from enum import IntEnum
 
 from ..clock import Clock
+from ..eventloop import EXIT_HUNG
 from .messages import News, Order, Spec, decode, encode
 
 COMMAND = (sys.executable, "-m", "pairwire.server.processes")
@@ -142,6 +143,8 @@ class Child:
             return f"could not start: {self.failure}"
         if self.code == -signal.SIGKILL:
             return "was killed by SIGKILL (has the memory run out?)"
+        if self.code == EXIT_HUNG:
+            return f"ended because something in it hung (exit code {EXIT_HUNG})"
         if self.code >= 0:
             return f"ended with exit code {self.code}"
         try:

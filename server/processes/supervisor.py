@@ -160,7 +160,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Ends whoever hangs. Counts beats, not seconds: a machine that was asleep is no reason."""
-        limit_s = self._config.scaling.hang_timeout_s
+        limit_s = self._config.engine.hang_timeout_s
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             for child in self._children:

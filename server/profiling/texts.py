@@ -106,6 +106,9 @@ class _TimedRuntime:
         self.totals.add(batch)
         return values
 
+    def interrupt(self, thread: int) -> None:
+        self.runtime.interrupt(thread)
+
     def close(self) -> None:
         self.runtime.close()
 

@@ -7,6 +7,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     texts.py          the same for the texts and token ids of a request
     first_stage.py    the same for a rerank of two stages
     vectors.py        vectors -> blocks of bytes
+    traffic.py        what messages on their way may take of memory
     wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
     fields.py         the same for large messages, in pieces, so that the event loop is not held up
     method.py         an RPC as the servicers declare it
@@ -15,5 +16,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     details.py        error -> message and trailing metadata
     health.py         grpc.health.v1
     reflection.py     grpc.reflection, v1 and v1alpha
+    sockets.py        connections, below gRPC
+    tolerant.py       handlers for both, whatever they are sent
     server.py         puts it all on one grpc.aio server
 """

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2
 
+from .tolerant import streaming, unary
+
 OVERALL = ""
 """The name under which load balancers ask for the whole server."""
 
@@ -124,3 +126,17 @@ class HealthService:
         if serving is None:
             return _UNKNOWN
         return _SERVING if serving else _NOT_SERVING
+
+
+def health_handler(board: HealthBoard) -> grpc.GenericRpcHandler:
+    """The service, to be put on a server."""
+    service = HealthService(board)
+    name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    return grpc.method_handlers_generic_handler(
+        name,
+        {
+            "Check": unary(service.Check, health_pb2.HealthCheckRequest),
+            "List": unary(service.List, health_pb2.HealthListRequest),
+            "Watch": streaming(service.Watch, health_pb2.HealthCheckRequest),
+        },
+    )

@@ -24,6 +24,8 @@ from .wire import Received
 
 logger = logging.getLogger(__name__)
 
+_EARLY_S = 0.02
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Received, Answer]"
 Handler: TypeAlias = Callable[[Received, Context], Awaitable[Answer]]
 
@@ -83,7 +85,7 @@ class Measure:
                 return await handler(request, context)
             except BaseException as error:
                 code = code_of(error)
-                if code is grpc.StatusCode.CANCELLED and context.time_remaining() == 0:
+                if code is grpc.StatusCode.CANCELLED and _is_late(context):
                     code = grpc.StatusCode.DEADLINE_EXCEEDED  # gRPC cancels handlers for that too
                 raise
             finally:
@@ -105,20 +107,12 @@ class AccessLogger:
 
 
 class Gate:
-    """Lets RPCs in only while the server serves, and knows how many are inside. It starts closed."""
+    """Lets RPCs in only while the server serves. It starts closed."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
-        self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._released = asyncio.Event()
         self._released.set()
-
-    @property
-    def inside(self) -> int:
-        """RPCs that were let in and have not ended; those that are held count too."""
-        return self._inside
 
     def open(self) -> None:
         """Lets RPCs in."""
@@ -136,37 +130,32 @@ class Gate:
         """Lets those that were held go on."""
         self._released.set()
 
-    async def wait_empty(self) -> None:
-        """Returns once no RPC is inside."""
-        await self._empty.wait()
-
     def wrap(self, rpc: str, handler: Handler) -> Handler:
         """The handler behind the gate."""
 
         async def admitted(request: Received, context: Context) -> Answer:
             if self._reason:
                 raise NotReady(self._reason)
-            self._inside += 1
-            self._empty.clear()
-            try:
-                if not self._released.is_set():
-                    await self._released.wait()
-                return await handler(request, context)
-            finally:
-                self._inside -= 1
-                if not self._inside:
-                    self._empty.set()
+            if not self._released.is_set():
+                await self._released.wait()
+            return await handler(request, context)
 
         return admitted
 
 
+def _is_late(context: Context) -> bool:
+    """Whether the deadline has passed, or is about to: gRPC's timers go off some milliseconds early."""
+    left = context.time_remaining()
+    return left is not None and left < _EARLY_S
+
+
 def _sentence(rpc: str, error: BaseException) -> str:
-    """What the caller is told; raises the error anew where no caller is left or the process is to end."""
+    """What the caller is told, whatever was raised; a cancellation is raised anew where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
         return "the request was cancelled inside the server; try again"
-    if not isinstance(error, Exception):
+    if isinstance(error, asyncio.CancelledError):
         raise error
     incident = secrets.token_hex(4)
     logger.error("%s failed, incident %s", rpc, incident, exc_info=error)

@@ -11,6 +11,8 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from .tolerant import conversing
+
 V1ALPHA = reflection.SERVICE_NAME
 V1 = V1ALPHA.replace("v1alpha", "v1")
 
@@ -19,11 +21,7 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Lets tools such as grpcurl list and call ``services`` without .proto files."""
     _describe_v1()
     servicer = reflection.aio.ReflectionServicer([*services, V1, V1ALPHA])
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
+    method = conversing(servicer.ServerReflectionInfo, reflection_pb2.ServerReflectionRequest)
     for service in (V1, V1ALPHA):
         handler = grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method})
         server.add_generic_rpc_handlers((handler,))

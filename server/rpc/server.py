@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
 from ..errors import ConfigInvalid
-from .health import HealthBoard, HealthService
+from .health import HealthBoard, health_handler
 from .interceptors import Context, Handler, Interceptor
 from .method import Answer, Method, Servicer
 from .reflection import add_reflection
+from .traffic import Traffic
 from .wire import Received, Unread, Unreadable, reader
 
-HARD_LIMIT_FACTOR = 2
-"""gRPC's own limit is so many times --max-message-bytes: what lies between is read, and answered with a sentence."""
+MARGIN_BYTES = 1 << 20
+"""gRPC's own limit is so much above --max-message-bytes: what lies between is read, and answered with a sentence."""
+
+_IDENTITY = 1
+"""The one compression algorithm, as a set of bits, that is none."""
 
 _NEVER_MS = 2**31 - 1
 
@@ -30,9 +34,10 @@ def build_server(
     interceptors: Sequence[Interceptor],
     limits: RequestLimits,
     connections: ConnectionConfig,
+    traffic: Traffic,
     share_port: bool = False,
 ) -> grpc.aio.Server:
-    """A server that is not listening yet. The first interceptor is the outermost.
+    """A server that is not listening yet. The first interceptor is the outermost. ``traffic`` bounds its messages.
 
     ``share_port`` is for processes of one supervisor; two servers that do not know of each other would share the
     connections of a port, where people expect an error.
@@ -40,10 +45,10 @@ def build_server(
     server = grpc.aio.server(options=_options(limits, connections, share_port))
     names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     for servicer in servicers:
-        handlers = {method.name: _handler(method, interceptors, limits) for method in servicer.methods}
+        handlers = {method.name: _handler(method, interceptors, limits, traffic) for method in servicer.methods}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.service, handlers),))
         names.append(servicer.service)
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(board), server)
+    server.add_generic_rpc_handlers((health_handler(board),))
     add_reflection(server, names)
     return server
 
@@ -70,13 +75,20 @@ def bind(server: grpc.aio.Server, listen: ListenConfig, tls: TlsConfig) -> int:
 
 
 def _handler(
-    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits
+    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits, traffic: Traffic
 ) -> grpc.RpcMethodHandler[Received, Answer]:
     handler: Handler = _innermost(method.call)
     for interceptor in reversed(interceptors):
         handler = interceptor.wrap(method.name, handler)
-    return grpc.unary_unary_rpc_method_handler(
-        handler,
+
+    async def received(messages: object, context: Context) -> Answer:
+        answer = await handler(await traffic.receive(context), context)
+        traffic.note_answer(context, answer)
+        return answer
+
+    # Unary on the wire. A unary handler would be called when its message is there, however large, and however slow.
+    return grpc.stream_unary_rpc_method_handler(
+        received,
         request_deserializer=reader(method.request_type, limits),
         response_serializer=_serialize,
     )
@@ -100,7 +112,13 @@ def _serialize(response: Answer) -> bytes:
 def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", int(share_port)),
-        ("grpc.max_receive_message_length", HARD_LIMIT_FACTOR * limits.max_message_bytes),
+        ("grpc.max_receive_message_length", limits.max_message_bytes + MARGIN_BYTES),
+        ("grpc.max_concurrent_streams", connections.max_streams_per_connection),
+        # Without this the server takes fewer than it has said, and refuses calls that the client may make.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.max_allowed_incoming_connections", connections.connection_limit()),
+        ("grpc.max_connection_idle_ms", _milliseconds(connections.max_connection_idle_s)),
+        ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _milliseconds(connections.keepalive_timeout_s)),

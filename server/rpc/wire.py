@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from ..config import RequestLimits
-from ..errors import InvalidInput
+from ..errors import InvalidInput, PairwireError
 from .fields import LENGTH_DELIMITED, Field, fields_of, varint
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -37,7 +37,7 @@ _TEXT_FACTOR = 3
 class Unreadable:
     """Stands for a request that could not be read."""
 
-    error: InvalidInput
+    error: PairwireError
 
 
 @dataclass(slots=True)

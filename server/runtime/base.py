@@ -94,6 +94,13 @@ class Runtime(Protocol):
         """[rows, outputs] float32, a fresh array that the caller owns. Raises whatever the backend raises."""
         ...
 
+    def interrupt(self, thread: int) -> None:
+        """Asks the run of that thread (``threading.get_ident``), if there is one, to end early by raising.
+
+        May be called by any thread. A backend that cannot be asked does nothing.
+        """
+        ...
+
     def close(self) -> None:
         """Frees the graph; no ``run`` may be going on or follow."""
         ...

@@ -37,11 +37,14 @@ class FakeRuntime:
         """Numbers of the calls that raise; may be changed at any time."""
         self.broken = False
         """While true, every call raises."""
+        self.obeys = False
+        """Whether a run that waits at the gate can be interrupted."""
         self.started = threading.Semaphore(0)
         """Released once by each run as it begins: lets a test wait until a worker is inside."""
         self._compute = compute or (lambda batch: row_sums(batch, outputs))
         self._gate = gate
         self._on_run = on_run
+        self._interrupted: set[int] = set()
         self._lock = threading.Lock()
 
     @property
@@ -53,7 +56,7 @@ class FakeRuntime:
         """[rows, outputs] float32.
 
         Raises:
-            RuntimeError: this call was told to fail.
+            RuntimeError: this call was told to fail, or was interrupted.
         """
         with self._lock:
             number = len(self.batches)
@@ -61,11 +64,20 @@ class FakeRuntime:
         self.started.release()
         if self._gate is not None:
             self._gate.wait()
+        if threading.get_ident() in self._interrupted:
+            self._interrupted.discard(threading.get_ident())
+            raise RuntimeError(f"call {number} was asked to end")
         if self._on_run is not None:
             self._on_run(batch)
         if self.broken or number in self.failing:
             raise RuntimeError(f"call {number} was told to fail")
         return self._compute(batch)
+
+    def interrupt(self, thread: int) -> None:
+        """Opens the gate, and has the run of that thread raise; nothing where it was not told to obey."""
+        if self.obeys and self._gate is not None:
+            self._interrupted.add(thread)
+            self._gate.set()
 
     def close(self) -> None:
         """Remembers that it was closed."""

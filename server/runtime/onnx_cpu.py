@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import logging
-import os
 import platform
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..freed_memory import return_freed_memory
 from .base import Float32Array, RuntimeInfo, TokenBatch
 from .ort import ort
 from .processor import int8_saturates, processor_flags, processor_name
@@ -41,9 +41,12 @@ class OnnxCpuRuntime:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
+        # The C library keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and
+        # batches do not fill them.
         return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
+        self._running: dict[int, ort.RunOptions] = {}  # by thread
         self._info = RuntimeInfo(
             provider="CPUExecutionProvider",
             device=processor_name(),
@@ -59,8 +62,20 @@ class OnnxCpuRuntime:
     def run(self, batch: TokenBatch) -> Float32Array:
         """[rows, outputs] float32."""
         feeds = {name: feed(name, batch) for name in self._inputs}
-        (output,) = self._session.run([self._output], feeds)
+        thread, options = threading.get_ident(), ort.RunOptions()
+        options.log_severity_level = 4  # what fails is raised, and told in our own log
+        self._running[thread] = options
+        try:
+            (output,) = self._session.run([self._output], feeds, options)
+        finally:
+            del self._running[thread]
         return np.asarray(output, dtype=np.float32)
+
+    def interrupt(self, thread: int) -> None:
+        """Has the run of that thread fail after the operator that it is in; inside a loop, after one of its body."""
+        options = self._running.get(thread)
+        if options is not None:
+            options.terminate = True
 
     def close(self) -> None:
         """Drops the session."""
@@ -121,14 +136,3 @@ def _share_arena() -> bool:
         logger.info("models do not share memory: %s", error)
         return False
     return True
-
-
-def return_freed_memory() -> None:
-    """Gives what loading has freed back to the system, where the C library is glibc.
-
-    It keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and batches do not fill
-    them.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)

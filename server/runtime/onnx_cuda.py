@@ -121,6 +121,9 @@ class OnnxCudaRuntime:
         output = self._call(lambda: self._device.run(shape, buffer, offsets))
         return np.ascontiguousarray(output[first : first + packed.rows], dtype=np.float32)
 
+    def interrupt(self, thread: int) -> None:
+        """Nothing: what was given to the device cannot be taken back."""
+
     def seconds(self) -> dict[PackedShape, float]:
         """What a run of each shape took, upload and download included: the fastest of a few."""
         return dict(self._device.seconds)

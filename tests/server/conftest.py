@@ -50,6 +50,13 @@ def slow_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_packages.write_cross_encoder(tmp_path_factory.mktemp("packages") / "slow", name="slow", work=1500)
 
 
+@pytest.fixture(scope="session")
+def faulty_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder named ``faulty``: one token hangs its runs, another makes them raise, ...: `Fault`."""
+    directory = tmp_path_factory.mktemp("packages") / "faulty"
+    return toy_packages.write_cross_encoder(directory, name="faulty", faults={})
+
+
 @pytest.fixture
 async def scorer(scorer_package: Path) -> AsyncIterator[serving.Served]:
     """A server of the scorer alone."""

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 import psutil
@@ -161,11 +162,13 @@ _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\
 
 
 @contextlib.asynccontextmanager
-async def start(*arguments: Path | str) -> AsyncIterator[Process]:
-    """Starts the process on free ports; it is killed at the end of the block where it still runs."""
+async def start(*arguments: Path | str, log: BinaryIO | None = None) -> AsyncIterator[Process]:
+    """Starts the process on free ports; it is killed at the end of the block where it still runs.
+
+    ``log`` gets what it writes to stderr; else pytest does, and shows it where a test fails.
+    """
     command = (*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01")
-    # stderr is ours: pytest shows it where a test fails
-    async with processes.started_here(command, stdout=asyncio.subprocess.PIPE) as process:
+    async with processes.started_here(command, stdout=asyncio.subprocess.PIPE, stderr=log) as process:
         assert process.stdout is not None
         async for line in process.stdout:
             if ports := _SERVING.match(line.decode()):

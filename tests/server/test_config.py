@@ -33,7 +33,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         max_items=2048, max_text_bytes=2**20, max_message_bytes=2**25, max_answer_bytes=2**26
     )
     assert config.shutdown == DrainConfig(drain_delay_s=0, drain_timeout_s=30)
-    assert config.scaling == ScalingConfig(processes=1, hang_timeout_s=30)
+    assert config.scaling == ScalingConfig(processes=1)
     assert config.engine == EngineConfig()
 
 
@@ -50,7 +50,6 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         (lambda: DrainConfig(drain_delay_s=-1), "drain_delay_s: -1"),
         (lambda: DrainConfig(drain_timeout_s=float("inf")), "drain_timeout_s: inf"),
         (lambda: ScalingConfig(processes=0), "processes: 0 cannot work; give a number from 1 to 1024"),
-        (lambda: ScalingConfig(hang_timeout_s=-1), "hang_timeout_s: -1"),
         (lambda: TlsConfig(tls_cert=Path("c")), "tls_key: needed too"),
         (lambda: TlsConfig(tls_key=Path("k")), "tls_cert: needed too"),
         (lambda: TlsConfig(tls_client_ca=Path("a")), "tls_client_ca: mutual TLS needs tls_cert and tls_key too"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import signal
 from pathlib import Path
 
@@ -25,7 +26,7 @@ MEDIUM = [work(512, call) for call in range(4)]
 LARGE = work(2048)
 """Seconds of work."""
 
-NEVER_ACCEPTED = ("failed to connect", "draining", "GOAWAY", "too_many_pings")
+NEVER_ACCEPTED = ("failed to connect", "draining", "GOAWAY", "too_many_pings", "Socket closed")
 
 
 async def ask_until_refused(server: serving.Process, codes: collections.Counter[str], enough: asyncio.Event) -> None:
@@ -57,6 +58,29 @@ async def test_a_signal_under_load_loses_no_accepted_request(number: signal.Sign
     lost = {code for code in codes if code != "OK" and not any(words in code for words in NEVER_ACCEPTED)}
     assert not lost, codes
     assert all(code == "OK" or code.startswith("UNAVAILABLE") for code in codes), codes
+
+
+async def test_clients_that_go_on_sending_are_told_to_ask_another_and_lose_nothing(scorer_package: Path) -> None:
+    codes: collections.Counter[str] = collections.Counter()
+
+    async def ask(scoring: ScoringServiceStub) -> None:
+        call = scoring.Rerank(SMALL)
+        codes[(await call.code()).name] += 1
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving.start(scorer_package))
+        channels = [await stack.enter_async_context(server.channel()) for _ in range(4)]
+        calls: list[asyncio.Task[None]] = []
+        ended = asyncio.create_task(server.exit_code())
+        while not ended.done():  # whether or not the others have been answered
+            calls += [asyncio.create_task(ask(ScoringServiceStub(channel))) for channel in channels]
+            if len(calls) == 200:
+                server.signal(signal.SIGTERM)
+            await asyncio.wait([ended], timeout=0.005)
+        await asyncio.gather(*calls)
+        assert await ended == 0
+    assert set(codes) <= {"OK", "UNAVAILABLE"}, codes
+    assert codes["OK"] >= 200
 
 
 async def test_all_that_is_inside_at_the_signal_is_answered(slow_package: Path) -> None:
@@ -101,3 +125,12 @@ async def test_a_second_signal_ends_the_process_at_once(slow_package: Path) -> N
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 1
         assert await waiting is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_sighup_ends_nothing(scorer_package: Path) -> None:
+    async with serving.start(scorer_package) as server, server.channel() as channel:
+        server.signal(signal.SIGHUP)
+        for _ in range(3):
+            assert (await ScoringServiceStub(channel).Rerank(SMALL)).results
+        server.signal(signal.SIGTERM)
+        assert await server.exit_code() == 0

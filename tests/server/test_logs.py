@@ -64,7 +64,7 @@ def test_on_a_terminal_a_line_is_text() -> None:
     first, second, *traceback = terminal.getvalue().splitlines()
     assert first.endswith("warning slow  ms=12")
     assert second.endswith("error   failed")
-    assert traceback[-1] == "ValueError: why"
+    assert traceback[-1] == "    ValueError: why"  # set in, so that it passes for no line of its own
 
 
 @pytest.mark.parametrize(("log_format", "is_json"), [("json", True), ("text", False)])
@@ -99,3 +99,27 @@ def test_a_process_of_several_puts_its_number_on_every_line() -> None:
     logging.getLogger("some.library").warning("hm")
     logs.uninstall(handler)
     assert [json.loads(line)["process_number"] for line in stream.getvalue().splitlines()] == [3, 3]
+
+
+NASTY = "a\x1b[2J\n12:00:00.000 info    forged\x9b\x7f\u2028\u202e\ud800é"
+
+
+def test_nothing_that_is_logged_forges_a_line_or_reaches_a_terminal() -> None:
+    for log_format in ("text", "json"):
+        stream = io.StringIO()
+        handler = logs.install(stream, log_format=log_format)
+        try:
+            try:
+                raise ValueError(NASTY)
+            except ValueError:
+                logging.getLogger("pairwire").error("of %s", NASTY, extra={"model": NASTY}, exc_info=True)
+        finally:
+            logs.uninstall(handler)
+        text = stream.getvalue()
+        text.encode("utf-8")
+        assert all(each.isprintable() for line in text.split("\n") for each in line)
+        assert "é" in text
+        assert not [line for line in text.split("\n")[1:] if line.startswith("12:")]
+        if log_format == "json":
+            assert text.count("\n") == 1
+            assert json.loads(text)["model"] == NASTY

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from pairwire.server.errors import PackageInvalid
@@ -147,4 +148,53 @@ def test_weights_outside_the_package_are_refused(
     manifest.variants[0].data_file = name
     packages.write_manifest(directory, manifest)
     with pytest.raises(PackageInvalid, match=r"data_file '.*' is not a plain file name"):
+        read_package(directory)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_that_the_manifest_does_not_name_are_not_read(
+    directory: Path, manifest: manifest_pb2.ModelManifest, nested: bool
+) -> None:
+    path = directory / packages.GRAPH_FILE
+    model = onnx.load(path)
+    stranger = onnx.TensorProto(name="w", dims=[1], data_type=onnx.TensorProto.FLOAT)
+    stranger.data_location = onnx.TensorProto.EXTERNAL
+    stranger.external_data.add(key="location", value="elsewhere.bin")
+    if nested:
+        inner = onnx.helper.make_graph([], "inner", [], [], [stranger])
+        model.graph.node.append(onnx.helper.make_node("If", ["a"], ["b"], then_branch=inner, else_branch=inner))
+    else:
+        model.graph.initializer.append(stranger)
+    path.write_bytes(model.SerializeToString())
+    manifest.variants[0].sha256 = sha256_of(path)
+    packages.write_manifest(directory, manifest)
+    package = read_package(directory)
+    with pytest.raises(PackageInvalid, match=r"reads 'elsewhere\.bin', which the manifest does not list"):
+        package.graph_file(package.variant())
+    manifest.variants[0].data_file = "elsewhere.bin"
+    (directory / "elsewhere.bin").write_bytes(bytes(4))
+    manifest.variants[0].data_sha256 = sha256_of(directory / "elsewhere.bin")
+    packages.write_manifest(directory, manifest)
+    package = read_package(directory)
+    assert package.graph_file(package.variant()) == path
+
+
+@pytest.mark.parametrize("content", [b"", b"\x0b\x00", b"\x3a\x05ab", b"\xff" * 20])
+def test_what_is_no_graph_is_refused(directory: Path, manifest: manifest_pb2.ModelManifest, content: bytes) -> None:
+    path = directory / packages.GRAPH_FILE
+    path.write_bytes(content)
+    manifest.variants[0].sha256 = sha256_of(path)
+    packages.write_manifest(directory, manifest)
+    package = read_package(directory)
+    with pytest.raises(PackageInvalid, match="no ONNX graph"):
+        package.graph_file(package.variant())
+
+
+@pytest.mark.parametrize("field", ["max_length", "batch_tokens"])
+def test_numbers_that_would_take_all_memory_are_refused(
+    directory: Path, manifest: manifest_pb2.ModelManifest, field: str
+) -> None:
+    setattr(manifest if field == "max_length" else manifest.variants[0], field, (1 << 31) - 1)
+    packages.write_manifest(directory, manifest)
+    with pytest.raises(PackageInvalid, match=f"{field} 2147483647 is more than 1048576"):
         read_package(directory)

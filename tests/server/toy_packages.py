@@ -10,6 +10,7 @@ import onnx
 from google.protobuf import json_format
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.chaos.faults import Fault, add_faults
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
 from pairwire.v1 import manifest_pb2
 from tests.server.engine import toys
@@ -19,14 +20,21 @@ _WIDTH = 32
 
 
 def write_cross_encoder(
-    directory: Path, *, name: str = "scorer", labels: Sequence[str] = ("LABEL_0",), max_length: int = 64, work: int = 0
+    directory: Path,
+    *,
+    name: str = "scorer",
+    labels: Sequence[str] = ("LABEL_0",),
+    max_length: int = 64,
+    work: int = 0,
+    faults: Mapping[Fault, str] | None = None,
 ) -> Path:
     """A cross-encoder whose logit is the sum of a number for each token; returns the directory.
 
-    ``work`` makes it slow: so many matrix products for each token that change nothing.
+    ``work`` makes it slow: so many matrix products for each token that change nothing. ``faults``: other tokens
+    than the faults' own, e.g. ``[PAD]``, which warm-up is made of; None for no faults at all.
     """
     manifest = toys.cross_encoder_manifest(name, labels=labels, max_length=max_length)
-    return _write(directory, manifest, outputs=len(labels), work=work)
+    return _write(directory, manifest, outputs=len(labels), work=work, faults=faults)
 
 
 def write_bi_encoder(
@@ -61,10 +69,21 @@ def write_sparse_encoder(
     return _write(directory, manifest, outputs=dimensions, work=0)
 
 
-def _write(directory: Path, manifest: manifest_pb2.ModelManifest, *, outputs: int, work: int, scale: float = 1) -> Path:
+def _write(
+    directory: Path,
+    manifest: manifest_pb2.ModelManifest,
+    *,
+    outputs: int,
+    work: int,
+    scale: float = 1,
+    faults: Mapping[Fault, str] | None = None,
+) -> Path:
     directory.mkdir(parents=True)
     toys.wordpiece().save(str(directory / TOKENIZER_FILE))
-    onnx.save(_graph(outputs, work, scale), str(directory / _GRAPH_FILE))
+    model = _graph(outputs, work, scale)
+    if faults is not None:
+        add_faults(model, {fault: toys.wordpiece().token_to_id(faults.get(fault, fault.value)) for fault in Fault})
+    onnx.save(model, str(directory / _GRAPH_FILE))
     manifest.tokenizer_sha256 = sha256_of(directory / TOKENIZER_FILE)
     manifest.variants.add(
         name="cpu-fp32",

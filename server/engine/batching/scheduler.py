@@ -196,9 +196,13 @@ class Scheduler(Generic[P]):
         batch = self._start(first.model, plan, now)
         return Decision(batch, expired)
 
-    def complete(self, batch: Batch[P], now: float) -> list[QueuedRows[P]]:
-        """Takes back a batch that ran; the requests whose last row was in it, now closed."""
-        self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, now - batch.started)
+    def complete(self, batch: Batch[P], now: float, *, learn: bool = True) -> list[QueuedRows[P]]:
+        """Takes back a batch that ran; the requests whose last row was in it, now closed.
+
+        ``learn``: whether the time that it took is what such a batch takes.
+        """
+        if learn:
+            self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, now - batch.started)
         finished = []
         for queued in self._end(batch):
             if queued.open and not queued.waiting and not queued.running:

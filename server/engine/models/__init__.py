@@ -6,5 +6,5 @@ cpu.py        opens a variant on the CPU        cuda.py     opens a packed varia
 building.py   given parts -> Model; what its batches cost
 manifest.py   what a manifest says, in the terms of the engine
 memory.py     brings memory to its height before serving
-model.py      what serves calls under one name
+model.py      what serves calls under one name  watched.py  ends its runs that hang while it is loaded
 """

@@ -16,8 +16,10 @@ from ..batching.cost_cache import CostCache, CostKey
 from ..batching.planner import PackingPlanner
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
+from ..watchdog import Watchdog
 from .manifest import activation_of, kind_of
 from .model import Model
+from .watched import watched
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,12 @@ def build_model(
     costs: Costs | None = None,
     ladder: Ladder | None = None,
     planner: PackingPlanner | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Model:
     """A model of given parts: the seam for other runtimes and tests.
 
     What batches cost is measured, unless it is given or kept from an earlier start. ``ladder`` and ``planner`` are the
-    engine's own unless they are given.
+    engine's own unless they are given. ``watchdog`` ends a measurement that hangs.
 
     Raises:
         PackageInvalid: the manifest lacks what its kind needs.
@@ -47,7 +50,7 @@ def build_model(
     built = next((known for known in manifest.variants if known.name == variant), manifest_pb2.Variant())
     ladder = ladder or Ladder.up_to(encoder.rules.max_length, unpadded_from=built.unpadded_from)
     if costs is None:
-        costs = _costs(built, encoder, runtime, ladder, config, clock)
+        costs = _costs(built, encoder, watched(runtime, watchdog), ladder, config, clock)
     return Model(
         name=manifest.name,
         kind=kind_of(manifest),

@@ -10,6 +10,7 @@ from ...clock import Clock, SystemClock, ThreadClock
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
 from ..text.vocabulary import embedding_rows
+from ..watchdog import Watchdog
 from .building import build_model
 from .model import Model
 
@@ -21,6 +22,7 @@ def open_on_cpu(
     encoder: TextEncoder,
     config: EngineConfig,
     timer: Clock | None,
+    watchdog: Watchdog | None = None,
 ) -> Model:
     """A model whose costs are known.
 
@@ -40,4 +42,4 @@ def open_on_cpu(
     if not manifest.vocab_size:  # an older package does not say
         rows = embedding_rows(lambda id: runtime.run(encoder.blank(1, 1, id)), encoder.vocabulary.rows)
         encoder = encoder.with_rows(rows)
-    return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)
+    return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer, watchdog=watchdog)

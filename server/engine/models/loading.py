@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import threading
 from pathlib import Path
 
 from pairwire.v1 import manifest_pb2
@@ -13,6 +15,7 @@ from ...package import Package, read_package
 from ...reasons import is_of_the_machine, reason_of
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
+from ..watchdog import Watchdog
 from .cpu import open_on_cpu
 from .manifest import rules_of
 from .model import Model
@@ -20,12 +23,14 @@ from .model import Model
 logger = logging.getLogger(__name__)
 
 
-def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None = None) -> Model:
+def load_model(
+    directory: Path | str, config: EngineConfig, timer: Clock | None = None, watchdog: Watchdog | None = None
+) -> Model:
     """A package, verified, on the provider that the settings and the wheel of onnxruntime say, warm.
 
     Blocks for some seconds; run it off the event loop. On a CPU costs are measured in the thread's CPU time where a run
     has one thread, unless ``timer`` says otherwise: on a busy machine the wall clock makes long runs, which are
-    interrupted more often, look dearer than they are.
+    interrupted more often, look dearer than they are. ``watchdog`` ends runs that hang.
 
     Raises:
         PackageInvalid: missing, damaged, or a graph that cannot be loaded or run.
@@ -44,11 +49,13 @@ def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None 
 
             model = open_on_gpu(package.manifest, variant, graph, encoder, config)
         else:
-            model = open_on_cpu(package.manifest, variant, graph, encoder, config, timer)
-        model.probe()
+            model = open_on_cpu(package.manifest, variant, graph, encoder, config, timer, watchdog)
+        _probe(model, watchdog)
     except PairwireError:
         raise
-    except Exception as error:  # whatever tokenizers and onnxruntime raise; both use bare exception types of their own
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever tokenizers and onnxruntime raise: types of their own, and Rust's panics
         if is_of_the_machine(error):
             raise StartupError(f"{graph}: {reason_of(error)}") from error
         raise PackageInvalid(
@@ -56,6 +63,14 @@ def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None 
         ) from error
     logger.info("loaded model %r, variant %s, from %s", model.name, model.variant, directory)
     return model
+
+
+def _probe(model: Model, watchdog: Watchdog | None) -> None:
+    if watchdog is None:
+        model.probe()
+    else:
+        interrupt = functools.partial(model.runtime.interrupt, threading.get_ident())
+        watchdog.run(f"the first run of model {model.name!r}", model.probe, interrupt)
 
 
 def choose_variant(package: Package, config: EngineConfig, wheel: str) -> manifest_pb2.Variant:

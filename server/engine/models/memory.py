@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from ...errors import PackageInvalid
 from ...runtime.packed import is_packed
 from ..batching.buckets import Bucket
+from ..watchdog import Watchdog
 from .model import Model
+from .watched import watched
 
 
 def largest_batches(model: Model) -> list[Bucket]:
@@ -27,8 +29,10 @@ def largest_batches(model: Model) -> list[Bucket]:
     ]
 
 
-def bring_to_height(models: Sequence[Model], workers: int) -> None:
+def bring_to_height(models: Sequence[Model], workers: int, watchdog: Watchdog | None = None) -> None:
     """Runs each of these batches on as many threads at once as there are workers: some tenths of a second a model.
+
+    ``watchdog`` ends runs that hang.
 
     Raises:
         PackageInvalid: a model cannot run them, for want of memory most likely.
@@ -39,7 +43,7 @@ def bring_to_height(models: Sequence[Model], workers: int) -> None:
                 continue  # it has run all its shapes, and runs one at a time
             for bucket in largest_batches(model):
                 batch = model.encoder.blank(bucket.rows, bucket.length)
-                for run in [pool.submit(model.runtime.run, batch) for _ in range(workers)]:
+                for run in [pool.submit(watched(model.runtime, watchdog).run, batch) for _ in range(workers)]:
                     try:
                         run.result()
                     except Exception as error:  # whatever the runtime raises

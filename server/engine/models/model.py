@@ -100,9 +100,9 @@ class Model:
             return self._checked(self.runtime.run_packed(self.encoder.pack(rows)), len(rows))
         return self._checked(self.runtime.run(self.encoder.assemble(rows, length)), len(rows))
 
-    def probe(self) -> None:
-        """Runs the smallest bucket; raises what ``run`` would."""
-        self._checked(self.runtime.run(self.encoder.blank(1, self.ladder.lengths[0])), 1)
+    def probe(self) -> Float32Array:
+        """[1, outputs] float32 of the smallest bucket; raises what ``run`` would."""
+        return self._checked(self.runtime.run(self.encoder.blank(1, self.ladder.lengths[0])), 1)
 
     def info(self, workers: int) -> ModelInfo:
         """The description for people and for GetModel."""

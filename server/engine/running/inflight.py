@@ -50,7 +50,9 @@ class Ended:
     finished: list[Ticket] = field(default_factory=list)
     """They have all their results."""
     failed: list[Ticket] = field(default_factory=list)
-    """Their batch failed, or gave a value that is not finite."""
+    """Their batch failed."""
+    rejected: list[tuple[Ticket, int, int]] = field(default_factory=list)
+    """One of their rows has no finite value: ticket, row of its output, row of the batch."""
     expired: list[Ticket] = field(default_factory=list)
     """Their deadline has passed."""
     refused: list[tuple[Ticket, PairwireError]] = field(default_factory=list)
@@ -134,6 +136,15 @@ class Inflight:
             self._close([ticket], ended, now)
         return ended
 
+    def running(self) -> set[Ticket]:
+        """The tickets that a batch runs for now, those that follow its rows included."""
+        found = {ticket for ticket in self._tickets if any(queued.running for queued in ticket.parts)}
+        for shared in self._shared.values():
+            for row, followers in shared.followers.items():
+                if (owner := shared.owners.get(row)) is not None and owner.running:
+                    found.update(ticket for *_, ticket, _ in followers)
+        return found
+
     def cancel_all(self) -> list[Ticket]:
         """Closes every ticket; the closed ones, oldest first."""
         closed = list(self._tickets)
@@ -159,16 +170,16 @@ class Inflight:
             if decision.batch is not None or not expired:
                 return decision.batch, ended
 
-    def complete(self, batch: TicketBatch, results: Written, now: float) -> Ended:
+    def complete(self, batch: TicketBatch, results: Written, now: float, *, learn: bool = True) -> Ended:
         """Takes back a batch that ran, with its results [rows or more, outputs]; followers get theirs here.
 
-        The rows of the batch's own tickets must have been written already.
+        The rows of the batch's own tickets must have been written already. ``learn`` as in ``Scheduler.complete``.
         """
         shared = self._shared[batch.model]
         finite = results.finite()
-        self._scheduler.complete(batch, now)
+        self._scheduler.complete(batch, now, learn=learn)
         ended = Ended()
-        failed: dict[Ticket, None] = {}
+        rejected: dict[Ticket, tuple[int, int]] = {}
         answered: dict[Ticket, int] = {}
         number = 0
         for piece in batch.pieces:
@@ -181,17 +192,18 @@ class Inflight:
                     answered[ticket] = answered.get(ticket, 0) + 1
                     results.into(ticket, at, number)
                 if not finite[number]:
-                    failed.update(dict.fromkeys([part.ticket, *(ticket for *_, ticket, _ in followers)]))
+                    for ticket, at in [(part.ticket, int(part.at[index])), *((each[3], each[4]) for each in followers)]:
+                        rejected.setdefault(ticket, (at, number))
                 shared.count += len(followers)
                 number += 1
         for ticket, rows in answered.items():
             self._count(ticket, rows, batch, now)
-            if ticket.open and not ticket.left and ticket not in failed:
+            if ticket.open and not ticket.left and ticket not in rejected:
                 ended.finished.append(ticket)
-        ended.failed.extend(ticket for ticket in failed if ticket.open)
+        ended.rejected.extend((ticket, *where) for ticket, where in rejected.items() if ticket.open)
         for ticket in ended.finished:  # nothing of theirs is in flight any more
             self._retire(ticket)
-        self._close(ended.failed, ended, now)
+        self._close([ticket for ticket, *_ in ended.rejected], ended, now)
         return ended
 
     def fail(self, batch: TicketBatch, now: float) -> Ended:

@@ -86,5 +86,8 @@ def _resolve(futures: Iterable[asyncio.Future[None]], error: Callable[[], Pairwi
             continue
         if error is None:
             future.set_result(None)
-        else:
+            continue
+        try:
             future.set_exception(error())
+        except Exception as bug:  # the others still wait for theirs
+            future.set_exception(bug)

@@ -3,9 +3,10 @@
 A worker asks for a batch, runs it without the lock, writes its rows into their tickets' arrays and books it as done.
 Workers that find no work wait on a condition and are woken by an admission; nobody polls.
 
-When a run fails, its tickets fail, the model counts as unhealthy, and it is tried on its smallest bucket before its
-next batch, or after a while by a worker that is idle anyway. When a worker itself dies of something unforeseen, the
-engine is over: every ticket fails, every later one is refused, and the owner is told.
+When a model fails (`runner`), the tickets of its batch fail, the model counts as unhealthy, and it is tried on its
+smallest bucket before its next batch, or after a while by a worker that is idle anyway. When a worker itself dies of
+something unforeseen, or a run hangs and cannot be ended, the engine is over: every ticket fails, every later one is
+refused, and the owner is told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
 from ..text.encoder import EncodedRows
 from ..text.inputs import Texts
+from ..watchdog import RunStuck, Watchdog
 from .inflight import Ended, Inflight, TicketBatch
+from .runner import Ran, Runner
 from .score_cache import ScoreCache
 from .ticket import Ticket, TicketRows, settle
 from .written import Written
@@ -34,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 _UNHURRIED = 2.0
 """A request is taken in by parts if there is time for so many times the work that it is expected to be."""
+_DEAD = "the engine has stopped after a fault of its own; restart the server"
+_STUCK = "a run of a model hangs, so that the server has to be started again; try again later, or another server"
+_STOPPING_S = 1.0
+"""For running batches to end, once they have been asked to."""
 _LATE = "the deadline passed while the request waited in the queue; allow more time or try another server"
 
 
@@ -50,6 +57,7 @@ class WorkerPool:
         queue_tokens: int,
         clock: Clock,
         observer: SafeObserver,
+        watchdog: Watchdog,
         probe_interval_s: float,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
@@ -59,16 +67,20 @@ class WorkerPool:
         self._scores = scores
         self._clock = clock
         self._observer = observer
+        self._watchdog = watchdog
+        self._runner = Runner(watchdog)
         self._probe_interval_s = probe_interval_s
         self._on_fatal = on_fatal
         self._changed = threading.Condition()
         self._unhealthy: dict[str, float] = {}  # model -> when it was last tried
         self._stopping = False
         self._fatal: BaseException | None = None
+        self._alive = workers
         self._threads = [
             threading.Thread(target=self._work, name=f"pairwire-worker-{number}", daemon=True)
             for number in range(workers)
         ]
+        watchdog.on_stuck(self._give_up)
         for thread in self._threads:
             thread.start()
 
@@ -135,20 +147,40 @@ class WorkerPool:
 
     def check_serving(self) -> None:
         """Raises what ``submit`` would raise for want of workers."""
+        if isinstance(self._fatal, RunStuck):
+            raise NotReady(_STUCK)
         if self._fatal is not None:
-            raise EngineFault("the engine has stopped after a fault of its own; restart the server")
+            raise EngineFault(_DEAD)
         if self._stopping:
             raise NotReady("the engine is closed")
 
-    def stop(self) -> None:
-        """Fails what waits, lets running batches end, and joins the threads. Blocks as long as a batch runs."""
+    def stop(self, limit_s: float | None = None) -> bool:
+        """Fails what waits, lets running batches end, and joins the threads. Blocks as long as a batch runs.
+
+        What runs longer than ``limit_s`` is asked to end. False where a thread does not end: then nothing that it uses
+        may be freed.
+        """
         with self._changed:
             self._stopping = True
             dropped = self._inflight.cancel_all()
             self._changed.notify_all()
         settle(dropped, lambda: NotReady("the engine was closed before the request was done; try another server"))
-        for thread in self._threads:
+        if not self._join(limit_s):
+            self._watchdog.interrupt_all()
+            if not self._join(_STOPPING_S):
+                return False
+        self._watchdog.close()
+        return True
+
+    def _join(self, limit_s: float | None) -> bool:
+        """Waits for the threads to end; False where they do not in time, or never will."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alive or isinstance(self._fatal, RunStuck), limit_s)
+            if self._alive:
+                return False
+        for thread in self._threads:  # they are through, but for their last instructions
             thread.join()
+        return True
 
     def _work(self) -> None:
         try:
@@ -159,6 +191,10 @@ class WorkerPool:
                     self._execute(job)
         except BaseException as error:
             self._die(error)
+        finally:
+            with self._changed:
+                self._alive -= 1
+                self._changed.notify_all()
 
     def _next(self) -> TicketBatch | Model | None:
         """The next batch, or a model that is due for a probe, or None when it is time to go."""
@@ -188,32 +224,33 @@ class WorkerPool:
         rows = [(piece.queued.payload.encoded, row) for piece in batch.pieces for row in piece.rows.tolist()]
         try:
             if batch.model in self._unhealthy:
-                model.probe()
+                self._runner.probe(model)
                 self._set_health(model, healthy=True)
-            values = model.run(rows, batch.bucket.length)
+            ran = self._runner.run(model, rows, batch.bucket.length, batch.expected_s)
         except Exception as error:
             self._fail(batch, model, error)
             return
-        results = Written(values)
+        results = Written(ran.values)
         end = 0
         for piece in batch.pieces:
             part, begin, end = piece.queued.payload, end, end + len(piece.rows)
             results.into(part.ticket, part.at[piece.rows], slice(begin, end))
         if self._scores:
-            self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], values)
+            self._scores.put(model.graph_sha256, [encoded.rows[row] for encoded, row in rows], ran.values)
         ended_s = self._clock.monotonic()
         with self._changed:
-            ended = self._inflight.complete(batch, results, ended_s)
+            ended = self._inflight.complete(batch, results, ended_s, learn=ran.at_once)
             self._wake(ended)
-        self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
-        if ended.failed:
-            logger.error("model %r gave values that are not finite for %d requests", model.name, len(ended.failed))
-        self._tell(ended, f"model {model.name!r} gave a value that is not a finite number")
+        try:
+            self._report(batch, ended_s)  # before the answers, so that who has one finds its batches counted
+        finally:  # the tickets are out of anybody else's reach: nothing may come between them and their answer
+            self._tell(ended)
+            self._reject(ended, ran)
 
     def _probe(self, model: Model) -> None:
         """Tries a model that failed. What it raises is what it raised before: logged quietly, told by its health."""
         try:
-            model.probe()
+            self._runner.probe(model)
         except Exception:
             logger.debug("model %r still fails", model.name, exc_info=True)
         else:
@@ -227,8 +264,16 @@ class WorkerPool:
         with self._changed:
             ended = self._inflight.fail(batch, self._clock.monotonic())
             self._wake(ended)
-        self._set_health(model, healthy=False)
-        self._tell(ended, f"model {model.name!r} failed while it ran ({type(error).__name__}); try again later")
+        try:
+            self._set_health(model, healthy=False)
+        finally:
+            self._tell(ended, f"model {model.name!r} failed while it ran ({type(error).__name__}); try again later")
+
+    @staticmethod
+    def _reject(ended: Ended, ran: Ran) -> None:
+        """Tells those whose own input made its run fail."""
+        for ticket, at, row in ended.rejected:
+            settle([ticket], functools.partial(ran.blamed[row].error, ticket.field, at))
 
     def _set_health(self, model: Model, *, healthy: bool) -> None:
         with self._changed:
@@ -279,20 +324,33 @@ class WorkerPool:
             )
         )
 
+    def _give_up(self, stuck: RunStuck) -> None:
+        """A worker is lost, and the CPU that it burns: the process has to end."""
+        self._die(stuck)
+
     def _die(self, error: BaseException) -> None:
-        """The end of the engine: nothing may hang, and the owner must know."""
+        """The end of the engine: nothing may hang, and the owner must know.
+
+        Who only waits for what hangs may ask another server; who may be the reason for it should not.
+        """
         with self._changed:
             first = self._fatal is None
             self._fatal = self._fatal or error
             self._stopping = True
+            running = self._inflight.running()
             pending = self._inflight.cancel_all()
             self._changed.notify_all()
-        logger.critical("a worker died; the engine stops", exc_info=error)
-        settle(pending, lambda: EngineFault("the engine stopped after a fault of its own; restart the server"))
+        if not isinstance(error, RunStuck):
+            logger.critical("a worker died; the engine stops", exc_info=error)
+        waiting = [ticket for ticket in pending if isinstance(error, RunStuck) and ticket not in running]
+        settle(waiting, lambda: NotReady(_STUCK))
+        settle(set(pending).difference(waiting), lambda: EngineFault(_DEAD))
         if first:
             for name in self._models:
                 self._observer.model_health(name, False)
             self._on_fatal(error)
+        if isinstance(error, RunStuck):  # only now: what hangs may be whoever reads the log
+            logger.critical("the engine stops: %s", error)
 
 
 def _same(error: PairwireError) -> PairwireError:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ...errors import Overloaded
+from ..off_loop import contained
 from .encoder import EncodedRows, join
 from .inputs import Texts
 
@@ -61,16 +62,16 @@ class TextStage:
         """
         characters = texts.characters
         if characters <= INLINE_CHARACTERS:
-            yield texts.encode(0, texts.rows)
+            yield contained(texts.encode, 0, texts.rows)
             return
         self._check_backlog(characters)
         least = _SPLIT_CHARACTERS if self._characters else _SPLIT_IDLE_CHARACTERS
         slices = self._slices(texts, characters, stream, least)
         if len(slices) > 1:
-            texts.check()
+            contained(texts.check)
         self._characters += characters
         loop = asyncio.get_running_loop()
-        waiting = [loop.run_in_executor(self._pool, texts.encode, begin, end) for begin, end in slices]
+        waiting = [loop.run_in_executor(self._pool, contained, texts.encode, begin, end) for begin, end in slices]
         try:
             if stream:
                 for each in waiting:

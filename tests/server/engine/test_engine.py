@@ -194,7 +194,7 @@ async def test_requests_that_are_alike_share_one_run(gated: Gated) -> None:
 
 
 async def test_a_fault_reaches_all_who_share_the_run(gated: Gated) -> None:
-    gated.runtime.failing = {0}
+    gated.runtime.failing = {0, 1}  # the run, and the probe after it
     tasks = [asyncio.create_task(gated.engine.score(PAIRS[:1])) for _ in range(3)]
     await gated.until_running()
     gated.gate.set()
@@ -244,7 +244,7 @@ async def test_a_score_that_is_not_finite_is_not_kept() -> None:
     runtime = FakeRuntime(broken_once)
     config = EngineConfig(workers=1, score_cache_bytes=1 << 20)
     async with Engine([toys.toy_model(runtime, config=config)], config=config) as engine:
-        with pytest.raises(EngineFault):
+        with pytest.raises(InvalidInput, match="not a finite number"):
             await engine.score(PAIRS[:1])
         assert (await engine.score(PAIRS[:1])).scores.tolist() == [[1.0]]
 
@@ -567,8 +567,8 @@ async def test_closing_meets_a_request_that_is_being_tokenised() -> None:
         await answer
 
 
-async def test_a_failed_run_fails_its_requests_and_the_next_are_served() -> None:
-    recorder, runtime = Recorder(), FakeRuntime(fail_on={0})
+async def test_a_failed_model_fails_its_requests_and_the_next_are_served() -> None:
+    recorder, runtime = Recorder(), FakeRuntime(fail_on={0, 1})
     async with Engine([toys.toy_model(runtime)], config=ONE, observer=recorder) as engine:
         with pytest.raises(EngineFault, match=r"model 'toy' failed while it ran \(RuntimeError\)"):
             await engine.score(PAIRS)
@@ -577,8 +577,7 @@ async def test_a_failed_run_fails_its_requests_and_the_next_are_served() -> None
         assert engine.statistics().models["toy"].healthy
     assert recorder.health == [("toy", False), ("toy", True)]
     assert recorder.outcomes == [Outcome.FAULT, Outcome.OK]
-    probe = runtime.batches[1]
-    assert (probe.rows, probe.length) == (1, 8)
+    assert [(probe.rows, probe.length) for probe in runtime.batches[1:3]] == [(1, 8)] * 2
 
 
 async def test_a_model_that_stays_broken_is_probed_and_its_requests_fail() -> None:
@@ -592,14 +591,14 @@ async def test_a_model_that_stays_broken_is_probed_and_its_requests_fail() -> No
                 await engine.score(PAIRS, model="toy")
         assert (await engine.score(PAIRS, model="other")).scores.shape == (4, 1)
         statistics = engine.statistics()
-    assert [batch.rows for batch in runtime.batches][1:] == [1, 1]
+    assert [batch.rows for batch in runtime.batches][1:] == [1, 1, 1]
     assert recorder.health == [("toy", False)]
     assert (statistics.models["toy"].healthy, statistics.models["other"].healthy) == (False, True)
 
 
 async def test_an_idle_worker_finds_out_that_a_model_works_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    recorder, runtime = Recorder(), FakeRuntime(fail_on={0, 1})
+    recorder, runtime = Recorder(), FakeRuntime(fail_on={0, 1, 2})
     config = EngineConfig(workers=2, probe_interval_s=0.01)
     async with Engine([toys.toy_model(runtime, config=config)], config=config, observer=recorder) as engine:
         with pytest.raises(EngineFault):
@@ -608,7 +607,7 @@ async def test_an_idle_worker_finds_out_that_a_model_works_again(caplog: pytest.
             await asyncio.to_thread(recorder.flipped.acquire)
         assert engine.statistics().models["toy"].healthy
     assert recorder.health == [("toy", False), ("toy", True)]
-    assert [batch.rows for batch in runtime.batches] == [1, 1, 1]
+    assert [batch.rows for batch in runtime.batches] == [1, 1, 1, 1]
     assert "still fails" in caplog.text
 
 
@@ -634,7 +633,7 @@ async def test_a_score_that_is_not_finite_fails_its_own_request_only() -> None:
         gate.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert engine.statistics().models["toy"].healthy
-    assert isinstance(results[1], EngineFault)
+    assert isinstance(results[1], InvalidInput)
     assert "not a finite number" in str(results[1])
     assert [index for index, result in enumerate(results) if isinstance(result, BaseException)] == [1]
 
@@ -776,7 +775,7 @@ async def test_what_cannot_be_cut_is_never_computed_in_part() -> None:
 
 
 async def test_a_fault_in_the_first_rows_of_a_large_request_fails_all_of_it() -> None:
-    runtime = FakeRuntime(fail_on={0})
+    runtime = FakeRuntime(fail_on={0, 1})
     async with Engine([toys.toy_model(runtime)], config=ONE) as engine:
         with pytest.raises(EngineFault):
             await engine.score(MANY)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.chaos.faults import Fault
 from pairwire.client import AsyncClient
 from pairwire.server.cpus import usable_cpus
 from pairwire.v1 import scoring_pb2
@@ -190,6 +191,20 @@ async def test_one_that_hangs_is_killed_and_replaced(scorer_package: Path) -> No
         await server.wait_for_metric("pairwire_process_restarts_total", lambda value: value == 1)
         await server.wait_for_metric("pairwire_processes_ready", lambda value: value == 2)
         assert hanging not in server.children()
+
+
+async def test_one_in_which_a_run_hangs_for_good_ends_and_is_replaced(faulty_package: Path) -> None:
+    async with serving.start(faulty_package, "--processes", "2", "--hang-timeout-s", "1") as server:
+        async with reach_both(server) as scoring:
+            pairs = [scoring_pb2.TextPair(first="the", second=Fault.STUBBORN.value)]
+            request = scoring_pb2.ScoreRequest(text_pairs=scoring_pb2.TextPairs(pairs=pairs))
+            hanging = asyncio.ensure_future(scoring[0].Score(request).code())
+            assert len((await scoring[1].Rerank(SMALL)).results) == 4
+            assert await hanging is grpc.StatusCode.INTERNAL
+        await server.wait_for_metric("pairwire_process_restarts_total", lambda value: value == 1)
+        await server.wait_for_metric("pairwire_processes_ready", lambda value: value == 2)
+        server.signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
 
 
 async def test_one_that_cannot_start_again_leaves_the_other_serving(scorer_package: Path, tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ async def test_what_exceeds_the_default_limits_is_told_so_and_what_does_not_is_s
         (rerank(documents=["d"] * 100_000), "documents: more than --max-items 2048; send several"),
         (rerank(model="m" * 1_100_000), "model: 1100000 bytes exceed --max-text-bytes 1048576"),
         (rerank(documents=["x" * 1_100_000]), "documents[0]: 1100000 bytes exceed --max-text-bytes 1048576"),
-        (rerank(documents=["x" * 1_000_000] * 40), "exceed --max-message-bytes 33554432"),
+        (rerank(documents=["x" * 1_000_000] * 34), "exceed --max-message-bytes 33554432"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await scorer.scoring.Rerank(request)
@@ -272,6 +272,6 @@ async def test_what_exceeds_the_default_limits_is_told_so_and_what_does_not_is_s
 
 async def test_what_exceeds_grpcs_own_limit_is_refused_by_grpc(scorer: serving.Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await scorer.scoring.Rerank(rerank(documents=["x" * (1 << 20)] * 65))
+        await scorer.scoring.Rerank(rerank(documents=["x" * (1 << 20)] * 34))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert await scorer.scoring.Rerank(rerank())

@@ -79,3 +79,23 @@ async def test_a_change_wakes_those_who_wait() -> None:
     board.set({"": True})
     assert await waiting
     assert not board.changed.is_set()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/List",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_bytes_that_are_no_request_are_told_so_and_leave_no_traceback(
+    method: str, scorer: serving.Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(serving.PATIENCE_S):
+        call = scorer.channel.stream_stream(f"/{method}")(iter([b"\xff\xff\xff"]))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the bytes are not a grpc." in await call.details()
+    assert not caplog.records

@@ -175,7 +175,6 @@ async def test_a_gate_starts_closed_and_says_why() -> None:
     gate = Gate("the server is loading")
     with pytest.raises(errors.NotReady, match="the server is loading"):
         await run(gate, answering)
-    assert gate.inside == 0
 
 
 async def test_a_closed_gate_lets_those_inside_finish() -> None:
@@ -189,13 +188,10 @@ async def test_a_closed_gate_lets_those_inside_finish() -> None:
     inside = asyncio.create_task(run(gate, waiting))
     await asyncio.sleep(0)
     gate.close("draining")
-    assert gate.inside == 1
     with pytest.raises(errors.NotReady, match="draining"):
         await run(gate, answering)
     finish.set()
-    await gate.wait_empty()
     assert await inside is RESPONSE
-    assert gate.inside == 0
 
 
 async def test_a_held_rpc_is_inside_and_served_on_release() -> None:
@@ -204,19 +200,6 @@ async def test_a_held_rpc_is_inside_and_served_on_release() -> None:
     gate.hold()
     held = asyncio.create_task(run(gate, answering))
     await asyncio.sleep(0)
-    assert gate.inside == 1
     assert not held.done()
     gate.release()
     assert await held is RESPONSE
-    assert gate.inside == 0
-
-
-async def test_a_held_rpc_whose_caller_leaves_is_no_longer_inside() -> None:
-    gate = Gate("closed")
-    gate.open()
-    gate.hold()
-    held = asyncio.create_task(run(gate, answering))
-    await asyncio.sleep(0)
-    held.cancel()
-    await gate.wait_empty()
-    assert held.cancelled() or held.cancelling()
