@@ -43,6 +43,12 @@ class EngineConfig:
     for the package, or else 512 on a CPU and 16384 on a GPU."""
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; requests beyond that are refused."""
+    queue_s: float = 2.0
+    """Longest wait in seconds, by the estimate, of a request that is let in; what would wait longer is refused."""
+    low_queue_s: float = 30.0
+    """The same for requests of LOW priority."""
+    default_deadline_s: float = 0.0
+    """Deadline in seconds of requests that come without one; 0 gives them none."""
     variant: str = ""
     """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best one for the provider."""
     text_threads: int = 0
@@ -80,7 +86,11 @@ class EngineConfig:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
         if self.provider not in ("auto", "cpu", "cuda"):
             raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
-        for name in ("warmup_s", "probe_interval_s"):
+        if not self.default_deadline_s >= 0:
+            raise ConfigInvalid(
+                f"default_deadline_s: {self.default_deadline_s} cannot work; give seconds, or 0 for none"
+            )
+        for name in ("warmup_s", "probe_interval_s", "queue_s", "low_queue_s"):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")

@@ -26,6 +26,11 @@ class Texts(Protocol):
         ...
 
     @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
+        ...
+
+    @property
     def may_be_split(self) -> bool:
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
         ...
@@ -75,6 +80,13 @@ class PairTexts:
         return firsts * times + seconds + (template.literal_characters + len(self.prompt)) * len(self.seconds)
 
     @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
+        template = self.encoder.rules.template
+        around = len(self.prompt) + (0 if template is None else template.literal_characters)
+        return around + count_characters(self.firsts) / len(self.firsts) + count_characters(self.seconds) / self.rows
+
+    @property
     def may_be_split(self) -> bool:
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
         return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_pairs
@@ -122,6 +134,11 @@ class SingleTexts:
     def characters(self) -> int:
         """Of all texts together, prompts included."""
         return count_characters(self.texts) + len(self.prompt) * len(self.texts)
+
+    @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
+        return self.characters / self.rows
 
     @property
     def may_be_split(self) -> bool:
