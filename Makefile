@@ -5,7 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types unit format protos install clean
+# pytest-xdist's processes. More than there are cores only slows them down, and each that exports needs 2 GB.
+WORKERS ?= 2
+SPREAD  := -n $(WORKERS) --dist worksteal
+
+.PHONY: demo test lint types unit test-repeat format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -14,12 +18,13 @@ test: lint types unit
 
 install: $(STAMP)
 
-# torch is installed first and pinned: another version brings gigabytes of CUDA libraries that the CPU path never loads.
+# constraints.txt pins torch: another version brings gigabytes of CUDA libraries that the CPU path never loads.
+# --no-compile: Python compiles a module when it is first imported, and most of what is installed never is.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt torch
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[cpu,export,demo,bench,examples,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
+	  -e '.[cpu,export,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -34,7 +39,13 @@ types: $(STAMP)
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
+
+# N runs of the unit suite, one after the other; BUSY=1 keeps every core busy with something else meanwhile.
+N    ?= 10
+BUSY ?= 0
+test-repeat: $(STAMP)
+	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

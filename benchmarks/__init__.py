@@ -5,6 +5,7 @@ quality.py      ranking quality of each precision on judged data    first_stage.
 load.py         closed-loop and open-loop load on a running server over gRPC
 mixed.py        small and large calls at once, at a share of capacity     soak.py   minutes of load, memory watched
 plan.py         batching rules of several servers in virtual time, and the planner's own time (batching/)
+export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run
 arena.py        memory of ONNX Runtime's arena  gpu/         a packed variant on an NVIDIA GPU
 
@@ -12,7 +13,8 @@ datasets.py     real pairs from public data sets in their original files, and bu
 judged.py       data sets with relevance        checkpoints.py  a checkpoint as a directory and as a package
 rivals.py       sentence-transformers' backends  scorers.py      who scores pairs: ours, or a rival
 serving.py      a server for a benchmark        load_client.py  one process of a load
-shapes.py       checkpoints with random weights agreement.py    how far scores are from a reference's
+shapes.py       checkpoints with random weights full_size.py    the same as large as BERT base, XLM-R large
+agreement.py    how far scores are from a reference's
 checkout.py     makes the project importable where it cannot be installed
 report.py       machine, length histogram, table, JSON
 """

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import psutil
 
 from pairwire.server.package import Package, read_package
+from pairwire.server.runtime.ort import ort
 
 from .report import print_machine, print_table, write_json
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pairwire.export import ExportConfig, export_checkpoint
-from pairwire.export.checkpoint.adapter import is_adapter, merge
+from pairwire.export.checkpoint.adapter import is_adapter, lay_out
+from pairwire.export.checkpoint.checkpoint import detect_kind
+from pairwire.export.checkpoint.loading import load_for_tracing
 from pairwire.export.checkpoint.source import find_source
 from pairwire.server.package import MANIFEST_FILE
 
@@ -18,8 +20,10 @@ def merged_checkpoint(checkpoint: str, work: Path) -> Path:
         return directory
     merged = work / "merged"
     if not (merged / "config.json").is_file():
-        merged.mkdir(parents=True, exist_ok=True)
-        merge(directory, merged)
+        adapted = lay_out(directory, work / "adapted")
+        kind = adapted.kind or detect_kind(adapted.directory)
+        model = load_for_tracing(adapted.directory, kind, adapted=adapted)
+        model.save_pretrained(str(merged), create_model_card=False)
     return merged
 
 

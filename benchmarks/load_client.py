@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from pairwire.client.proxy import proxy_arguments
 from pairwire.v1 import embedding_pb2, scoring_pb2
 
 Response = scoring_pb2.ScoreResponse | scoring_pb2.RerankResponse | embedding_pb2.EmbedResponse
@@ -74,6 +75,7 @@ async def _run(plan: Plan) -> Record:
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         ("grpc.use_local_subchannel_pool", 1),  # channels would share one connection otherwise
+        *proxy_arguments(plan.address),
     ]
     async with contextlib.AsyncExitStack() as stack:
         calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Response]] = []

@@ -28,6 +28,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from pairwire.client.proxy import proxy_arguments
 from pairwire.v1 import scoring_pb2
 
 from .datasets import Pair, load_pairs
@@ -175,7 +176,7 @@ def summarise(record: Record, phase: Phase, sizes: Sequence[int], duration_s: fl
 async def _run(plan: Plan) -> Record:
     record = Record()
     path, _ = METHODS["score"]
-    async with grpc.aio.insecure_channel(plan.address) as channel:
+    async with grpc.aio.insecure_channel(plan.address, options=proxy_arguments(plan.address)) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, scoring_pb2.ScoreResponse] = channel.unary_unary(
             path, response_deserializer=scoring_pb2.ScoreResponse.FromString
         )

@@ -45,7 +45,7 @@ def report(facts: Facts, *, as_json: bool) -> int:
         told = {"facts": dataclasses.asdict(facts), "verdict": diagnosis.verdict, "healthy": diagnosis.healthy}
         findings = [dataclasses.asdict(finding) for finding in diagnosis.findings]
         # Not by `output`: it brings the client and grpc, and a doctor must not need what may be broken.
-        print(json.dumps({**told, "findings": findings}, ensure_ascii=False))
+        print(json.dumps({**told, "findings": findings}))
     else:
         print("\n".join([*_lines(facts), "", f"verdict: {diagnosis.verdict}", *map(str, diagnosis.findings)]))
     return exits.OK if diagnosis.healthy else exits.FAILED

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
 OK = 0
 FAILED = 1
@@ -15,17 +19,20 @@ BROKEN_PIPE = 141
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    the server, the model or the machine failed
+  1    the server, the model or the machine failed, or Pairwire did
   2    bad input or usage
   130  interrupted (Ctrl-C)
   141  the reader of the output has gone
 """
+
+Codes = Mapping[type[BaseException], int]
 
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "export",
     "transformers": "export",
     "sentence_transformers": "export",
+    "sentencepiece": "export",
     "optimum": "export",
     "onnx": "export",
     "peft": "export",
@@ -48,47 +55,90 @@ class BadInput(CommandError):
         super().__init__(message, code=BAD_INPUT)
 
 
-def run(command: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code; errors that people can act on become one sentence on stderr."""
+def run(command: Callable[[], int], args: argparse.Namespace | None = None) -> int:
+    """Runs a command and returns its exit code; whatever it raises becomes one sentence on stderr.
+
+    The sentence is an error's own where the error is one of Pairwire's. Any other is explained: which command, the
+    library's own first line, and how to see its traceback. ``args`` are the parsed arguments: ``debug`` prints the
+    traceback before the sentence, ``codes`` has exit codes of the command's own, ``program`` is what it calls itself.
+    """
     try:
         code = command()
-        sys.stdout.flush()  # a reader that has gone must be noticed here, not when the interpreter ends
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader that has gone must be noticed here, not when the interpreter ends
         return code
     except KeyboardInterrupt:
+        _drop_output()
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, which would print a second, useless error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
-    except CommandError as error:
-        return _say(str(error), error.code)
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in _EXTRAS:
-            raise
-        return _say(f"{module} is not installed; install it with: pip install 'pairwire[{_EXTRAS[module]}]'", FAILED)
     except Exception as error:
-        known = _known_code(error)
-        if known is None:
-            raise
-        return _say(str(error), known)
+        if getattr(args, "debug", False):
+            traceback.print_exception(error)
+        sentence, code = _explain(error, args)
+        with contextlib.suppress(OSError, ValueError):  # who has closed stderr does not want to know
+            print(f"{getattr(args, 'program', 'pairwire')}: {sentence}", file=sys.stderr)
+        _drop_output()
+        return code
 
 
-def _say(sentence: str, code: int) -> int:
-    print(f"pairwire: {sentence}", file=sys.stderr)
-    return code
+def _explain(error: Exception, args: argparse.Namespace | None) -> tuple[str, int]:
+    """The sentence and the exit code."""
+    if isinstance(error, CommandError):
+        return str(error), error.code
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module in _EXTRAS:
+        return f"{module} is not installed; install it with: pip install 'pairwire[{_EXTRAS[module]}]'", FAILED
+    known = _known_code(error, getattr(args, "codes", {}))
+    if known is not None:
+        return str(error), known
+    return _explain_unknown(error, getattr(args, "command", ""))
 
 
-def _known_code(error: Exception) -> int | None:
-    """The exit code of an error of the client's or the server's tree, or None for a bug."""
+def _explain_unknown(error: Exception, command: str) -> tuple[str, int]:
+    from pairwire.server.reasons import is_of_the_machine, reason_of
+
+    reason = f"{command}: {reason_of(error)}" if command else reason_of(error)
+    if isinstance(error, OSError) and error.filename is None and not _is_writable(sys.stdout):
+        return f"the output cannot be written: {reason_of(error)}", FAILED
+    if is_of_the_machine(error):
+        return reason, FAILED
+    if isinstance(error, OSError) and error.filename is not None:
+        return reason, BAD_INPUT  # a file or directory that somebody has named
+    kind = type(error).__name__
+    shown = reason if kind in reason else f"{reason} ({kind})"
+    return f"{shown}; this was not foreseen: --debug shows where it happened", FAILED
+
+
+def _known_code(error: Exception, codes: Codes) -> int | None:
+    """The exit code of an error of the client's or the server's tree, or None for any other."""
     # Imported only now: an error of the client's tree means that the client, and grpc with it, is loaded already.
     from pairwire.server.errors import ConfigInvalid, InvalidInput, PairwireError
 
-    if isinstance(error, InvalidInput | ConfigInvalid):
-        return BAD_INPUT
-    if isinstance(error, PairwireError):
-        return FAILED
+    table: dict[type[BaseException], int] = {PairwireError: FAILED, InvalidInput: BAD_INPUT, ConfigInvalid: BAD_INPUT}
     client_errors = sys.modules.get("pairwire.client.errors")
-    if client_errors is None or not isinstance(error, client_errors.ClientError):
-        return None
-    return BAD_INPUT if isinstance(error, client_errors.InvalidInput) else FAILED
+    if client_errors is not None:
+        table |= {client_errors.ClientError: FAILED, client_errors.InvalidInput: BAD_INPUT}
+    table |= codes
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), None)
+
+
+def _drop_output() -> None:
+    """Gives up what stdout could not take.
+
+    Python flushes it once more at exit, and would print a second, useless error.
+    """
+    if _is_writable(sys.stdout):
+        return
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _is_writable(stream: TextIO | None) -> bool:
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import sys
@@ -62,7 +61,7 @@ class Sources:
     """Where facts come from; tests give others."""
 
     version_of: Callable[[str], str] = metadata.version
-    import_ort: Callable[[], Any] = lambda: importlib.import_module("onnxruntime")
+    import_ort: Callable[[], Any] = nvidia.import_ort
     find_gpus: Callable[[], tuple[Gpu, ...]] = nvidia.find_gpus
     find_libraries: Callable[[], tuple[Library, ...]] = nvidia.find_libraries
     count_cards: Callable[[], int] = nvidia.count_cards

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
-from . import doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, tune
+from . import doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, streams, tune
+from .any_order import AnyOrderParser
 
 COMMANDS = (export, serve, score, rerank, embed, embed_sparse, models, inspect, tune, profile, doctor)
 """In the order of the help."""
@@ -25,10 +26,20 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_debug(parser, False)
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=AnyOrderParser
+    )
     for command in COMMANDS:
         command.add_parser(subparsers)
+    for subparser in subparsers.choices.values():
+        _add_debug(subparser, argparse.SUPPRESS)  # else its default would undo what stands before the command
     return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
+    text = "print the traceback of what goes wrong, before the sentence"
+    parser.add_argument("--debug", action="store_true", default=default, help=text)
 
 
 class _ShowVersion(argparse.Action):
@@ -43,10 +54,11 @@ class _ShowVersion(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    streams.prepare()
     args = build_parser().parse_args(argv)
     # gRPC's C core writes to stderr on its own; what matters is told by our sentences. The user's setting wins.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    return exits.run(lambda: int(args.run(args)))
+    return exits.run(lambda: int(args.run(args)), args)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,13 @@ def progress(unit: str, total: int | None, *, printing: bool = True) -> Iterator
 
 
 def json_line(value: object) -> str:
-    """One line of JSON, with text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    """One line of JSON, with text as it is where stdout can show it, else as escapes of JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(", ", ": "))
+    return text
 
 
 def short(number: np.float32 | float) -> float:

@@ -23,9 +23,6 @@ T = TypeVar("T")
 
 JSONL, TSV, TEXT = "jsonl", "tsv", "text"
 
-PAIR_KEYS = (("first", "second"), ("query", "document"), ("sentence1", "sentence2"))
-TEXT_KEYS = ("text", "document")
-
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -64,7 +61,7 @@ class Source(Generic[T]):
     lines: LineNumbers = field(default_factory=LineNumbers)
 
 
-def given(records: Sequence[T]) -> Source[T]:
+def from_arguments(records: Sequence[T]) -> Source[T]:
     """Records from the command line."""
     return Source(iter(records), total=len(records))
 
@@ -79,7 +76,7 @@ def single(args: argparse.Namespace) -> Source[str]:
         return texts(args.input, args.format)
     if args.input is not None:
         raise BadInput("texts as arguments and --input: give one of them")
-    return given(args.texts)
+    return from_arguments(args.texts)
 
 
 def pairs(path: Path | None, form: str | None) -> Source[tuple[str, str]]:
@@ -146,7 +143,7 @@ def _count_lines(path: Path | None) -> int | None:
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
     """Numbers and lines without their ends. Only newlines end lines: other separators are part of texts."""
     with nullcontext() if stream is sys.stdin.buffer else stream:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(_read(stream), start=1):
             if number == 1:
                 raw = raw.removeprefix(codecs.BOM_UTF8)
             try:
@@ -154,6 +151,13 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise BadInput(f"line {number}: not valid UTF-8 at byte {error.start + 1}; convert the file") from None
             yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def _read(stream: BinaryIO) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except OSError as error:
+        raise BadInput(f"{stream.name}: {error.strerror}") from None
 
 
 def _detect(
@@ -177,7 +181,7 @@ def _is_json(line: str) -> bool:
         return False
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line.lstrip()[:1] == "{"  # more likely a broken object than a text: its error helps more
     return True
 
@@ -203,6 +207,8 @@ def _json(line: str) -> object:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}; --format tells another format") from None
+    except RecursionError:
+        raise ValueError("not JSON for a text: nested too deeply; --format tells another format") from None
 
 
 def _text(value: object, name: str) -> str:
@@ -216,15 +222,29 @@ def _text(value: object, name: str) -> str:
     return value
 
 
+def _document(value: object, name: str) -> str:
+    """A text, or a record with one in it."""
+    from pairwire.client import given
+
+    if not isinstance(value, dict):
+        return _text(value, name)
+    try:
+        text = given.text_of(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return _text(text, name)
+
+
 def _json_pair(line: str) -> tuple[str, str]:
+    from pairwire.client import given  # imported here: gRPC comes with it, which --help does without
+
     value = _json(line)
     if isinstance(value, list) and len(value) == 2:
         return _text(value[0], "first text"), _text(value[1], "second text")
     if isinstance(value, dict):
-        for first, second in PAIR_KEYS:
-            if first in value and second in value:
-                return _text(value[first], first), _text(value[second], second)
-    known = " or ".join(f'{{"{first}": ..., "{second}": ...}}' for first, second in PAIR_KEYS)
+        first, second = given.pair_of(value)
+        return _text(first, "first text"), _text(second, "second text")
+    known = " or ".join(f'{{"{first}": ..., "{second}": ...}}' for first, second in given.PAIR_KEYS)
     raise ValueError(f'expected a pair of texts: ["...", "..."] or {known}')
 
 
@@ -237,12 +257,8 @@ def _tsv_pair(line: str) -> tuple[str, str]:
 
 def _json_text(line: str) -> str:
     value = _json(line)
-    if isinstance(value, dict):
-        for key in TEXT_KEYS:
-            if key in value:
-                return _text(value[key], key)
-    if isinstance(value, str):
-        return _text(value, "text")
+    if isinstance(value, dict | str):
+        return _document(value, "text")
     raise ValueError('expected a text: "..." or {"text": "..."}')
 
 
@@ -256,7 +272,7 @@ def _json_query(line: str) -> Query:
         raise ValueError('expected {"query": "...", "documents": ["...", ...]}')
     if not value["documents"]:
         raise ValueError("documents: at least one is needed")
-    documents = [_text(document, f"documents[{index}]") for index, document in enumerate(value["documents"])]
+    documents = [_document(document, f"documents[{index}]") for index, document in enumerate(value["documents"])]
     return Query(_text(value["query"], "query"), documents)
 
 

@@ -95,13 +95,13 @@ def _source(args: argparse.Namespace) -> records.Source[records.Query]:
     if args.documents:
         if args.input is not None:
             raise BadInput("documents as arguments and --input: give one of them")
-        return records.given([records.Query(args.query, args.documents)])
+        return records.from_arguments([records.Query(args.query, args.documents)])
     if args.format == records.TSV:
         raise BadInput("--format tsv has queries of its own: leave the QUERY argument out")
     documents = list(records.texts(args.input, args.format).records)
     if not documents:
         raise BadInput("no documents in the input: at least one is needed")
-    return records.given([records.Query(args.query, documents)])
+    return records.from_arguments([records.Query(args.query, documents)])
 
 
 def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:

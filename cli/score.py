@@ -58,7 +58,7 @@ def _source(args: argparse.Namespace) -> records.Source[tuple[str, str]]:
         raise BadInput("texts as arguments and --input: give one of them")
     if len(args.texts) < 2:
         raise BadInput("one text is no pair: give at least two")
-    return records.given([(args.texts[0], other) for other in args.texts[1:]])
+    return records.from_arguments([(args.texts[0], other) for other in args.texts[1:]])
 
 
 def _record(index: int, scores: list[float], labels: tuple[str, ...], truncated: bool) -> dict[str, object]:

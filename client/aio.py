@@ -1,4 +1,4 @@
-"""The asyncio client: a thin skin over requests, codec and results (sync.py is its twin)."""
+"""The asyncio client: a thin skin over calls (sync.py is its twin)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterable
 
 from pairwire.v1 import model_pb2
 
-from . import codec, requests, results
+from . import calls, codec
 from .aio_connection import AsyncConnection
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
-from .token_ids import Text
 
 
 class AsyncClient(AsyncConnection):
@@ -21,6 +20,11 @@ class AsyncClient(AsyncConnection):
     called in turn. Nothing connects before the first call. Every method raises the errors of `pairwire.client.errors`,
     and takes ``timeout_s``, the seconds that a request may take, retries included: None means the client's own
     (``options.timeout_s``), infinity none at all. An input so large that it is split gets it for each of its requests.
+
+    Example::
+
+        async with AsyncClient("localhost:50051") as client:
+            scored, ranked = await asyncio.gather(client.score(pairs), client.rerank(query, documents, top_k=10))
 
     Raises:
         ValueError: an address without a port, or several that cannot be called in turn.
@@ -42,6 +46,7 @@ class AsyncClient(AsyncConnection):
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
 
+        A pair is two texts in a row, or a record such as ``{"query": ..., "document": ...}`` (`pairwire.client.given`).
         ``ScoreOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none. All of the input
         is checked before anything is sent.
 
@@ -57,13 +62,12 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_parts(pairs, options, self.options.split))
-        return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
+        return await self._run(calls.score(pairs, options, self.options.split), timeout_s)
 
     async def score_documents(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         model: str = "",
         activation: Activation | None = None,
@@ -88,8 +92,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
-        return results.merge_scores(await self._collect(self._scoring.Score, parts, codec.score_result, timeout_s))
+        return await self._run(calls.score_documents(query, documents, options, self.options.split), timeout_s)
 
     def score_stream(
         self,
@@ -117,13 +120,12 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = requests.score_parts(pairs, options, self.options.split)
-        return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
+        return self._stream(calls.score(pairs, options, self.options.split), timeout_s)
 
     async def rerank(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         top_k: int | None = None,
         model: str = "",
@@ -154,13 +156,12 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split, first_stage))
-        ranked = await self._collect(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
-        return results.merge_ranked(ranked, top_k)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        return await self._run(call, timeout_s)
 
     async def embed(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -192,13 +193,11 @@ class AsyncClient(AsyncConnection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = list(requests.embed_parts(texts, options, self.options.split))
-        vectors = await self._collect(self._embedding.Embed, parts, codec.embed_result, timeout_s)
-        return results.merge_embeddings(vectors)
+        return await self._run(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -223,12 +222,11 @@ class AsyncClient(AsyncConnection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = requests.embed_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
+        return self._stream(calls.embed(texts, options, self.options.split), timeout_s)
 
     async def embed_sparse(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -257,13 +255,11 @@ class AsyncClient(AsyncConnection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = list(requests.sparse_parts(texts, options, self.options.split))
-        weights = await self._collect(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
-        return results.merge_sparse(weights)
+        return await self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def embed_sparse_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -284,8 +280,7 @@ class AsyncClient(AsyncConnection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = requests.sparse_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
+        return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     async def models(self, *, timeout_s: float | None = None) -> list[Model]:
         """Every loaded model, by name."""

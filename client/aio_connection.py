@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pairwire.v1 import embedding_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
 
+from .calls import Prepared, Rpc
 from .channel import channel_arguments, credentials_of, target_of
 from .errors import ClientError, DeadlineExceeded, Unavailable, error_of
 from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
+from .proxy import proxy_of
 from .requests import Part
 
 Q = TypeVar("Q")
@@ -38,13 +41,20 @@ class AsyncConnection:
     ) -> None:
         self.options = options or ClientOptions()
         self.address = target_of(addresses)
-        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
+        self._proxy = proxy_of(self.address)
         if credentials is None:
             self._channel = aio.insecure_channel(self.address, options=arguments)
         else:
             self._channel = aio.secure_channel(self.address, credentials, options=arguments)
-        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
-        self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
+        embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        self._rpcs: Mapping[Rpc, aio.UnaryUnaryMultiCallable[Any, Any]] = {
+            "Score": scoring.Score,
+            "Rerank": scoring.Rerank,
+            "Embed": embedding.Embed,
+            "EmbedSparse": embedding.EmbedSparse,
+        }
         self._model = model_pb2_grpc.ModelServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
@@ -60,7 +70,8 @@ class AsyncConnection:
             if await self._watch_health(left_s):
                 return
             await asyncio.sleep(min(_WATCH_AGAIN_S, left_s))
-        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+        advice = f"; {self._proxy.advice}" if self._proxy else ""
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s{advice}")
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail with `Cancelled`."""
@@ -95,46 +106,37 @@ class AsyncConnection:
         finally:
             watch.cancel()
 
-    async def _collect(
-        self,
-        rpc: aio.UnaryUnaryMultiCallable[Q, R],
-        parts: Iterable[Part[Q]],
-        decode: Callable[[Part[Q], R, float], T],
-        timeout_s: float | None,
-    ) -> list[T]:
-        return [result async for result in self._exchange(rpc, parts, decode, timeout_s)]
+    async def _run(self, call: Prepared[Q, R, T], timeout_s: float | None) -> T:
+        """The whole call as one result. All of the input is checked before anything is sent."""
+        checked = replace(call, parts=iter(list(call.parts)))
+        return call.merge([result async for result in self._stream(checked, timeout_s)])
 
-    async def _exchange(
-        self,
-        rpc: aio.UnaryUnaryMultiCallable[Q, R],
-        parts: Iterable[Part[Q]],
-        decode: Callable[[Part[Q], R, float], T],
-        timeout_s: float | None,
-    ) -> AsyncIterator[T]:
+    async def _stream(self, call: Prepared[Q, R, T], timeout_s: float | None) -> AsyncIterator[T]:
         """Sends the parts, at most ``split.in_flight`` at once, and decodes their answers in order."""
+        rpc: aio.UnaryUnaryMultiCallable[Q, R] = self._rpcs[call.rpc]
         timeout = timeout_of(timeout_s, self.options)
         began = time.monotonic()
         waiting: deque[tuple[Part[Q], aio.UnaryUnaryCall[Q, R]]] = deque()
 
         async def finish() -> T:
-            part, call = waiting[0]
+            part, sent = waiting[0]
             try:
-                answer = await call
+                answer = await sent
             except aio.AioRpcError as error:
                 raise self._error(error, part.start) from error
             waiting.popleft()  # only now: a cancelled task must cancel this call too
-            return decode(part, answer, time.monotonic() - began)
+            return call.decode(part, answer, time.monotonic() - began)
 
         try:
-            for part in parts:
+            for part in call.parts:
                 if len(waiting) == self.options.split.in_flight:
                     yield await finish()
                 waiting.append((part, rpc(part.message, timeout=timeout, metadata=self.options.metadata)))
             while waiting:
                 yield await finish()
         finally:
-            for _, call in waiting:
-                call.cancel()
+            for _, sent in waiting:
+                sent.cancel()
 
     async def _ask(self, rpc: aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
         try:
@@ -144,4 +146,6 @@ class AsyncConnection:
 
     def _error(self, error: aio.AioRpcError, start: int = 0) -> ClientError:
         trailers = error.trailing_metadata() or ()
-        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)
+        return error_of(
+            error.code(), error.details() or "", trailers, address=self.address, start=start, proxy=self._proxy
+        )

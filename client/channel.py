@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from .options import MIB, ClientOptions, RetryPolicy
+from .proxy import proxy_arguments
 
 SERVICES = ("pairwire.v1.ScoringService", "pairwire.v1.EmbeddingService", "pairwire.v1.ModelService")
 RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
@@ -38,8 +39,8 @@ def target_of(addresses: str | Sequence[str]) -> str:
     return f"{families.pop()}:{','.join(_literal(address) for address in given)}"
 
 
-def channel_arguments(options: ClientOptions) -> list[tuple[str, str | int]]:
-    """The channel arguments for gRPC."""
+def channel_arguments(options: ClientOptions, target: str = "") -> list[tuple[str, str | int]]:
+    """The channel arguments for gRPC, for a connection to ``target``."""
     arguments: list[tuple[str, str | int]] = [
         ("grpc.service_config", json.dumps(service_config(options.retry))),
         ("grpc.primary_user_agent", options.user_agent),
@@ -52,6 +53,7 @@ def channel_arguments(options: ClientOptions) -> list[tuple[str, str | int]]:
         ("grpc.max_reconnect_backoff_ms", 5000),
         # Channels of one process would share connections otherwise, and with them their flow-control window.
         ("grpc.use_local_subchannel_pool", 1),
+        *proxy_arguments(target),
     ]
     if options.keepalive is not None:
         arguments += [

@@ -6,15 +6,16 @@ nothing: the server decides. Arguments that would change what comes back, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
-from pairwire.client.drop_in import check_batch_size, refuse_tensors
+from pairwire.client.drop_in import check_batch_size, refuse_tensors, renamed
 
 from .errors import InvalidInput
-from .inputs import Activation, Pair
+from .given import is_pair, several
+from .inputs import Activation, Given, Pair
 from .results import Float32Array
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class CrossEncoder:
         self._client = client
         self._model = model
 
+    @renamed(sentences="inputs", activation_fct="activation_fn")
     def predict(
         self,
-        sentences: Sequence[Pair] | Pair,
-        *,
+        inputs: Iterable[Pair] | Pair,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -51,14 +52,18 @@ class CrossEncoder:
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: object | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
+        *,
+        num_workers: int = 0,
     ) -> Float32Array | np.float32:
         """Scores of pairs: float32 [pairs], or [pairs, labels] of a model with several labels.
 
         One pair instead of a list of pairs gives one score (or one row). ``activation_fn`` may be None (the
         checkpoint's own), ``torch.nn.Identity()`` or ``torch.nn.Sigmoid()``; ``apply_softmax`` comes after it, as in
         sentence-transformers. ``prompt`` is put before every first text, or, where pairs have a template, becomes the
-        instruction, and wins over ``prompt_name``. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing
-        here.
+        instruction, and wins over ``prompt_name``. ``batch_size``, ``show_progress_bar``, ``device``, ``pool``,
+        ``chunk_size`` and ``num_workers`` mean nothing here.
 
         Raises:
             InvalidInput: not pairs of texts, or an argument that only torch can serve.
@@ -66,8 +71,8 @@ class CrossEncoder:
         check_batch_size(batch_size)
         refuse_tensors(convert_to_numpy, convert_to_tensor, "predict")
         activation = activation_of(activation_fn)
-        single = _is_single(sentences)
-        pairs = [sentences] if single else list(sentences)
+        single = _is_single(inputs)
+        pairs = [inputs] if single else list(several("inputs", inputs))
         if not pairs:
             return np.array([], dtype=np.float32)
         scores = self._client.score(
@@ -81,13 +86,13 @@ class CrossEncoder:
             scores = _softmax(scores)
         return scores[0] if single else scores
 
+    @renamed(activation_fct="activation_fn")
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[Given],
         top_k: int | None = None,
         return_documents: bool = False,
-        *,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -97,6 +102,10 @@ class CrossEncoder:
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: object | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
+        *,
+        num_workers: int = 0,
     ) -> list[RankedDict]:
         """``[{"corpus_id": 3, "score": ...}, ...]`` by descending score, with ``"text"`` where documents are returned.
 
@@ -111,7 +120,8 @@ class CrossEncoder:
         if apply_softmax:
             raise InvalidInput.at("apply_softmax", "softmax over one label makes every score 1; leave it off")
         activation = activation_of(activation_fn)
-        if not len(documents):
+        documents = list(several("documents", documents))
+        if not documents:
             return []
         ranked = self._client.rerank(
             query,
@@ -149,13 +159,13 @@ def activation_of(function: Any) -> Activation | None:
     return _ACTIVATIONS[name]
 
 
-def _is_single(sentences: Any) -> bool:
-    """Whether this is one pair and not a list of pairs; sentence-transformers' rule."""
-    if isinstance(sentences, np.ndarray):
-        return sentences.size > 0 and sentences.ndim < 2
-    if isinstance(sentences, list | tuple):
-        return len(sentences) > 0 and not isinstance(sentences[0], list | tuple | np.ndarray)
-    return not isinstance(sentences, Iterable)
+def _is_single(inputs: Any) -> bool:
+    """Whether this is one pair and not a list of pairs: sentence-transformers' rule, where records are pairs too."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.ndim == 1 and inputs.size > 0 and not is_pair(inputs[0])
+    if isinstance(inputs, list | tuple):
+        return len(inputs) > 0 and not is_pair(inputs[0])
+    return False
 
 
 def _softmax(scores: Float32Array) -> Float32Array:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from .errors import InvalidInput
 
 if TYPE_CHECKING:
-    from .sync import Client
-
-if TYPE_CHECKING:
     from .results import ModelKind
     from .sync import Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -41,6 +42,25 @@ class PromptNames:
         """The one model of the kind; the server says what is wrong where there is another number of them."""
         names = [model.name for model in self._client.models() if model.kind == self._kind]
         return names[0] if len(names) == 1 else ""
+
+
+def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Takes arguments by their earlier names too, ``earlier="later"``, as sentence-transformers does.
+
+    Where both are given, the earlier name means nothing.
+    """
+
+    def decorate(method: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(method)
+        def call(*args: P.args, **named: P.kwargs) -> T:
+            for earlier, later in names.items():
+                if earlier in named:
+                    named.setdefault(later, named.pop(earlier))
+            return method(*args, **named)
+
+        return call
+
+    return decorate
 
 
 def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool, method: str) -> None:

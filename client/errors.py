@@ -11,6 +11,15 @@ ClientError
 ├── Cancelled           the call was cancelled (CANCELLED)
 ├── Unavailable         nobody answers there, or it is starting or draining (UNAVAILABLE)
 └── ServerFault         the server failed or answered nonsense (INTERNAL and every other code)
+
+Example::
+
+    try:
+        ranking = client.rerank(query, documents, timeout_s=0.2)
+    except InvalidInput as error:
+        print(error.violations)  # which field, and why
+    except (DeadlineExceeded, Overloaded, Unavailable):
+        ranking = documents  # go on without a ranking
 """
 
 from __future__ import annotations
@@ -22,6 +31,8 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+from .proxy import Proxy
 
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
 STATUS_TRAILER = "grpc-status-details-bin"
@@ -135,8 +146,16 @@ _TOO_LARGE = re.compile(r"(CLIENT|SERVER): Received message larger than max \((\
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-def error_of(code: grpc.StatusCode, details: str, trailers: Metadata, *, address: str, start: int = 0) -> ClientError:
-    """The error of a failed call.
+def error_of(
+    code: grpc.StatusCode,
+    details: str,
+    trailers: Metadata,
+    *,
+    address: str,
+    start: int = 0,
+    proxy: Proxy | None = None,
+) -> ClientError:
+    """The error of a failed call, which may have gone through a proxy.
 
     ``start`` is where the request's inputs begin in what the caller gave: a large input travels as several requests,
     and the server numbers from the beginning of each.
@@ -149,11 +168,18 @@ def error_of(code: grpc.StatusCode, details: str, trailers: Metadata, *, address
         return InvalidInput(sentence or details, violations)
     if large := _TOO_LARGE.search(details):
         return InvalidInput(f"{address}: {_too_large(*large.groups())}")
-    advice = _ADVICE.get(code)
+    advice = _advice(code, proxy)
     sentence = f"{address}: {advice} ({details or code.name})" if advice else details or f"{address}: {code.name}"
     if kind is Overloaded:
         return Overloaded(sentence, retry_after_s=_seconds(found.get(PUSHBACK_TRAILER)))
     return kind(sentence)
+
+
+def _advice(code: grpc.StatusCode, proxy: Proxy | None) -> str | None:
+    usual = _ADVICE.get(code)
+    if proxy is None or usual is None:
+        return usual
+    return proxy.advice if code is grpc.StatusCode.UNAVAILABLE else f"{usual}; {proxy.advice}"
 
 
 def _too_large(side: str, size: str, limit: str) -> str:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from .errors import InvalidInput
+from .given import one_text, two_in_a_row
 from .options import ClientOptions, check_timeout
 from .token_ids import Text, TokenIds
 
-Pair: TypeAlias = Sequence[Text]
-"""Two texts, or the token ids of two: a tuple, a list or a numpy row."""
+
+class HasText(Protocol):
+    """An object with a text."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        ...
+
+
+Given: TypeAlias = Text | Mapping[str, Any] | HasText
+"""A text, token ids, or a record or object with the text in it: `pairwire.client.given` says how it is called."""
+
+Pair: TypeAlias = Sequence[Given] | Mapping[str, Any]
+"""Two texts, or the token ids of two: a tuple, a list, a numpy row, or a record: {"query": ..., "document": ...}."""
 
 Activation = Literal["identity", "sigmoid", "softmax"]
 """What turns logits into scores."""
@@ -158,30 +172,12 @@ def two_texts(field: str, pair: Any) -> tuple[Text, Text, int]:
     Raises:
         InvalidInput: not two texts.
     """
-    # A str of two characters would pass as a pair of one-letter texts.
-    if isinstance(pair, str) or not hasattr(pair, "__len__") or not hasattr(pair, "__getitem__"):
-        raise InvalidInput.at(field, f"expected two texts, e.g. ('a', 'b'), got {type(pair).__name__}")
-    if len(pair) != 2:
-        raise InvalidInput.at(field, f"expected two texts, got {len(pair)}")
-    try:
-        first, second = pair
-    except TypeError:
-        raise InvalidInput.at(field, f"expected two texts, e.g. ('a', 'b'), got {type(pair).__name__}") from None
+    first, second = two_in_a_row(field, pair)
+    first, second = one_text(f"{field}.first", first), one_text(f"{field}.second", second)
+    size = text_bytes(f"{field}.first", first) + text_bytes(f"{field}.second", second)
     if isinstance(first, TokenIds) != isinstance(second, TokenIds):
         raise InvalidInput.at(field, "one text and one of token ids; both of a pair must be the same")
-    return first, second, text_bytes(f"{field}.first", first) + text_bytes(f"{field}.second", second)
-
-
-def not_one_text(field: str, texts: object) -> None:
-    """A single ``str`` where a collection is expected would be taken apart into its characters.
-
-    Raises:
-        InvalidInput: it is one.
-    """
-    if isinstance(texts, str | bytes):
-        raise InvalidInput.at(field, f"expected a list, got one {type(texts).__name__}; put it into a list")
-    if not hasattr(texts, "__iter__"):
-        raise InvalidInput.at(field, f"expected a list, got {type(texts).__name__}")
+    return first, second, size
 
 
 def check_choice(field: str, value: object, known: Sequence[str]) -> None:

@@ -11,13 +11,14 @@ from pairwire.v1 import embedding_pb2, scoring_pb2
 
 from .errors import InvalidInput
 from .first_stage import FirstStage
+from .given import one_text, several
 from .inputs import (
     EmbedOptions,
+    Given,
     Pair,
     ScoreOptions,
     SparseOptions,
     check_count,
-    not_one_text,
     text_bytes,
     two_texts,
     utf8_bytes,
@@ -78,7 +79,7 @@ def score_parts(
     Raises:
         InvalidInput: no pairs, something that is not two texts, or a pair larger than a request may be.
     """
-    not_one_text("pairs", pairs)
+    pairs = several("pairs", pairs)
     base = _score_request(options)
     for start, chunk in _chunks(_checked_pairs(pairs), base.ByteSize() + _PAIR_OVERHEAD, limits, "pairs"):
         message = _score_request(options)
@@ -90,14 +91,14 @@ def score_parts(
 
 
 def score_documents_parts(
-    query: str, documents: Iterable[str], options: ScoreOptions, limits: SplitLimits
+    query: str, documents: Iterable[Given], options: ScoreOptions, limits: SplitLimits
 ) -> Iterator[Part[scoring_pb2.ScoreRequest]]:
     """Requests for one query with documents.
 
     Raises:
         InvalidInput: as ``score_parts``.
     """
-    not_one_text("documents", documents)
+    query, documents = one_text("query", query), several("documents", documents)
     base = _score_request(options).ByteSize() + utf8_bytes("query", query) + 2 * _TEXT_OVERHEAD
     for start, chunk in _chunks(_checked_texts("documents", documents), base, limits, "documents"):
         message = _score_request(options)
@@ -108,7 +109,7 @@ def score_documents_parts(
 
 def rerank_parts(
     query: str,
-    documents: Iterable[str],
+    documents: Iterable[Given],
     top_k: int | None,
     options: ScoreOptions,
     limits: SplitLimits,
@@ -124,7 +125,7 @@ def rerank_parts(
     """
     if first_stage is not None:
         limits = replace(limits, max_items=sys.maxsize)
-    not_one_text("documents", documents)
+    query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
     utf8_bytes("query", query)
     base = scoring_pb2.RerankRequest(
@@ -154,14 +155,14 @@ def rerank_parts(
 
 
 def embed_parts(
-    texts: Iterable[Text], options: EmbedOptions, limits: SplitLimits
+    texts: Iterable[Given], options: EmbedOptions, limits: SplitLimits
 ) -> Iterator[Part[embedding_pb2.EmbedRequest]]:
     """Requests for texts. The iterable is read as far as the part being built.
 
     Raises:
         InvalidInput: as ``score_parts``.
     """
-    not_one_text("texts", texts)
+    texts = several("texts", texts)
     base = embedding_pb2.EmbedRequest(
         model=options.model,
         prompt_name=options.prompt_name,
@@ -177,14 +178,14 @@ def embed_parts(
 
 
 def sparse_parts(
-    texts: Iterable[Text], options: SparseOptions, limits: SplitLimits
+    texts: Iterable[Given], options: SparseOptions, limits: SplitLimits
 ) -> Iterator[Part[embedding_pb2.EmbedSparseRequest]]:
     """Requests for texts of a sparse encoder, as ``embed_parts``.
 
     Raises:
         InvalidInput: as ``score_parts``.
     """
-    not_one_text("texts", texts)
+    texts = several("texts", texts)
     base = embedding_pb2.EmbedSparseRequest(
         model=options.model,
         prompt_name=options.prompt_name,
@@ -197,7 +198,7 @@ def sparse_parts(
     yield from _text_parts(base, texts, limits)
 
 
-def _text_parts(base: TextRequest, texts: Iterable[Text], limits: SplitLimits) -> Iterator[Part[TextRequest]]:
+def _text_parts(base: TextRequest, texts: Iterable[Given], limits: SplitLimits) -> Iterator[Part[TextRequest]]:
     """Requests like ``base``, each with some of the texts."""
     for start, chunk in _chunks(_checked_single(texts), base.ByteSize(), limits, "texts"):
         message = type(base)()
@@ -230,15 +231,17 @@ def _checked_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[scoring_pb2.TextPair
 
 
 def _checked_texts(field: str, texts: Iterable[Any]) -> Iterator[tuple[str, int]]:
-    for index, text in enumerate(texts):
+    for index, given in enumerate(texts):
+        text = one_text(f"{field}[{index}]", given)
         if isinstance(text, TokenIds):
             raise InvalidInput.at(f"{field}[{index}]", "expected text (str); token ids can be scored as pairs: `score`")
         yield text, utf8_bytes(f"{field}[{index}]", text) + _TEXT_OVERHEAD
 
 
-def _checked_single(texts: Iterable[Text]) -> Iterator[tuple[Text, int]]:
+def _checked_single(texts: Iterable[Given]) -> Iterator[tuple[Text, int]]:
     tokenised: bool | None = None
-    for index, text in enumerate(texts):
+    for index, given in enumerate(texts):
+        text = one_text(f"texts[{index}]", given)
         size = text_bytes(f"texts[{index}]", text)
         tokenised = _check_kind(f"texts[{index}]", text, tokenised)
         yield text, size + _TEXT_OVERHEAD

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors
+from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors, renamed
 from .errors import InvalidInput
-from .inputs import Encoding, check_choice, check_count
+from .given import several
+from .inputs import Encoding, Given, check_choice, check_count
 from .results import VectorArray
-from .token_ids import Text, TokenIds
+from .token_ids import TokenIds
 
 if TYPE_CHECKING:
     from .sync import Client
@@ -36,10 +37,10 @@ class SentenceEncoder:
         self._model = model
         self._prompts = PromptNames(client, model, "bi-encoder")
 
+    @renamed(sentences="inputs")
     def encode(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -51,12 +52,14 @@ class SentenceEncoder:
         device: object | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> VectorArray:
         """Vectors of texts: float32 [texts, dimensions]; one text instead of a list gives [dimensions].
 
         ``prompt`` is put before every text, and wins over ``prompt_name``. ``truncate_dim`` keeps the first dimensions,
-        and ``normalize_embeddings`` makes unit vectors of what is left. ``batch_size``, ``show_progress_bar`` and
-        ``device`` mean nothing here.
+        and ``normalize_embeddings`` makes unit vectors of what is left. ``batch_size``, ``show_progress_bar``,
+        ``device``, ``pool`` and ``chunk_size`` mean nothing here.
 
         ``precision`` "ubinary" and "binary" give what sentence-transformers gives: uint8, or int8 shifted by 128,
         [texts, ceil(dimensions / 8)]. "int8" and "uint8" [texts, dimensions] are quantised as by its
@@ -75,8 +78,8 @@ class SentenceEncoder:
             raise InvalidInput.at("output_value", f"{output_value!r} does not travel; only 'sentence_embedding' does")
         check_choice("precision", precision, list(_ENCODINGS))
         check_count("truncate_dim", truncate_dim)
-        single = isinstance(sentences, str | TokenIds)
-        texts: list[Text] = [sentences] if isinstance(sentences, str | TokenIds) else list(sentences)
+        single = isinstance(inputs, str | TokenIds)
+        texts = [inputs] if isinstance(inputs, str | TokenIds) else list(several("inputs", inputs))
         if not texts:
             return np.array([], dtype=np.float32)
         found = self._client.embed(
@@ -91,10 +94,10 @@ class SentenceEncoder:
         vectors = _of_precision(found.embeddings, precision)
         return vectors[0] if single else vectors
 
+    @renamed(sentences="inputs")
     def encode_query(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -106,10 +109,12 @@ class SentenceEncoder:
         device: object | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> VectorArray:
         """``encode`` with the checkpoint's prompt named "query", where it has one and no other is asked for."""
         return self.encode(
-            sentences,
+            inputs,
             prompt_name=self._prompts.choose(QUERY_PROMPTS, prompt_name, prompt),
             prompt=prompt,
             batch_size=batch_size,
@@ -123,10 +128,10 @@ class SentenceEncoder:
             truncate_dim=truncate_dim,
         )
 
+    @renamed(sentences="inputs")
     def encode_document(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -138,10 +143,12 @@ class SentenceEncoder:
         device: object | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> VectorArray:
         """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", unless one is asked for."""
         return self.encode(
-            sentences,
+            inputs,
             prompt_name=self._prompts.choose(DOCUMENT_PROMPTS, prompt_name, prompt),
             prompt=prompt,
             batch_size=batch_size,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors
+from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors, renamed
 from .errors import InvalidInput
-from .inputs import check_count
+from .given import several
+from .inputs import Given, check_count
 from .results import SparseEmbedResult
-from .token_ids import Text, TokenIds
+from .token_ids import TokenIds
 
 if TYPE_CHECKING:
     from .sync import Client
@@ -27,22 +28,27 @@ class SparseEncoder:
         self._model = model
         self._prompts = PromptNames(client, model, "sparse-encoder")
 
+    @renamed(sentences="inputs")
     def encode(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         convert_to_tensor: bool = False,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
         device: object | None = None,
         max_active_dims: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> SparseEmbedResult:
         """Sparse vectors of texts, in input order.
 
         ``prompt`` is put before every text, and wins over ``prompt_name``. ``max_active_dims`` keeps so many of the
-        largest weights of each text. ``batch_size``, ``show_progress_bar`` and ``device`` mean nothing here.
+        largest weights of each text. ``batch_size``, ``show_progress_bar``, ``device``, ``pool``, ``chunk_size``,
+        and what is said about sparse tensors mean nothing here.
 
         Raises:
             InvalidInput: no texts, something that is none, an unknown prompt, or something that only torch can serve.
@@ -51,9 +57,9 @@ class SparseEncoder:
         check_batch_size(batch_size)
         refuse_tensors(True, convert_to_tensor, "to_dense")
         check_count("max_active_dims", max_active_dims)
-        texts: list[Text] = [sentences] if isinstance(sentences, str | TokenIds) else list(sentences)
+        texts = [inputs] if isinstance(inputs, str | TokenIds) else list(several("inputs", inputs))
         if not texts:
-            raise InvalidInput.at("sentences", "at least one is needed")
+            raise InvalidInput.at("inputs", "at least one is needed")
         return self._client.embed_sparse(
             texts,
             model=self._model,
@@ -62,50 +68,62 @@ class SparseEncoder:
             max_active_dims=max_active_dims,
         )
 
+    @renamed(sentences="inputs")
     def encode_query(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         convert_to_tensor: bool = False,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
         device: object | None = None,
         max_active_dims: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> SparseEmbedResult:
         """``encode`` with the checkpoint's prompt named "query", where it has one and no other is asked for."""
         return self.encode(
-            sentences,
+            inputs,
             prompt_name=self._prompts.choose(QUERY_PROMPTS, prompt_name, prompt),
             prompt=prompt,
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             convert_to_tensor=convert_to_tensor,
+            convert_to_sparse_tensor=convert_to_sparse_tensor,
+            save_to_cpu=save_to_cpu,
             device=device,
             max_active_dims=max_active_dims,
         )
 
+    @renamed(sentences="inputs")
     def encode_document(
         self,
-        sentences: Sequence[Text] | Text,
-        *,
+        inputs: Iterable[Given] | Given,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         convert_to_tensor: bool = False,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
         device: object | None = None,
         max_active_dims: int | None = None,
+        pool: object | None = None,
+        chunk_size: int | None = None,
     ) -> SparseEmbedResult:
         """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", unless one is asked for."""
         return self.encode(
-            sentences,
+            inputs,
             prompt_name=self._prompts.choose(DOCUMENT_PROMPTS, prompt_name, prompt),
             prompt=prompt,
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             convert_to_tensor=convert_to_tensor,
+            convert_to_sparse_tensor=convert_to_sparse_tensor,
+            save_to_cpu=save_to_cpu,
             device=device,
             max_active_dims=max_active_dims,
         )

@@ -1,4 +1,4 @@
-"""The blocking client: a thin skin over requests, codec and results (aio.py is its twin)."""
+"""The blocking client: a thin skin over calls (aio.py is its twin)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from pairwire.v1 import model_pb2
 
-from . import codec, requests, results
+from . import calls, codec
 from .cross_encoder import CrossEncoder
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 from .sentence_encoder import SentenceEncoder
 from .sparse_encoder import SparseEncoder
 from .sync_connection import Connection
-from .token_ids import Text
 
 
 class Client(Connection):
@@ -24,6 +23,12 @@ class Client(Connection):
     called in turn. Nothing connects before the first call. Every method raises the errors of `pairwire.client.errors`,
     and takes ``timeout_s``, the seconds that a request may take, retries included: None means the client's own
     (``options.timeout_s``), infinity none at all. An input so large that it is split gets it for each of its requests.
+
+    Example::
+
+        with Client("localhost:50051") as client:
+            client.score([("a man plays a guitar", "someone makes music")]).scores  # float32 [1]
+            client.rerank("what causes tides?", ["bread", "the moon"], top_k=1)[0].document  # 'the moon'
 
     Raises:
         ValueError: an address without a port, or several that cannot be called in turn.
@@ -45,6 +50,7 @@ class Client(Connection):
     ) -> ScoreResult:
         """Scores each pair of texts; ``.scores`` is float32 [pairs], or [pairs, labels] of a model with several labels.
 
+        A pair is two texts in a row, or a record such as ``{"query": ..., "document": ...}`` (`pairwire.client.given`).
         ``ScoreOptions`` tells what each option means. Texts may be `TokenIds`, all of a call or none. All of the input
         is checked before anything is sent.
 
@@ -60,13 +66,12 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_parts(pairs, options, self.options.split))
-        return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
+        return self._run(calls.score(pairs, options, self.options.split), timeout_s)
 
     def score_documents(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         model: str = "",
         activation: Activation | None = None,
@@ -91,8 +96,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.score_documents_parts(query, documents, options, self.options.split))
-        return results.merge_scores(list(self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)))
+        return self._run(calls.score_documents(query, documents, options, self.options.split), timeout_s)
 
     def score_stream(
         self,
@@ -120,13 +124,12 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = requests.score_parts(pairs, options, self.options.split)
-        return self._exchange(self._scoring.Score, parts, codec.score_result, timeout_s)
+        return self._stream(calls.score(pairs, options, self.options.split), timeout_s)
 
     def rerank(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Given],
         *,
         top_k: int | None = None,
         model: str = "",
@@ -157,13 +160,12 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        parts = list(requests.rerank_parts(query, documents, top_k, options, self.options.split, first_stage))
-        ranked = self._exchange(self._scoring.Rerank, parts, codec.rerank_result, timeout_s)
-        return results.merge_ranked(list(ranked), top_k)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        return self._run(call, timeout_s)
 
     def embed(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -195,13 +197,11 @@ class Client(Connection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = list(requests.embed_parts(texts, options, self.options.split))
-        vectors = self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
-        return results.merge_embeddings(list(vectors))
+        return self._run(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -226,12 +226,11 @@ class Client(Connection):
             normalize=normalize,
             encoding=encoding,
         )
-        parts = requests.embed_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.Embed, parts, codec.embed_result, timeout_s)
+        return self._stream(calls.embed(texts, options, self.options.split), timeout_s)
 
     def embed_sparse(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -260,13 +259,11 @@ class Client(Connection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = list(requests.sparse_parts(texts, options, self.options.split))
-        weights = self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
-        return results.merge_sparse(list(weights))
+        return self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def embed_sparse_stream(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Given],
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -287,8 +284,7 @@ class Client(Connection):
             priority=priority,
             max_active_dims=max_active_dims,
         )
-        parts = requests.sparse_parts(texts, options, self.options.split)
-        return self._exchange(self._embedding.EmbedSparse, parts, codec.sparse_result, timeout_s)
+        return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
     def models(self, *, timeout_s: float | None = None) -> list[Model]:
         """Every loaded model, by name."""

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pairwire.v1 import embedding_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
 
+from .calls import Prepared, Rpc
 from .channel import channel_arguments, credentials_of, target_of
 from .errors import Cancelled, ClientError, DeadlineExceeded, Unavailable, error_of
 from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
+from .proxy import proxy_of
 from .requests import Part
 
 if TYPE_CHECKING:
@@ -40,13 +43,20 @@ class Connection:
     ) -> None:
         self.options = options or ClientOptions()
         self.address = target_of(addresses)
-        credentials, arguments = credentials_of(self.options), channel_arguments(self.options)
+        credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
+        self._proxy = proxy_of(self.address)
         if credentials is None:
             self._channel = grpc.insecure_channel(self.address, options=arguments)
         else:
             self._channel = grpc.secure_channel(self.address, credentials, options=arguments)
-        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
-        self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        scoring = scoring_pb2_grpc.ScoringServiceStub(self._channel)
+        embedding = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
+        self._rpcs: Mapping[Rpc, grpc.UnaryUnaryMultiCallable[Any, Any]] = {
+            "Score": scoring.Score,
+            "Rerank": scoring.Rerank,
+            "Embed": embedding.Embed,
+            "EmbedSparse": embedding.EmbedSparse,
+        }
         self._model = model_pb2_grpc.ModelServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
@@ -62,7 +72,8 @@ class Connection:
             if self._watch_health(left_s):
                 return
             time.sleep(min(_WATCH_AGAIN_S, left_s))
-        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s")
+        advice = f"; {self._proxy.advice}" if self._proxy else ""
+        raise DeadlineExceeded(f"{self.address}: no server was ready within {timeout_s:g} s{advice}")
 
     def close(self) -> None:
         """Closes the connections; calls under way fail with `Cancelled`."""
@@ -94,38 +105,38 @@ class Connection:
         finally:
             watch.cancel()
 
-    def _exchange(
-        self,
-        rpc: grpc.UnaryUnaryMultiCallable[Q, R],
-        parts: Iterable[Part[Q]],
-        decode: Callable[[Part[Q], R, float], T],
-        timeout_s: float | None,
-    ) -> Iterator[T]:
+    def _run(self, call: Prepared[Q, R, T], timeout_s: float | None) -> T:
+        """The whole call as one result. All of the input is checked before anything is sent."""
+        checked = replace(call, parts=iter(list(call.parts)))
+        return call.merge(list(self._stream(checked, timeout_s)))
+
+    def _stream(self, call: Prepared[Q, R, T], timeout_s: float | None) -> Iterator[T]:
         """Sends the parts, at most ``split.in_flight`` at once, and decodes their answers in order."""
+        rpc: grpc.UnaryUnaryMultiCallable[Q, R] = self._rpcs[call.rpc]
         timeout = timeout_of(timeout_s, self.options)
         began = time.monotonic()
         waiting: deque[tuple[Part[Q], _CallFuture[R]]] = deque()
 
         def finish() -> T:
-            part, call = waiting.popleft()
+            part, sent = waiting.popleft()
             try:
-                answer = call.result()
+                answer = sent.result()
             except grpc.RpcError as error:
                 raise self._error(error, part.start) from error
             except grpc.FutureCancelledError as error:
                 raise Cancelled(f"{self.address}: the call was cancelled") from error
-            return decode(part, answer, time.monotonic() - began)
+            return call.decode(part, answer, time.monotonic() - began)
 
         try:
-            for part in parts:
+            for part in call.parts:
                 if len(waiting) == self.options.split.in_flight:
                     yield finish()
                 waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self.options.metadata)))
             while waiting:
                 yield finish()
         finally:
-            for _, call in waiting:
-                call.cancel()
+            for _, sent in waiting:
+                sent.cancel()
 
     def _ask(self, rpc: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
         try:
@@ -135,4 +146,6 @@ class Connection:
 
     def _error(self, error: grpc.RpcError, start: int = 0) -> ClientError:
         trailers = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
-        return error_of(error.code(), error.details() or "", trailers, address=self.address, start=start)
+        return error_of(
+            error.code(), error.details() or "", trailers, address=self.address, start=start, proxy=self._proxy
+        )

@@ -8,6 +8,8 @@
     figures.py         what a comparison found          vector_ranges.py   how large a vector's numbers get
     texts.py           built-in and user's texts        package.py         all files or none
     storage.py         graphs on disk                   progress.py        what is being done, step by step
+    vocabulary.py      tokens without an embedding      few_layers.py      a graph to measure recipes with
+    memory.py          does it fit?
     config.py          every option, defined once       errors.py          the tree of errors
     demo/              the demo checkpoint of `make demo`
 
@@ -24,6 +26,7 @@ from .errors import (
     CheckpointUnsupported,
     DataInvalid,
     ExportError,
+    MemoryShort,
     OutputInvalid,
     ParityFailed,
 )
@@ -39,6 +42,7 @@ __all__ = [
     "ExportError",
     "Exported",
     "Kind",
+    "MemoryShort",
     "OutputInvalid",
     "ParityFailed",
     "Precision",

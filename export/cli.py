@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pairwire.server.errors import ConfigInvalid, PairwireError
+from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Kind, Precision
+from .errors import ExportBroken, ExportError, ParityFailed
 
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Precision
-from .errors import ExportError, ParityFailed
-
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_PARITY = 3
-EXIT_INTERRUPTED = 130
+_CODES = {ExportBroken: EXIT_FAILED, ExportError: EXIT_BAD_INPUT, ParityFailed: EXIT_PARITY}
 
 _DESCRIPTION = """\
 Turns a checkpoint into a model package: optimised ONNX graphs, the tokenizer, and a report that shows how closely the
@@ -31,8 +30,9 @@ precisions:
 
 exit codes:
   0  the package was written
-  1  a library of the [export] or [cpu] extra is missing
-  2  bad input: the checkpoint, an option, the output directory or a data file; stderr says which
+  1  a library of the [export] or [cpu] extra is missing, or Pairwire failed
+  2  bad input: the checkpoint, an option, a data file, or the disk that the package or its temporary files go to;
+     stderr says which
   3  a variant does not score like the checkpoint; no package was written
   130  interrupted; nothing was left behind
 
@@ -71,8 +71,19 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--no-tune",
         action="store_true",
-        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine (about 25 s"
-        " for each variant of a small model)",
+        help="make graphs by the default recipe, instead of measuring which one is fastest on this machine",
+    )
+    parser.add_argument(
+        "--tune-budget-s",
+        type=float,
+        default=TUNE_BUDGET_S,
+        metavar="S",
+        help="most seconds of that measuring for each variant (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--no-memory-check",
+        action="store_true",
+        help="start even where the export is estimated to need more memory than there is",
     )
     checkpoint = parser.add_argument_group("checkpoint")
     checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
@@ -116,28 +127,27 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="leave the N layers of an int8 variant that cost most in float32 (default: 0)",
     )
     data.add_argument("--no-parity", action="store_true", help="do not compare; the manifest says so")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, codes=_CODES, program="pairwire export")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports, with steps and errors on stderr. Returns the exit code."""
+    """Exports, with steps on stderr. Returns the exit code.
+
+    Raises:
+        ConfigInvalid: an option that cannot be, or contradicts the checkpoint.
+        ExportError: no package was made.
+    """
     from .progress import Printer, Progress
 
     printer = Printer()
+    config = _config(args)
     try:
-        config = _config(args)
-        with Progress(printer).step(
-            "load torch, transformers and optimum"
-        ):  # seconds, so not before the options make sense
+        with Progress(printer).step("load torch, transformers and optimum"):  # seconds, so not before the options
             from .exporter import export_checkpoint
         exported = export_checkpoint(config, printer)
-    except ParityFailed as error:
-        return _failed(error, EXIT_PARITY)
-    except (ExportError, ConfigInvalid) as error:
-        return _failed(error, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("\npairwire export: interrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        raise
     print(f"{exported.package.name}: {exported.package.directory}", file=sys.stderr)
     return 0
 
@@ -153,7 +163,9 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         revision=args.revision,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
+        check_memory=not args.no_memory_check,
         tune=not args.no_tune,
+        tune_budget_s=args.tune_budget_s,
         calibration_data=args.calibration_data,
         parity=not args.no_parity,
         parity_data=args.parity_data,
@@ -162,8 +174,3 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         sensitivity=args.sensitivity,
         keep_float=args.keep_float,
     )
-
-
-def _failed(error: PairwireError, code: int) -> int:
-    print(f"pairwire export: {error}", file=sys.stderr)
-    return code

@@ -11,6 +11,9 @@ from pairwire.server.errors import ConfigInvalid
 SPEARMAN_LIMIT = 0.98
 """Lowest rank correlation of an int8 variant with the checkpoint, unless another one is asked for."""
 
+TUNE_BUDGET_S = 30.0
+"""Seconds that recipes of a variant are measured, unless others are asked for."""
+
 
 class Kind(Enum):
     """What a checkpoint is, as people write it."""
@@ -83,8 +86,12 @@ class ExportConfig:
     """Run Python code that the checkpoint brings."""
     force: bool = False
     """Replace ``output`` where it exists."""
+    check_memory: bool = True
+    """Refuse a checkpoint whose export will not fit into memory."""
     tune: bool = True
     """Measure other recipes (`pairwire.export.recipes`) beside the default one, and use what is faster here."""
+    tune_budget_s: float = TUNE_BUDGET_S
+    """Seconds of that measuring for each variant; what has been measured until then decides."""
     calibration_data: Path | None = None
     """Lines of JSON (see `pairwire.export.texts`) that take the place of the built-in calibration texts."""
     parity: bool = True
@@ -117,6 +124,8 @@ class ExportConfig:
             raise ConfigInvalid(f"parity-threshold: {self.parity_threshold} is not a correlation; between -1 and 1")
         if self.max_diff is not None and not self.max_diff > 0:
             raise ConfigInvalid(f"max-diff: {self.max_diff} is not a difference to allow; a number above 0")
+        if not 0 < self.tune_budget_s < float("inf"):
+            raise ConfigInvalid(f"tune-budget-s: {self.tune_budget_s} is no time to measure; seconds above 0")
         if self.keep_float < 0:
             raise ConfigInvalid(f"keep-float: {self.keep_float} is no number of layers")
         if (self.keep_float or self.sensitivity) and Precision.INT8.value not in self.precisions:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
-from pairwire.server.tuning.choosing import choose
+from pairwire.server.runtime.onnx_cpu import return_freed_memory
+from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
@@ -22,20 +22,25 @@ from pairwire.v1 import manifest_pb2, scoring_pb2
 from . import passes, storage
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
+from .checkpoint.consent import check_consent
+from .checkpoint.files import check_files
 from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .graph import export_graph, input_names, output_name
+from .graph import export_graph
 from .int8.findings import Findings
-from .package import check_target, staged, write_tokenizer
+from .memory import check_memory
+from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
-from .progress import Listener, Progress, Step, quiet_libraries
-from .recipes import DEFAULT, Candidates, Maker, Recipe
+from .parity.witness import Witness
+from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
+from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
-from .vector_ranges import Ranges, measure_ranges
+from .vector_ranges import Ranges, measure_ranges, range_prompts
+from .vocabulary import check_vocabulary, servable
 
 _TOOLS = (
     "numpy",
@@ -80,9 +85,14 @@ def export_checkpoint(
         ConfigInvalid: an option contradicts the checkpoint.
         ExportError: no package was made; the sentence says why. Nothing is left on disk.
     """
-    check_target(config.output, force=config.force)
-    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace:
-        return _Export(config, Path(workspace), Progress(listener), measure).run()
+    with (
+        explained("make the package", str(config.output)),
+        checked_target(config.output, force=config.force),
+        tempfile.TemporaryDirectory(prefix="pairwire-export-") as workspace,
+        torch_cache(Path(workspace) / "torch"),
+        quiet_libraries(),
+    ):
+        return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 
 
 class _Export:
@@ -99,9 +109,13 @@ class _Export:
         config = self._config
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
-        plain, graph, reports = self._graph(checkpoint)
+        reference = self._reference(checkpoint, parity_inputs) if config.parity else None
+        witness = Witness(checkpoint, parity_inputs[0])
+        ranges = self._ranges(checkpoint, calibration)
+        checkpoint.release()  # before its graph is in memory
+        plain, graph, reports = self._graph(checkpoint, witness)
+        return_freed_memory()
         with staged(config.output) as stage:
-            reference = self._reference(checkpoint, parity_inputs) if config.parity else None
             variants = []
             for precision in map(Precision, config.precisions):
                 name = f"{precision.provider}-{precision.value}"
@@ -112,8 +126,8 @@ class _Export:
                     asked = Sensitivity(measure=config.sensitivity, keep_float=config.keep_float)
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
                     variants.append(self._variant(name, maker, calibration, reference, file))
+                return_freed_memory()
             report = None if reference is None else self._parity(reference, variants, stage)
-            ranges = self._ranges(checkpoint)
             with self._progress.step("write the package") as step:
                 manifest = self._manifest(checkpoint, variants)
                 if ranges is not None:
@@ -129,24 +143,31 @@ class _Export:
 
     def _open(self) -> Checkpoint:
         config = self._config
-        with self._progress.step("find the checkpoint") as step:
+        with self._progress.step("find the checkpoint", reads_input=True) as step:
             source = find_source(config.checkpoint, config.revision)
+            check_files(source.directory)
+            check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
-        directory = source.directory
-        if adapter.is_adapter(directory):
-            with self._progress.step("merge the adapter into its base"):
-                directory = self._workspace / "merged"
-                directory.mkdir()
-                adapter.merge(source.directory, directory, trust_remote_code=config.trust_remote_code)
-        with self._progress.step("load it with sentence-transformers") as step:
+        kind = None if config.kind is None else Kind(config.kind)
+        adapted = None
+        if adapter.is_adapter(source.directory):
+            with self._progress.step("find the adapter's base", reads_input=True) as step:
+                adapted = adapter.lay_out(source.directory, self._workspace / "adapted", kind)
+                step.detail = adapted.base_name
+        if config.check_memory:
+            check_memory(source.directory if adapted is None else adapted.directory, source.name)
+        with self._progress.step("load it with sentence-transformers", reads_input=True) as step:
             checkpoint = open_checkpoint(
                 source,
-                directory,
-                kind=None if config.kind is None else Kind(config.kind),
+                source.directory if adapted is None else adapted.directory,
+                kind=kind,
                 max_length=config.max_length,
                 trust_remote_code=config.trust_remote_code,
+                adapted=adapted,
             )
             step.detail = _describe(checkpoint)
+        for warning in [*checkpoint.warnings, *filter(None, [check_vocabulary(checkpoint)])]:
+            self._progress.warn(warning)
         return checkpoint
 
     def _texts(self, checkpoint: Checkpoint) -> tuple[Texts, list[Texts]]:
@@ -159,14 +180,16 @@ class _Export:
         parity = [parity_texts(checkpoint.kind, checkpoint.rules.max_length)]
         if config.parity_data is not None:
             parity.append(read_texts(config.parity_data, checkpoint.kind))
-        return calibration, parity
+        return servable(checkpoint, calibration), [servable(checkpoint, part) for part in parity]
 
-    def _graph(self, checkpoint: Checkpoint) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
+    def _graph(
+        self, checkpoint: Checkpoint, witness: Witness
+    ) -> tuple[ModelProto, ModelProto, list[manifest_pb2.PassReport]]:
         """The graph as exported, where that is needed, and after the passes that every CPU variant takes."""
-        with self._progress.step("export the graph") as step:
+        with self._progress.step("export the graph", reads_input=True) as step:
             folder = self._workspace / "graph"
             folder.mkdir()
-            graph = export_graph(checkpoint, folder)
+            graph = export_graph(checkpoint, folder, witness.check)
             step.detail = f"{len(graph.graph.node)} operators"
         plain = graph
         if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes
@@ -191,14 +214,29 @@ class _Export:
         reference: Reference | None,
         file: Path,
     ) -> manifest_pb2.Variant:
-        recipe, made = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None)
+        recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
         with self._progress.step(f"make {name}") as step:
-            variant = maker.make(recipe, file) if made is None else made
+            variant = made or maker.make(recipe, file, step.advance)
+            if made is None and recipe != DEFAULT and not self._holds(reference, file, variant, maker):
+                step.detail = f"{name_of(recipe)} fails parity; "
+                recipe, variant = DEFAULT, maker.make(DEFAULT, file, step.advance)
+            if tuning is not None:
+                variant.tunings.append(tuning)
             findings = maker.findings(recipe)
+            maker.forget()
             if findings is not None:
                 self._findings[name] = findings
                 variant.calibration.data, variant.calibration.samples = calibration.origin, len(calibration.inputs)
             return self._named(name, maker.precision, file, variant, step)
+
+    def _holds(self, reference: Reference | None, file: Path, variant: manifest_pb2.Variant, maker: Maker) -> bool:
+        """Whether the graph of a recipe that was chosen on a few layers scores like the checkpoint, too."""
+        if reference is None:
+            return True
+        named = manifest_pb2.Variant()
+        named.CopyFrom(variant)
+        named.precision = maker.precision.value
+        return compare(reference, file, named, self._limits).summary.passed
 
     @staticmethod
     def _named(
@@ -212,25 +250,30 @@ class _Export:
         if data.exists():
             variant.data_file, variant.data_sha256 = data.name, sha256_of(data)
             variant.data_size_bytes = data.stat().st_size
-        model = onnx.load(file, load_external_data=False)
-        variant.inputs.extend(input_names(model))
-        variant.output = output_name(model)
         done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-        step.detail = f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
+        step.detail += f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
         return variant
 
     def _tuned(
         self, name: str, maker: Maker, reference: Reference | None, file: Path
-    ) -> tuple[Recipe, manifest_pb2.Variant]:
-        """Writes the graph of the fastest recipe."""
+    ) -> tuple[Recipe, manifest_pb2.Variant | None, manifest_pb2.Tuning]:
+        """The fastest recipe, what it was chosen from, and its graph in ``file``, where whole graphs were measured."""
         with self._progress.step(f"tune {name}") as step:
-            candidates = Candidates(maker, self._workspace, name=name, reference=reference, limits=self._limits)
-            choice = choose(candidates.choices(), self._measure)
-            variant = candidates.take(choice.best, file)
+            measured = maker.for_measuring()
+            # Scores of a few layers are compared with nothing.
+            judge = reference if measured is maker else None
+            candidates = Candidates(measured, self._workspace, name=name, reference=judge, limits=self._limits)
+            choice = choose(candidates.choices(), self._measure, Budget(self._config.tune_budget_s, step.advance))
             assert candidates.info is not None  # at least the start was opened
-            variant.tunings.append(choice.to_proto("recipe", candidates.info, candidates.shapes))
+            tuning = choice.to_proto("recipe", candidates.info, candidates.shapes)
+            variant = candidates.take(choice.best, file) if measured is maker else None
+            candidates.close()
             step.detail = f"{len(choice.table)} recipes, {choice.chosen.name}: {choice.chosen.reason}"
-        return choice.best, variant
+            if measured.few is not None:
+                where = f", measured with {measured.few.kept} of {measured.few.of} like layers"
+                step.detail += where
+                next(row for row in tuning.candidates if row.chosen).reason += where
+        return choice.best, variant, tuning
 
     @property
     def _limits(self) -> Limits:
@@ -238,8 +281,8 @@ class _Export:
         return Limits(SPEARMAN_LIMIT if given is None else given, self._config.max_diff)
 
     def _reference(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> Reference:
-        with self._progress.step("score the parity texts with sentence-transformers") as step:
-            reference = Reference(checkpoint, texts)
+        with self._progress.step("score the parity texts with sentence-transformers", reads_input=True) as step:
+            reference = Reference(checkpoint, texts, step.advance)
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
 
@@ -248,7 +291,7 @@ class _Export:
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
-                results.append(compare(reference, stage / variant.file, variant, limits))
+                results.append(compare(reference, stage / variant.file, variant, limits, step.advance))
                 variant.parity.CopyFrom(results[-1].summary)
                 step.detail = as_lines(ParityReport(kind, limits.spearman, results[-1:]))[0]
         report = ParityReport(kind, limits.spearman, results)
@@ -256,12 +299,13 @@ class _Export:
             raise ParityFailed(f"no package was made: {'; '.join(report.failures)}", report)
         return report
 
-    def _ranges(self, checkpoint: Checkpoint) -> Ranges | None:
+    def _ranges(self, checkpoint: Checkpoint, calibration: Texts) -> Ranges | None:
         """Of the vectors' numbers; None for what has no dense ones."""
         if checkpoint.kind is not Kind.BI_ENCODER:
             return None
-        given = self._config.calibration_data
-        texts = range_texts() if given is None else read_texts(given, checkpoint.kind)
+        # The user's file is not read again: it may be a pipe.
+        texts = range_texts() if self._config.calibration_data is None else calibration
+        texts = servable(checkpoint, texts, range_prompts(checkpoint))
         with self._progress.step("measure how large its vectors' numbers get") as step:
             ranges = measure_ranges(checkpoint, texts)
             step.detail = f"{len(texts.inputs)} texts"

@@ -5,16 +5,20 @@ The result is standard ONNX: int64 [rows, length] inputs, one float32 output, co
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto
+
+from pairwire.server.runtime.ort import ort
 
 from . import storage
 from .checkpoint import cross_encoders, sparse_encoders
-from .checkpoint.checkpoint import Checkpoint, load_reference
+from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.loading import load_for_tracing
 from .checkpoint.pooling import PROMPT_LENGTHS, replace_pooling
 from .config import Kind
 from .errors import CheckpointUnsupported
@@ -30,8 +34,14 @@ _TRACED = "traced"
 """In place of one of optimum's tasks: a module of ours, which traces itself."""
 
 
-def export_graph(checkpoint: Checkpoint, workspace: Path) -> ModelProto:
+Check = Callable[[ort.InferenceSession], None]
+"""Raises where a graph does not give what it should."""
+
+
+def export_graph(checkpoint: Checkpoint, workspace: Path, check: Check | None = None) -> ModelProto:
     """The graph of the checkpoint, before any rewrite of ours. ``workspace`` is an existing directory for files.
+
+    ``check`` is shown the graph while it is loaded: weights may have gigabytes.
 
     Raises:
         CheckpointUnsupported: optimum cannot export it, or the graph asks for inputs that the server does not have.
@@ -51,7 +61,7 @@ def export_graph(checkpoint: Checkpoint, workspace: Path) -> ModelProto:
     graph = onnx.load(workspace / "model.onnx", load_external_data=False)
     _keep_output(graph, OUTPUTS[checkpoint.kind])
     _check_inputs(graph, checkpoint)
-    return _basic(graph, workspace)
+    return _basic(graph, workspace, check)
 
 
 def output_name(model: ModelProto) -> str:
@@ -66,12 +76,12 @@ def input_names(model: ModelProto) -> list[str]:
 
 def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
     """A second copy of the model, with plain attention: its graph has fewer operators than that of fused attention."""
-    try:
-        loaded = load_reference(
-            checkpoint.directory, checkpoint.kind, trust_remote_code=checkpoint.trust_remote_code, eager=True
-        )
-    except CheckpointUnsupported:  # an architecture without a choice of attention
-        loaded = load_reference(checkpoint.directory, checkpoint.kind, trust_remote_code=checkpoint.trust_remote_code)
+    loaded = load_for_tracing(
+        checkpoint.directory,
+        checkpoint.kind,
+        trust_remote_code=checkpoint.trust_remote_code,
+        adapted=checkpoint.adapted,
+    )
     if checkpoint.kind is Kind.CROSS_ENCODER:
         traceable = cross_encoders.traceable(loaded)
         return (loaded.model, "text-classification") if traceable is None else (traceable, _TRACED)
@@ -103,12 +113,13 @@ def _check_inputs(model: ModelProto, checkpoint: Checkpoint) -> None:
         )
 
 
-def _basic(model: ModelProto, workspace: Path) -> ModelProto:
+def _basic(model: ModelProto, workspace: Path, check: Check | None) -> ModelProto:
     """Constants folded, no-ops removed: standard operators only. Weights outside ``model`` lie in ``workspace``."""
     before, after = workspace / "exported.onnx", workspace / "basic.onnx"
     onnx.save(model, before)
     options = ort.SessionOptions()
-    if storage.is_large(model):
+    light = storage.size_of(model) > storage.HELD_BYTES
+    if light:
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", storage.data_file(after).name
         )
@@ -118,7 +129,14 @@ def _basic(model: ModelProto, workspace: Path) -> ModelProto:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(after)
     options.log_severity_level = 3
-    ort.InferenceSession(str(before), options, providers=["CPUExecutionProvider"])
-    result = onnx.load(after)
+    options.add_session_config_entry("session.disable_prepacking", "1")  # hardly run: weights need no second form
+    session = ort.InferenceSession(str(before), options, providers=["CPUExecutionProvider"])
+    if check is not None:
+        check(session)
+    del session
+    result = storage.load_light(after)
     del result.graph.value_info[:]
+    for file in workspace.iterdir():  # what was exported would take the disk twice
+        if file not in (after, storage.data_file(after)):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
     return result

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
+from pairwire.server.reasons import is_utf8, reason_of
 
 from .errors import OutputInvalid
 
@@ -19,6 +20,18 @@ def check_target(target: Path, *, force: bool) -> None:
     Raises:
         OutputInvalid: something is there that may not be replaced, or the place cannot be written.
     """
+    if not is_utf8(target):
+        raise OutputInvalid(f"{target}: not UTF-8, as ONNX needs of a path; choose another output")
+    try:
+        _check_existing(target, force=force)
+        target.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.resolve().name}."):
+            pass
+    except (OSError, RuntimeError) as error:  # a RuntimeError for symbolic links that lead round in a circle
+        raise OutputInvalid(f"{target}: cannot be written there ({reason_of(error)})") from error
+
+
+def _check_existing(target: Path, *, force: bool) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise OutputInvalid(f"{target}: exists and is not a directory; choose another output")
     if target.is_dir() and any(target.iterdir()):
@@ -28,12 +41,22 @@ def check_target(target: Path, *, force: bool) -> None:
             )
         if not force:
             raise OutputInvalid(f"{target}: exists; --force replaces it, or choose another output")
+
+
+@contextlib.contextmanager
+def checked_target(target: Path, *, force: bool) -> Iterator[None]:
+    """As `check_target`; where the block fails, the directories that were made above the target disappear again."""
+    made: list[Path] = []
     try:
-        target.resolve().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.resolve().name}."):
-            pass
-    except OSError as error:
-        raise OutputInvalid(f"{target}: cannot be written there ({error.strerror})") from error
+        with contextlib.suppress(OSError, RuntimeError):  # check_target says it better
+            made = [parent for parent in target.resolve().parents if not parent.exists()]
+        check_target(target, force=force)
+        yield
+    except BaseException:
+        for directory in made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pairwire.v1 import manifest_pb2
 from . import storage
 from .checkpoint.checkpoint import Checkpoint
 from .errors import CheckpointUnsupported
+from .graph import input_names, output_name
 from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm
 
 
@@ -48,7 +49,7 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
         raise CheckpointUnsupported(f"{checkpoint.architecture} has no fp16 variant: {error}") from error
     _check_counts(reports, checkpoint)
     storage.save(model, file)
-    return manifest_pb2.Variant(passes=reports)
+    return manifest_pb2.Variant(passes=reports, inputs=input_names(model), output=output_name(model))
 
 
 def _check_counts(reports: list[manifest_pb2.PassReport], checkpoint: Checkpoint) -> None:

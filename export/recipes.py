@@ -26,15 +26,20 @@ from pairwire.v1 import manifest_pb2
 from . import storage
 from .checkpoint.checkpoint import Checkpoint
 from .config import Kind, Limits, Precision, Sensitivity
+from .few_layers import FewLayers, few_layers
+from .graph import input_names, output_name
 from .int8.findings import Findings
 from .int8.quantize import quantize
 from .parity.compare import Reference, compare
 from .passes import absorb_projections, fold_bias, sequence_major, unpadded_attention
 from .passes.unpadded_attention import UNPADDED_FROM
-from .texts import Texts
+from .progress import Advance, silent
+from .texts import Input, Texts
 
 SKIP_LAYER_NORM = "SkipLayerNormFusion"
 """The optimizer whose fused kernel is 4 to 7 times slower on a CPU than Add and LayerNormalization."""
+_MEASURING_TEXTS = 24
+"""Calibration texts, the shortest, of a graph that is only measured."""
 THRESHOLDS = (0, 128, 256, 384)
 """Tokens from which rows run alone and unpadded; 0 for none."""
 UNCHECKED_LIMIT = 0.05
@@ -85,25 +90,38 @@ class Maker:
 
         ``asked`` is about the layers of an int8 graph.
         """
+        self.few: FewLayers | None = None
+        """What ``graph`` is a part of, where it is one."""
         self.precision = precision
         self.checkpoint = checkpoint
         self._graph = graph
-        self._reports = reports
+        self.reports = reports
         self._calibration = calibration
         self._asked = asked or Sensitivity()
         self._findings: dict[tuple[bool, bool], Findings | None] = {}
         self._last: tuple[tuple[bool, bool], ModelProto, list[manifest_pb2.PassReport]] | None = None
 
+    def for_measuring(self) -> Maker:
+        """Makes graphs that are as fast as this one's: those of a few layers where the model is large, else itself."""
+        few = few_layers(self._graph)
+        if few is None:
+            return self
+        # Ranges of a few texts: what is measured is time, which no range changes.
+        texts = Texts(sorted(self._calibration.inputs, key=_size)[:_MEASURING_TEXTS], self._calibration.origin)
+        maker = Maker(few.model, self.reports, self.precision, self.checkpoint, texts)
+        maker.few = few
+        return maker
+
     def findings(self, recipe: Recipe) -> Findings | None:
         """What making the graph of that recipe found out; None before it was made, and for all but int8."""
         return self._findings.get((recipe.fold_bias, recipe.sequence_major))
 
-    def make(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
+    def make(self, recipe: Recipe, file: Path, advance: Advance = silent) -> manifest_pb2.Variant:
         """Writes the graph, and says what it took and how it must be loaded; without names and hashes."""
-        graph, reports = self._products(recipe)
+        graph, reports = self._products(recipe, advance)
         model = ModelProto()
         model.CopyFrom(graph)
-        variant = manifest_pb2.Variant(passes=[*self._reports, *reports])
+        variant = manifest_pb2.Variant(passes=[*self.reports, *reports])
         variant.disabled_optimizers.extend(recipe.disabled_optimizers)
         findings = self.findings(recipe)
         if findings is not None:
@@ -114,10 +132,16 @@ class Maker:
             variant.passes.append(report)
             if variant.passes[-1].rewritten:
                 variant.unpadded_from = recipe.unpadded_from
+        variant.inputs.extend(input_names(model))
+        variant.output = output_name(model)
         storage.save(model, file)
         return variant
 
-    def _products(self, recipe: Recipe) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
+    def forget(self) -> None:
+        """Lets the last graph go, which a large model's export needs room for."""
+        self._last = None
+
+    def _products(self, recipe: Recipe, advance: Advance) -> tuple[ModelProto, list[manifest_pb2.PassReport]]:
         """The graph up to its quantised products; the last one is kept, as calibration takes seconds."""
         key = (recipe.fold_bias, recipe.sequence_major)
         if self._last is None or self._last[0] != key:
@@ -129,7 +153,7 @@ class Maker:
             if self.precision is not Precision.FP32:
                 # A layer costs in one recipe what it costs in another: that is measured once.
                 known = next((found.layers for found in self._findings.values() if found is not None), ())
-                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known)
+                done = quantize(model, self.precision, self.checkpoint, self._calibration, self._asked, known, advance)
                 model, self._findings[key] = done.model, done.findings
                 reports += done.reports
             self._last = (key, model, reports)
@@ -168,6 +192,7 @@ class Candidates:
         self.info: RuntimeInfo | None = None
         """What the graphs were run by; known once the first one was opened."""
         self._expected: Float32Array | None = None
+        self._answers: dict[Recipe, Float32Array] = {}
         self._made: dict[Recipe, _Made] = {}
 
     def choices(self) -> Choices[Recipe]:
@@ -183,10 +208,14 @@ class Candidates:
         shutil.move(made.file, file)
         if made.variant.data_sha256:
             shutil.move(storage.data_file(made.file), storage.data_file(file))
+        self.close()
+        return made.variant
+
+    def close(self) -> None:
+        """Removes all graphs that were tried."""
         self._made = {}
         for folder in self._workspace.glob(f"{self._name}-*"):
             shutil.rmtree(folder)
-        return made.variant
 
     def _thresholds(self, best: Recipe) -> list[Recipe]:
         if self._longest < min(filter(None, THRESHOLDS)):
@@ -200,7 +229,9 @@ class Candidates:
         made = self._made[recipe]
         runtime = OnnxCpuRuntime(made.file, CpuOptions(disabled_optimizers=recipe.disabled_optimizers))
         self.info = runtime.info
-        answers = self._probe.answers(runtime)
+        if recipe not in self._answers:
+            self._answers[recipe] = self._probe.answers(runtime)
+        answers = self._answers[recipe]
         if self._expected is None:
             self._expected = answers
         off = difference(answers, self._expected)
@@ -234,6 +265,10 @@ class Candidates:
             if not summary.passed:
                 return f"fails parity: max difference {summary.max_abs_diff:.1e}, Spearman {summary.spearman:.4f}"
         return ""
+
+
+def _size(item: Input) -> int:
+    return sum(map(len, item))
 
 
 def _same_graph(one: manifest_pb2.Variant, other: manifest_pb2.Variant) -> bool:

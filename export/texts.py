@@ -15,10 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwire.server.reasons import reason_of
+
 from .config import Kind
 from .errors import DataInvalid
 
 BUILT_IN = "built-in"
+LONGEST_COMPARED = 3072
+"""Tokens up to which results are compared: the work of attention grows with their square. Of longer texts, which some
+models read, only the tokens are compared."""
 Input = tuple[str, ...]
 """One text, or the two of a pair."""
 
@@ -86,6 +91,8 @@ def parity_texts(kind: Kind, max_length: int) -> Texts:
     topics = _topics()[1::2]
     long = _long_passages(topics)
     beyond = _beyond(topics, max_length)
+    if max_length > LONGEST_COMPARED:
+        long.append(_beyond(topics, LONGEST_COMPARED // 2))
     if kind is not Kind.CROSS_ENCODER:
         texts = [text for topic in topics for text in (topic.query, topic.passage, topic.near)]
         return Texts(_singles([*texts, *long, *_EDGE_TEXTS, beyond]), BUILT_IN)
@@ -120,8 +127,8 @@ def read_texts(path: Path, kind: Kind) -> Texts:
         DataInvalid: the file cannot be read, or a line is not what the kind of model reads.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise DataInvalid(f"{path}: cannot be read as UTF-8 text ({error})") from error
     inputs = [_parse(line, f"{path}:{number}", kind) for number, line in enumerate(lines, start=1) if line.strip()]
     if len(inputs) < 2:
@@ -135,8 +142,8 @@ def _parse(line: str, where: str, kind: Kind) -> Input:
     )
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise DataInvalid(f"{where}: not JSON ({error}); expected {expected}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataInvalid(f"{where}: not JSON ({reason_of(error)}); expected {expected}") from error
     if isinstance(value, dict):
         value = [value.get("first"), value.get("second")] if kind is Kind.CROSS_ENCODER else [value.get("text")]
     elif isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +30,16 @@ def measure_ranges(checkpoint: Checkpoint, texts: Texts) -> Ranges:
     Embedded by sentence-transformers on the checkpoint; its ``quantize_embeddings`` calls them ``ranges``.
     """
     inputs = [item[0] for item in texts.inputs]
-    parts = [_embed(checkpoint, inputs, prompt) for prompt in _prompts(checkpoint)]
+    parts = [_embed(checkpoint, inputs, prompt) for prompt in range_prompts(checkpoint)]
     return Ranges(
         np.min([part.min(axis=0) for part in parts], axis=0), np.max([part.max(axis=0) for part in parts], axis=0)
     )
 
 
-def _prompts(checkpoint: Checkpoint) -> Iterator[str]:
-    """Each distinct text once."""
+def range_prompts(checkpoint: Checkpoint) -> list[str]:
+    """The prompts that texts are measured with, each distinct one once."""
     named = [checkpoint.prompts[name] for name in (*QUERY_PROMPTS, *DOCUMENT_PROMPTS) if name in checkpoint.prompts]
-    yield from dict.fromkeys([checkpoint.default_prompt, *named])
+    return list(dict.fromkeys([checkpoint.default_prompt, *named]))
 
 
 def _embed(checkpoint: Checkpoint, texts: Sequence[str], prompt: str) -> Float32Array:

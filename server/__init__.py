@@ -5,6 +5,7 @@
     rpc/           gRPC: servicers, converters, interceptors
     package.py     reads and verifies a model package
     errors.py      the one tree of errors                 clock.py      the only reader of the time
+    reasons.py     other people's exceptions in a line
     config.py      every option, defined once
     options.py     flags, environment, TOML and help, derived from those definitions
     lifecycle.py   the phases of a serving process

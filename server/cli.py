@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -52,28 +53,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
         _add_flag(groups[section], option)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, codes={StartupError: EXIT_STARTUP})
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until a signal; returns the exit code."""
+    """Serves until a signal; returns the exit code.
+
+    Raises:
+        StartupError: it could not start; the sentence says why.
+    """
     from .config import VARIABLES_OF_THE_CLIENT, ServerConfig
     from .options import options_of, resolve
 
     names = {option.name for option in options_of(ServerConfig)}
     # An empty list of positionals is one that was not given.
     flags = {name: value for name, value in vars(args).items() if name in names and value != []}
-    try:
-        resolved = resolve(
-            ServerConfig, flags=flags, environment=os.environ, file=args.config, foreign=VARIABLES_OF_THE_CLIENT
-        )
-        if args.print_config:
-            print(resolved.to_toml(), end="")
-            return 0
-        return _serve(resolved.config)
-    except StartupError as error:
-        print(f"pairwire: {error}", file=sys.stderr)
-        return EXIT_STARTUP
+    resolved = resolve(
+        ServerConfig, flags=flags, environment=os.environ, file=args.config, foreign=VARIABLES_OF_THE_CLIENT
+    )
+    if args.print_config:
+        print(resolved.to_toml(), end="")
+        return 0
+    return _serve(resolved.config)
 
 
 def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
@@ -98,27 +99,37 @@ def _serve(config: ServerConfig) -> int:
         if config.scaling.processes > 1:
             from .processes.supervisor import Supervisor
 
-            return asyncio.run(Supervisor(config).run(lambda line: print(line, flush=True)))
+            return asyncio.run(Supervisor(config).run(_tell))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve_alone(config))
     finally:
         logs.uninstall(handler)
 
 
+def _tell(line: str) -> None:
+    """To stdout. That nobody reads it, or that it is full, is no reason not to serve."""
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # what is left in its buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 async def _serve_alone(config: ServerConfig) -> int:
     from .app import Application
-    from .serving import serve_until
+    from .serving import explained_start, serve_until
 
     stop = asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
-    application = Application(config)
+    with explained_start():
+        application = Application(config)
 
     async def start() -> None:
         await application.listen()
         await application.load()
 
     def on_ready() -> None:
-        print(start_up_table(application.engine.models.values()))
-        print(serving_line(config.listen.host, application.port, application.metrics_port), flush=True)
+        _tell(start_up_table(application.engine.models.values()))
+        _tell(serving_line(config.listen.host, application.port, application.metrics_port))
 
     return await serve_until(stop, application, start=start, on_ready=on_ready)

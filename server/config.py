@@ -136,6 +136,10 @@ class LogConfig:
 class ServerConfig:
     """Everything that ``pairwire serve`` can be told.
 
+    Example::
+
+        ServerConfig(models=(Path("models/demo"),), listen=ListenConfig(host="0.0.0.0"), engine=EngineConfig(workers=4))
+
     Raises:
         ConfigInvalid: on construction of a section, when a value cannot work.
     """

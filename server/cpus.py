@@ -40,25 +40,25 @@ def cgroup_quota(root: Path = _CGROUP_ROOT, of_process: Path = _CGROUP_OF_PROCES
     """The tightest quota in CPUs, from the process's cgroup up to ``root``; None where nothing limits it."""
     quotas = [
         quota
-        for directory in _directories(root, of_process)
+        for directory in cgroup_directories(root, of_process, "cpu")
         for quota in (_quota_v2(directory), _quota_v1(directory))
         if quota is not None
     ]
     return min(quotas, default=None)
 
 
-def _directories(root: Path, of_process: Path) -> list[Path]:
-    """Every directory that may hold a quota: the process's own groups and all their parents.
+def cgroup_directories(root: Path, of_process: Path, controller: str) -> list[Path]:
+    """Every directory that may limit the process: its own groups of a controller (v1 or v2) and all their parents.
 
     In a container the path in /proc may be the host's, and so not exist here; its parents, down to the root, still do.
     """
-    found = [root, root / "cpu", root / "cpu,cpuacct"]
+    found = [root, root / controller, *([root / "cpu,cpuacct"] if controller == "cpu" else [])]
     for line in _read(of_process).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        bases = [root] if not controllers else [root / "cpu", root / controllers]
+        bases = [root] if not controllers else [root / controller, root / controllers]
         relative = Path(path.lstrip("/"))
         found += [base / part for base in bases for part in (relative, *relative.parents)]
     return list(dict.fromkeys(found))

@@ -13,6 +13,15 @@ PairwireError
     ├── ConfigInvalid      an option, environment variable or file
     ├── PackageInvalid     a model package that is missing, damaged or too new
     └── RuntimeMissing     neither or both of onnxruntime's wheels are installed, or no GPU can be used
+
+Example::
+
+    try:
+        result = await engine.score(pairs, timeout_s=0.2)
+    except InvalidInput as error:
+        print(error.field, error.reason)
+    except Overloaded as error:
+        await asyncio.sleep(error.retry_after_s)
 """
 
 from __future__ import annotations
@@ -34,6 +43,11 @@ class InvalidInput(PairwireError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+    @classmethod
+    def empty(cls, field: str) -> InvalidInput:
+        """The error for a list without an element."""
+        return cls(field, "empty; give at least one")
 
 
 class ModelNotFound(PairwireError):

@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigInvalid
+from .reasons import reason_of
 
 T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "PAIRWIRE_"
-CLIENT_VARIABLES = frozenset({"PAIRWIRE_ADDRESS"})
-"""Read by `pairwire score` and its sisters; they may be set where a server starts too."""
 
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _EXPECTED: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
@@ -240,11 +239,13 @@ def _from_file(options: Mapping[str, Option], file: Path | None) -> _Found:
     if file is None:
         return
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigInvalid(f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{file}: not TOML: {error}") from None
+        raise ConfigInvalid(
+            f"{file}: cannot be read ({error.strerror or error}); give --config an existing TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigInvalid(f"{file}: not TOML: {reason_of(error)}") from None
     for key, value in content.items():
         if key not in options:
             raise ConfigInvalid(f"{file}: unknown key {key!r}{nearest(key, options)}; --print-config shows all keys")
@@ -255,8 +256,6 @@ def _from_environment(options: Mapping[str, Option], environment: Mapping[str, s
     known = {each.variable: each for each in options.values()}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or _is_from_kubernetes(variable, text):
-            continue
-        if variable in CLIENT_VARIABLES:
             continue
         if variable not in known:
             raise ConfigInvalid(

@@ -16,9 +16,13 @@ from google.protobuf import json_format
 from pairwire.v1 import manifest_pb2
 
 from .errors import ConfigInvalid, PackageInvalid
+from .reasons import is_utf8, reason_of
 
 FORMAT = 1
 """The package format that this version reads and writes."""
+
+LFS_POINTER = b"version https://git-lfs"
+"""What a file begins with that git-lfs has not fetched."""
 
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -130,17 +134,26 @@ def read_package(directory: Path | str) -> Package:
         PackageInvalid: no package there, a format of another version, or a file that differs from the manifest.
     """
     directory = Path(directory)
+    if not is_utf8(directory):
+        raise PackageInvalid(
+            f"{directory}: not UTF-8, as tokenizers and ONNX Runtime need of a path; rename the directory"
+        )
     path = directory / MANIFEST_FILE
-    if not path.is_file():
+    if not _is_file(path):
         raise PackageInvalid(
             f"{directory}: no {MANIFEST_FILE} there; make a package with `pairwire export CHECKPOINT -o DIR`"
         )
     try:
-        manifest = json_format.Parse(path.read_text(encoding="utf-8"), manifest_pb2.ModelManifest())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+        if content.startswith(LFS_POINTER):
+            raise PackageInvalid(f"{path}: a git-lfs pointer in place of the file; run `git lfs pull` there")
+        manifest = json_format.Parse(content.decode("utf-8"), manifest_pb2.ModelManifest())
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         # An unknown field means a newer writer: json_format names the field, the format number would not help more.
         raise PackageInvalid(
-            f"{path}: not a manifest that this version reads ({error}); export the model again"
+            f"{path}: not a manifest that this version reads ({reason_of(error)}); export the model again"
         ) from error
     if manifest.format != FORMAT:
         raise PackageInvalid(
@@ -184,12 +197,34 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
 
 
 def _verified(path: Path, sha256: str) -> Path:
-    if not path.is_file():
+    if not _is_file(path):
         raise PackageInvalid(f"{path}: missing, but the manifest lists it; copy the whole package again")
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if found != sha256:
         raise PackageInvalid(
-            f"{path}: sha256 is {found[:12]}..., the manifest says {sha256[:12] or 'nothing'}...; "
-            "the file was changed or damaged, copy or export the package again"
+            f"{path}: sha256 is {found[:12]}..., the manifest says {sha256[:12] or 'nothing'}...; {_remedy(path)}"
         )
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a directory on the way may not be entered, or a name is too long
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> PackageInvalid:
+    return PackageInvalid(
+        f"{path}: cannot be read ({error.strerror or error}); give this user the right to, or copy the package again"
+    )
+
+
+def _remedy(path: Path) -> str:
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            return "it is a git-lfs pointer in place of the file, run `git lfs pull` there"
+    return "the file was changed or damaged, copy or export the package again"

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import StartupError
+from .errors import PairwireError, StartupError
 from .eventloop import EXIT_LOST, leave
+from .reasons import reason_of
 
 if TYPE_CHECKING:
     from .app import Application
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def explained_start() -> Iterator[None]:
+    """Turns whatever else keeps a server from starting into a `StartupError`."""
+    try:
+        yield
+    except StartupError:
+        raise
+    except Exception as error:
+        logger.debug("the server cannot start", exc_info=error)
+        kind = "" if isinstance(error, PairwireError | OSError) else f" ({type(error).__name__})"
+        raise StartupError(f"the server cannot start: {reason_of(error)}{kind}") from error
 
 
 async def serve_until(
@@ -34,9 +52,11 @@ async def serve_until(
     if not starting.done():
         leave(0)  # nothing was accepted yet, and a thread that loads cannot be interrupted
     try:
-        await starting
+        with explained_start():
+            await starting
     except StartupError:
-        await application.abort()
+        with contextlib.suppress(Exception):  # why it did not start is what a person must know
+            await application.abort()
         raise
     on_ready()
     failed = asyncio.create_task(application.failed.wait())

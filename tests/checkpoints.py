@@ -303,6 +303,38 @@ def save_adapter(directory: Path, base: Path, *, seed: int = 0) -> Path:
     return directory
 
 
+def save_sentencepiece_cross_encoder(directory: Path, *, seed: int = 0) -> Path:
+    """Writes an XLM-RoBERTa cross-encoder with a sentencepiece model, no tokenizer.json, and returns the directory."""
+    import io
+
+    import sentencepiece
+    import torch
+    from transformers import AutoModelForSequenceClassification, XLMRobertaConfig, XLMRobertaTokenizer
+
+    pieces = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 5), model_writer=pieces, vocab_size=90, minloglevel=2
+    )
+    directory.mkdir()
+    (directory / "sentencepiece.bpe.model").write_bytes(pieces.getvalue())
+    tokenizer: Any = XLMRobertaTokenizer(str(directory / "sentencepiece.bpe.model"), model_max_length=_POSITIONS)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_HIDDEN,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=_POSITIONS + 2,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
 def edit_json(path: Path, **changes: object) -> None:
     """Sets keys of a JSON object in a file; None removes a key."""
     content = json.loads(path.read_text()) if path.exists() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,14 @@ import pytest
 from hypothesis import settings
 
 from tests import checkpoints
+from tests.shared import Shared
+
+pytest_plugins = ["tests.isolation"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the CPUs: torch and BLAS with a thread for each CPU in each worker would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No example has a time limit: on a busy machine that would measure the machine.
 # The same examples every time: what fails, fails again. `pytest --hypothesis-profile=search` looks for new ones.
@@ -27,32 +36,40 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def cross_encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_checkpoint(shared: Shared) -> Path:
     """A BERT cross-encoder with one label."""
-    return checkpoints.save_cross_encoder(tmp_path_factory.mktemp("checkpoint") / "tiny-cross-encoder")
+    return shared.directory("checkpoint/tiny-cross-encoder", checkpoints.save_cross_encoder)
 
 
 @pytest.fixture(scope="session")
-def bi_encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bi_encoder_checkpoint(shared: Shared) -> Path:
     """A BERT bi-encoder: mean pooling, unit vectors."""
-    return checkpoints.save_bi_encoder(tmp_path_factory.mktemp("checkpoint") / "tiny-bi-encoder")
+    return shared.directory("checkpoint/tiny-bi-encoder", checkpoints.save_bi_encoder)
 
 
 @pytest.fixture(scope="session")
-def cross_encoder_package(cross_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cross_encoder_package(cross_encoder_checkpoint: Path, shared: Shared) -> Path:
     """The package of ``cross_encoder_checkpoint`` in float32."""
-    return _exported(cross_encoder_checkpoint, tmp_path_factory.mktemp("package") / "tiny-cross-encoder")
+    return shared.directory(
+        "package/tiny-cross-encoder", lambda directory: _export(cross_encoder_checkpoint, directory)
+    )
 
 
 @pytest.fixture(scope="session")
-def bi_encoder_package(bi_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bi_encoder_package(bi_encoder_checkpoint: Path, shared: Shared) -> Path:
     """The package of ``bi_encoder_checkpoint`` in float32."""
-    return _exported(bi_encoder_checkpoint, tmp_path_factory.mktemp("package") / "tiny-bi-encoder")
+    return shared.directory("package/tiny-bi-encoder", lambda directory: _export(bi_encoder_checkpoint, directory))
 
 
-def _exported(checkpoint: Path, directory: Path) -> Path:
+def _export(checkpoint: Path, directory: Path) -> None:
     # Imported here: torch takes seconds, and most of the suite does without.
     from pairwire.export import ExportConfig, export_checkpoint
 
     export_checkpoint(ExportConfig(tune=False, checkpoint=str(checkpoint), output=directory, precisions=("fp32",)))
-    return directory

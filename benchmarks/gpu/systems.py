@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.engine.models.loading import load_model
@@ -23,6 +22,7 @@ from pairwire.server.engine.results import ModelInfo
 from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.package import read_package
 from pairwire.server.runtime.cuda_session import CudaOptions, open_session
+from pairwire.server.runtime.ort import ort
 from pairwire.server.runtime.packed import PackedShape
 
 from ..datasets import Pair

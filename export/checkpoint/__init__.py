@@ -1,7 +1,13 @@
 """What a checkpoint is: everything that knows torch and sentence-transformers.
 
 source.py           CHECKPOINT -> a directory: local, hub, an adapter's base
-adapter.py          merges a PEFT adapter into its base
+files.py            is every file of it whole?      weight_files.py     weights, by their headers alone
+consent.py          refuses a checkpoint that asks for Python code to be run, before anything of it is loaded
+loading.py          the one place where a checkpoint is loaded: the reference, and what is traced
+weights.py          refuses what would be computed from weights that no file has
+pickles.py          explains the refusal of a pickle that holds more than tensors
+adapter.py          what a PEFT adapter stands on   adapter_layers.py   its tensors in a loaded model
+token_types.py      a tokenizer without them
 checkpoint.py       kind, labels, activation, limits, prompts, tokenizer, read off the loaded object
 cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone has
 chat_templates.py   a pair as one text              decoders.py    rerankers that are language models

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointUnsupported
-from .source import read_json
 
 _TOKENS, _VECTOR = "token_embeddings", "sentence_embedding"
 
 
-def describe(directory: Path, reference: Any, *, trust_remote_code: bool = False) -> dict[str, Any]:
+def describe(reference: Any) -> dict[str, Any]:
     """The fields of `Checkpoint` that bi-encoders alone have; ``reference`` is the loaded ``SentenceTransformer``.
 
     Raises:
@@ -21,8 +19,6 @@ def describe(directory: Path, reference: Any, *, trust_remote_code: bool = False
     from sentence_transformers.sentence_transformer.modules import Dropout, Normalize
 
     pooling, after = _modules(reference)
-    if not trust_remote_code:
-        _check_activations(directory)
     modes = [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
     if "weightedmean" in modes and reference.tokenizer.padding_side == "left":
         raise CheckpointUnsupported(
@@ -86,16 +82,6 @@ def _check_names(module: Any, expected: str) -> None:
             f"a Dense module from {module.module_input_name} to {module.module_output_name}; expected {expected} to"
             f" {expected} at its place"
         )
-
-
-def _check_activations(directory: Path) -> None:
-    """sentence-transformers takes Tanh where it must not run the code of another activation, and only warns."""
-    for config in sorted(directory.glob("*/config.json")):
-        named = str(read_json(config).get("activation_function", ""))
-        if named and not named.startswith("torch."):
-            raise CheckpointUnsupported(
-                f"{config.parent.name}: its activation is {named}; --trust-remote-code runs the code that it brings"
-            )
 
 
 def _dimensions(pooling: Any, after: Sequence[Any]) -> int:

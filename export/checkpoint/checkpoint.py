@@ -18,7 +18,9 @@ from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRu
 from ..config import Kind
 from ..errors import CheckpointUnsupported
 from ..texts import Input
-from . import bi_encoders, chat_templates, cross_encoders, sparse_encoders
+from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, sparse_encoders, token_types
+from .adapter import Adapted
+from .loading import load_reference
 from .source import Source, read_json
 
 _HEAD = "ForSequenceClassification"
@@ -33,7 +35,7 @@ class Checkpoint:
     kind: Kind
     source: Source
     directory: Path
-    """What was loaded: the source's directory, or the merged adapter."""
+    """What was loaded: the source's directory, or the one that an adapter stands on."""
     reference: Any
     """``CrossEncoder``, ``SentenceTransformer`` or ``SparseEncoder``, on the CPU in float32.
 
@@ -45,6 +47,10 @@ class Checkpoint:
     tokenizer_json: str
     """The fast tokenizer that the reference really uses, without truncation and padding."""
     trust_remote_code: bool = False
+    adapted: Adapted | None = None
+    """The adapter, where the checkpoint is one."""
+    warnings: Sequence[str] = ()
+    """What a person should know of it; each is a sentence."""
     labels: Sequence[str] = ()
     activation: Activation = Activation.IDENTITY
     dimensions: int = 0
@@ -63,6 +69,10 @@ class Checkpoint:
         """The text put before every input unless another prompt is asked for."""
         return self.prompts.get(self.default_prompt_name, "")
 
+    def release(self) -> None:
+        """Gives up the weights of ``reference``; its tokenizer and its configuration stay."""
+        self.reference.to("meta")
+
     def text_encoder(self) -> TextEncoder:
         """The serving code's tokenisation of this checkpoint."""
         from tokenizers import Tokenizer
@@ -77,14 +87,15 @@ def open_checkpoint(
     kind: Kind | None = None,
     max_length: int | None = None,
     trust_remote_code: bool = False,
+    adapted: Adapted | None = None,
 ) -> Checkpoint:
-    """Loads the checkpoint in ``directory``.
+    """Loads the checkpoint in ``directory``, or the adapter over it.
 
     Raises:
         CheckpointUnsupported: not a checkpoint of text pairs or texts that Pairwire can serve exactly.
     """
-    kind = detect_kind(directory, kind)
-    reference = load_reference(directory, kind, trust_remote_code=trust_remote_code)
+    kind = detect_kind(directory, kind) if adapted is None or adapted.kind is None else adapted.kind
+    reference = load_reference(directory, kind, trust_remote_code=trust_remote_code, adapted=adapted)
     transformer = _transformer(reference, kind)
     tokenizer = transformer.tokenizer
     _check_text_stage(transformer, tokenizer)
@@ -102,18 +113,21 @@ def open_checkpoint(
             pad_token_type_id=int(tokenizer.pad_token_type_id),
             truncate_left=tokenizer.truncation_side == "left",
             prompt_excluded=kind is Kind.BI_ENCODER and bi_encoders.leaves_out_prompt(reference),
-            vocab_size=int(transformer.model.get_input_embeddings().num_embeddings),
+            vocab_size=int(adapter_layers.bare(transformer.model.get_input_embeddings()).num_embeddings),
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
         "trust_remote_code": trust_remote_code,
+        "adapted": adapted,
+        "warnings": [] if adapted is None else adapted.warnings,
     }
     if kind is Kind.CROSS_ENCODER:
         described = cross_encoders.describe(directory, reference)
         common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
+        common["warnings"] += cross_encoders.warnings_of(reference)
         return Checkpoint(**common, **described)
     if kind is Kind.SPARSE_ENCODER:
         return Checkpoint(**common, **sparse_encoders.describe(reference))
-    return Checkpoint(**common, **bi_encoders.describe(directory, reference, trust_remote_code=trust_remote_code))
+    return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
 def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
@@ -131,6 +145,10 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
             raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
         return Kind.SPARSE_ENCODER
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CheckpointUnsupported(
+            f"{directory.name}: config.json: architectures {architectures!r}; expected a list of names"
+        )
     has_head = any(str(name).endswith(_HEAD) for name in architectures)
     if given is Kind.SPARSE_ENCODER:
         return sparse_encoders.check_plain(directory, architectures)
@@ -145,37 +163,11 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
         raise CheckpointUnsupported(
             f"{directory.name}: no classification head (architecture {', '.join(architectures) or 'not named'}) and no"
             " modules.json; --kind bi-encoder serves the mean of its token vectors, as sentence-transformers would"
+            + ("" if architectures else ", --kind cross-encoder the scores of its classifier, if it has one")
         )
     if given is Kind.CROSS_ENCODER and found is Kind.BI_ENCODER and not has_head:
         raise CheckpointUnsupported(f"{directory.name}: asked for a cross-encoder, but it has no classification head")
     return given or found
-
-
-def load_reference(directory: Path, kind: Kind, *, trust_remote_code: bool = False, eager: bool = False) -> Any:
-    """The checkpoint in sentence-transformers, on the CPU in float32. ``eager`` asks for plain attention.
-
-    Raises:
-        CheckpointUnsupported: the library cannot load it; the sentence carries its reason.
-    """
-    from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
-
-    classes = {Kind.CROSS_ENCODER: CrossEncoder, Kind.SPARSE_ENCODER: SparseEncoder}
-    load = classes.get(kind, SentenceTransformer)
-    try:
-        reference = load(
-            str(directory),
-            device="cpu",
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            model_kwargs={"attn_implementation": "eager"} if eager else {},
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
-        raise CheckpointUnsupported(
-            f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"
-        ) from error
-    return reference.float().eval()
 
 
 def _transformer(reference: Any, kind: Kind) -> Any:
@@ -215,7 +207,8 @@ def _max_length(reference: Any, model: Any, wanted: int | None) -> int:
     from . import decoders
 
     limits = [int(reference.max_seq_length)] if reference.max_seq_length else []
-    for name, module in model.named_modules():
+    for name, layer in model.named_modules():
+        module = adapter_layers.bare(layer)
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             # RoBERTa and its kin count positions from padding_idx + 1: 514 positions are 512 tokens.
             limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
@@ -239,7 +232,11 @@ def _plain_tokenizer(tokenizer: Any) -> str:
     """The backend tokenizer as transformers has configured it: tokenizer_config.json may differ from tokenizer.json."""
     from tokenizers import Tokenizer
 
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    content = tokenizer.backend_tokenizer.to_str()
+    if "token_type_ids" not in tokenizer.model_input_names:
+        # The model is given none and takes all for 0, whatever the tokenizer says of the second text of a pair.
+        content = token_types.without(content)
+    plain = Tokenizer.from_str(content)
     plain.no_truncation()
     plain.no_padding()
     return str(plain.to_str())

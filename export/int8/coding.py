@@ -17,15 +17,15 @@ one half of the texts are tried on the other half.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from pairwire.server.runtime.base import Float32Array
 
 from .calibrate import Seen
+from .products import Indices
 from .rounding import quantize_weights
 
 MIGRATIONS = (0.5, 0.65, 0.75, 0.85)
@@ -37,6 +37,8 @@ RARE = 0.1
 """Weight of what is cut off in the worst case beside what rounding does to every token."""
 TRIED_TOKENS = 512
 """About so many tokens of each half are tried."""
+TRIED_OUTPUTS = 768
+"""At most about so many outputs of a tensor's products are computed to compare ways, evenly spaced."""
 FEW_APART = 8
 """Channels of a tensor that may be set apart where they stand anywhere."""
 MANY_APART = (16, 24, 32)
@@ -58,8 +60,6 @@ FLOAT = 4
 """Int8 multiplications that take as long as a float32 one."""
 PICKED = 50
 """Values that are read and written while one channel is picked out of a token."""
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,10 @@ def choose(seen: Seen, weights: Float32Array, *, thrift: float = 1.0) -> Chosen:
 
     A way that takes twice the time of the bare products counts as if it erred ``1 + thrift`` times as much.
     """
-    spread = max(float((seen.sample @ weights).std(axis=0).mean()), 1e-12)
+    trials = _trials(seen, weights)
+    spread = max(float(np.concatenate([trial.product for trial in trials]).std(axis=0).mean()), 1e-12)
     ways = [Way(), *_ways(seen, weights)]
-    parts = [_errors(seen, weights, way) for way in ways]
+    parts = [_errors(seen, weights, way, trials) for way in ways]
     prices = [1 + thrift * way.price(*weights.shape) for way in ways]
     best = int(np.argmin([np.hypot(*part) * price for part, price in zip(parts, prices, strict=True)]))
     coding = ways[best].code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
@@ -243,22 +244,53 @@ def _largest_of_tokens(x: Float32Array) -> Float32Array:
     return np.asarray(np.maximum(np.abs(x).max(axis=1, keepdims=True), SMALLEST))
 
 
-def _errors(seen: Seen, weights: Float32Array, way: Way) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Tokens of one half, and what some of the outputs are without any rounding."""
+
+    x: Float32Array
+    """[tokens, channels]"""
+    product: Float32Array
+    """[tokens, outputs that are tried]"""
+
+
+def _tried(weights: Float32Array) -> slice:
+    """Which outputs of ``weights`` [channels, outputs] are computed."""
+    return slice(None, None, max(1, weights.shape[1] // TRIED_OUTPUTS))
+
+
+def _trials(seen: Seen, weights: Float32Array) -> list[_Trial]:
+    tried = np.ascontiguousarray(weights[:, _tried(weights)])
+    tokens = [x[:: max(1, len(x) // TRIED_TOKENS)] for x in seen.samples]
+    return [_Trial(x, x @ tried) for x in tokens]
+
+
+def _errors(seen: Seen, weights: Float32Array, way: Way, trials: Sequence[_Trial]) -> tuple[float, float]:
     """Root mean square of the output's error, and the price of what would be cut off.
 
     Codes of each half's ranges on the other half's tokens.
     """
+    tried = np.ascontiguousarray(weights[:, _tried(weights)])
+    rounded = _rounded(way, tried)
     squares = []
-    for half, x in enumerate(seen.samples):
-        x = x[:: max(1, len(x) // TRIED_TOKENS)]
+    for half, trial in enumerate(trials):
         other = 1 - half
         coding = way.code(seen.low[other], seen.high[other], seen.samples[other].mean(axis=0))
-        small, scales = quantize_weights(coding.weights(weights))
-        off = coding.decoded(x) @ (small * scales) + x[:, way.apart] @ weights[way.apart] - x @ weights
+        off = coding.decoded(trial.x) @ rounded - trial.product
+        if len(way.apart):
+            off += trial.x[:, way.apart] @ tried[way.apart]
         lost = RARE * _lost(coding, seen.low[half], seen.high[half], weights)
-        squares.append((float(((off - off.mean(axis=0)) ** 2).mean()), lost**2))  # the mean goes into the bias
+        squares.append((float(off.var(axis=0).mean()), lost**2))  # the mean goes into the bias
     error, price = np.sqrt(np.mean(squares, axis=0))
     return float(error), float(price)
+
+
+def _rounded(way: Way, weights: Float32Array) -> Float32Array:
+    """What the int8 weights stand for: they depend on the way, but on no range."""
+    taken = weights.copy() if way.divisors is None else weights * way.divisors[:, None]
+    taken[way.apart] = 0
+    small, scales = quantize_weights(taken)
+    return small * scales
 
 
 def _lost(coding: Coding, low: Float32Array, high: Float32Array, weights: Float32Array) -> float:
@@ -266,4 +298,6 @@ def _lost(coding: Coding, low: Float32Array, high: Float32Array, weights: Float3
     bottom, top = coding.reach()
     beyond = np.maximum(np.maximum(high - top, bottom - low), 0)
     beyond[coding.apart] = 0
-    return float(np.sqrt(((beyond[:, None] * weights) ** 2).sum(axis=0).mean()))
+    if not beyond.any():  # as with a scale for each token
+        return 0.0
+    return float(np.sqrt(beyond.astype(np.float64) ** 2 @ (weights**2).mean(axis=1)))

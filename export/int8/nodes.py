@@ -22,8 +22,8 @@ from pairwire.server.runtime.base import Float32Array
 
 from ..passes.sequence_major import MICROSOFT
 from ..passes.view import add_constant, remove_dead, require_domain, sort_nodes
-from .coding import Coding, Indices, side_by_side
-from .products import Product
+from .coding import Coding, side_by_side
+from .products import Indices, Product
 from .rounding import Int8Array, quantize_weights
 
 Rounded = tuple[Int8Array, Float32Array, Float32Array]

@@ -7,7 +7,7 @@ in which the second product adds up. Cutting a slice off a token takes a tenth o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +15,7 @@ from onnx import ModelProto
 
 from ..passes.view import GraphView, add_constant
 from .calibrate import Seen
-from .coding import Indices
-from .products import Product
+from .products import Indices, Product
 
 _BY_ITSELF = frozenset(
     "Abs Add Clip Div Erf Exp Gelu Mul Neg Pow Relu Sigmoid Softplus Sqrt Sub Tanh".split()  # noqa: SIM905
@@ -45,9 +44,8 @@ class Order:
 
     def _product(self, product: Product) -> Product:
         if product.name in self.makers:
-            bias = product.bias if product.bias is None else product.bias[self.order]
-            product = replace(product, weights=product.weights[:, self.order], bias=bias)
-        return replace(product, weights=product.weights[self.order]) if product.source == self.source else product
+            product = replace(product, columns=self.order)
+        return replace(product, rows=self.order) if product.source == self.source else product
 
 
 def find_orders(model: ModelProto, products: Sequence[Product], seen: Mapping[str, Seen]) -> list[Order]:
@@ -57,27 +55,37 @@ def find_orders(model: ModelProto, products: Sequence[Product], seen: Mapping[st
     orders = []
     for source in dict.fromkeys(product.source for product in products):
         readers = [product for product in products if product.source == source]
-        inputs, outputs = len(readers[0].weights), sum(product.weights.shape[1] for product in readers)
+        inputs, outputs = readers[0].inputs, sum(product.outputs for product in readers)
         makers = _makers(view, source, readers, results) if inputs > outputs else None
-        if makers and all(maker.weights.shape[1] == inputs for maker in makers):
+        if makers and all(maker.outputs == inputs for maker in makers):
             order = np.argsort(seen[source].largest, kind="stable")
             orders.append(Order(source, frozenset(maker.name for maker in makers), order))
     return orders
 
 
-def reorder(model: ModelProto, products: Sequence[Product], orders: Sequence[Order]) -> list[Product]:
-    """Puts the weights of a model in order, in place; returns its products as they are then."""
+def reorder(
+    model: ModelProto, products: Sequence[Product], orders: Sequence[Order], replaced: Collection[str] = ()
+) -> list[Product]:
+    """Puts the weights of a model in order, in place; returns its products as they are then.
+
+    Products with a name in ``replaced`` will leave the graph: their weights there stay as they are.
+    """
     after = list(products)
     for order in orders:
         after = order.products(after)
-    for old, new in zip(products, after, strict=True):
-        if new.weights is old.weights:
-            continue
-        new.node.input[1] = add_constant(model, f"{new.name}/ordered", new.weights)
-        if new.add is not None and new.bias is not None and new.bias is not old.bias:
-            at = list(new.add.input).index(new.name)
-            new.add.input[1 - at] = add_constant(model, f"{new.name}/ordered/bias", new.bias)
+    for product in after:
+        if product.name not in replaced:
+            _write(model, product)
     return after
+
+
+def _write(model: ModelProto, product: Product) -> None:
+    """Gives the graph the weights and the bias of a product in their order."""
+    if product.rows is not None or product.columns is not None:
+        product.node.input[1] = add_constant(model, f"{product.name}/ordered", product.weights)
+    if product.add is not None and product.bias is not None and product.columns is not None:
+        at = list(product.add.input).index(product.name)
+        product.add.input[1 - at] = add_constant(model, f"{product.name}/ordered/bias", product.bias)
 
 
 def _makers(

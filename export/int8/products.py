@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto, NodeProto
 
 from pairwire.server.runtime.base import Float32Array
 
 from ..passes.view import GraphView
+
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +20,37 @@ class Product:
     """A MatMul with constant weights and the bias that is added to it."""
 
     node: NodeProto
-    weights: Float32Array
-    """[inputs, outputs]"""
-    bias: Float32Array | None
+    stored: Float32Array
+    """[inputs, outputs] as they stand in the graph; of a large one a view of a file."""
+    stored_bias: Float32Array | None
     add: NodeProto | None
     """The Add of the bias."""
+    rows: Indices | None = None
+    """The order that inputs are put into; None for the one in the graph."""
+    columns: Indices | None = None
+    """The same of the outputs."""
+
+    @property
+    def weights(self) -> Float32Array:
+        """[inputs, outputs] in their order; made when asked for, so that a large model is never held twice."""
+        weights = self.stored if self.columns is None else self.stored[:, self.columns]
+        return weights if self.rows is None else weights[self.rows]
+
+    @property
+    def bias(self) -> Float32Array | None:
+        """[outputs] in their order."""
+        bias = self.stored_bias
+        return bias if bias is None or self.columns is None else bias[self.columns]
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that a token is multiplied with."""
+        return int(self.stored.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that come out."""
+        return int(self.stored.shape[1])
 
     @property
     def source(self) -> str:

@@ -20,6 +20,7 @@ DAMPING = 0.01
 SAMPLES = 2
 """Samples for each input from which errors are taken back; fewer say too little of how inputs go together."""
 _BLOCK = 128
+_ROWS = 8192
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -30,9 +31,22 @@ def quantize_weights(weights: Float32Array) -> tuple[Int8Array, Float32Array]:
     return np.clip(np.round(weights / scales), -127, 127).astype(np.int8), scales
 
 
+def quantize_rows(table: Float32Array) -> tuple[Int8Array, Float32Array]:
+    """int8 [rows, columns] and float32 scales [rows]: table = int8 * scales[:, None], up to half a step.
+
+    Made part by part: a vocabulary's table may have a gigabyte.
+    """
+    rounded, scales = np.empty(table.shape, np.int8), np.empty(len(table), np.float32)
+    for start in range(0, len(table), _ROWS):
+        part = slice(start, start + _ROWS)
+        small, scales[part] = quantize_weights(np.ascontiguousarray(table[part].T))
+        rounded[part] = small.T
+    return rounded, scales
+
+
 def round_weights(weights: Float32Array, inputs: Float32Array) -> tuple[Int8Array, Float32Array]:
     """The same for ``inputs`` [samples, inputs] as they will be multiplied: ``inputs @ weights`` errs less."""
-    if not takes_back(weights, inputs):
+    if not takes_back(len(weights), inputs):
         return quantize_weights(weights)
     scales = _scales(weights)
     squares = (inputs.T @ inputs).astype(np.float64)
@@ -45,9 +59,9 @@ def round_weights(weights: Float32Array, inputs: Float32Array) -> tuple[Int8Arra
     return rounded, scales
 
 
-def takes_back(weights: Float32Array, inputs: Float32Array) -> bool:
-    """Whether `round_weights` takes errors back for these inputs, or rounds to the nearest step."""
-    return len(inputs) >= SAMPLES * len(weights) and len(weights) <= MOST_INPUTS and bool(inputs.any())
+def takes_back(channels: int, inputs: Float32Array) -> bool:
+    """Whether `round_weights` takes errors back for these inputs of ``channels``, or rounds to the nearest step."""
+    return len(inputs) >= SAMPLES * channels and channels <= MOST_INPUTS and bool(inputs.any())
 
 
 def _in_order(weights: Float32Array, factor: Float32Array, scales: Float32Array) -> Int8Array:

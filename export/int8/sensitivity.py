@@ -6,7 +6,7 @@ on the sizes of the model alone, never on a clock: the same export finds the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from onnx import ModelProto
@@ -17,7 +17,8 @@ from pairwire.server.runtime.base import Float32Array
 from ..checkpoint.checkpoint import Checkpoint, encode
 from ..config import Kind
 from ..graph import output_name
-from ..texts import held_out_texts
+from ..texts import BUILT_IN, Input, Texts, held_out_texts
+from ..vocabulary import servable
 from .calibrate import observe
 from .findings import LayerFinding
 
@@ -39,7 +40,8 @@ def measure_layers(
     model: ModelProto, checkpoint: Checkpoint, graphs: Iterable[tuple[str, ModelProto]], *, count: int, weights: int
 ) -> list[LayerFinding]:
     """What each of the ``count`` graphs is off from ``model``, which has so many weights; one is held at a time."""
-    texts = held_out_texts(checkpoint.kind, int(np.clip(WORK / (weights * (count + 1)), FEWEST_TEXTS, MOST_TEXTS)))
+    most = int(np.clip(WORK / (weights * (count + 1)), FEWEST_TEXTS, MOST_TEXTS))
+    texts = servable(checkpoint, Texts(held_out_texts(checkpoint.kind, most), BUILT_IN)).inputs
     expected = _results(model, checkpoint, texts)
     findings = []
     for name, graph in graphs:
@@ -48,7 +50,7 @@ def measure_layers(
     return findings
 
 
-def _results(model: ModelProto, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> Float32Array:
+def _results(model: ModelProto, checkpoint: Checkpoint, texts: Sequence[Input]) -> Float32Array:
     """[texts, columns] scores or vectors, each text alone and unpadded."""
     encoder = checkpoint.text_encoder()
     cross = checkpoint.kind is Kind.CROSS_ENCODER

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
+from pairwire.server.cpus import usable_cpus
 from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
@@ -28,7 +30,8 @@ from pairwire.v1 import manifest_pb2
 from ..checkpoint.checkpoint import Checkpoint, encode
 from ..config import Kind, Limits, Precision
 from ..errors import CheckpointUnsupported
-from ..texts import Input, Texts
+from ..progress import Advance, part_of, silent
+from ..texts import BUILT_IN, LONGEST_COMPARED, Input, Texts
 from .without_gpu import checking_runtime
 
 MATES = 32
@@ -36,7 +39,11 @@ MATES = 32
 _NEXT_BUCKET = 16
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
+_ALONE_FROM = 1024
+"""Tokens above which a row of the reference runs by itself."""
 _ANY_PROMPT = "query: "
+_ALONE = 0.6
+"""Share of the time that running every input by itself takes."""
 _SEED = 0
 """Draws the batch-mates; fixed, so that a report can be made again."""
 
@@ -45,20 +52,81 @@ class Reference:
     """The checkpoint's own results for the parity texts, computed once and shared by the variants.
 
     Raises:
-        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer.
+        CheckpointUnsupported: the serving code does not tokenise exactly like the checkpoint's tokenizer, or the
+            checkpoint's own results are not numbers.
     """
 
-    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> None:
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[Texts], advance: Advance = silent) -> None:
         self.checkpoint = checkpoint
         self.encoder = checkpoint.text_encoder()
-        self.texts = [_with_tokens(part, self.encoder, checkpoint) for part in texts]
+        self.texts = [readable(part, self.encoder, checkpoint) for part in texts]
         self.inputs: list[Input] = [item for part in self.texts for item in part.inputs]
         self.rows = encode(self.encoder, self.inputs, checkpoint)
         check_tokenisation(checkpoint, self.encoder, self.rows, self.inputs)
-        self.results = _reference_results(checkpoint, self.inputs)
+        self._leave_out_longest()
+        with _watched(checkpoint.reference, int(self.rows.lengths.sum()), advance):
+            self.results = self._scored()
+        check_finite(self.results)
+
+    def _leave_out_longest(self) -> None:
+        """Built-in texts of more than ``LONGEST_COMPARED`` tokens are checked for their tokens, and no model runs them.
+
+        What a person gave is run as it is.
+        """
+        lengths = iter(self.rows.lengths)
+        self.texts = [
+            Texts(
+                [item for item in part.inputs if next(lengths) <= LONGEST_COMPARED or part.origin != BUILT_IN],
+                part.origin,
+            )
+            for part in self.texts
+        ]
+        self.inputs = [item for part in self.texts for item in part.inputs]
+        self.rows = encode(self.encoder, self.inputs, self.checkpoint)
+
+    def _scored(self) -> npt.NDArray[np.float64]:
+        """[inputs, columns]; the longest rows by themselves, else they would pad the rest of their batch."""
+        long = self.rows.lengths > _ALONE_FROM
+        results: dict[int, npt.NDArray[np.float64]] = {}
+        for chosen, rows in ((np.flatnonzero(long), 1), (np.flatnonzero(~long), _REFERENCE_BATCH)):
+            if len(chosen):
+                inputs = [self.inputs[at] for at in chosen]
+                results |= zip(chosen.tolist(), _reference_results(self.checkpoint, inputs, rows), strict=True)
+        return np.stack([results[at] for at in range(len(self.inputs))])
 
 
-def _with_tokens(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
+@contextlib.contextmanager
+def _watched(model: Any, tokens: int, advance: Advance) -> Iterator[None]:
+    """Tells how much of so many tokens the model's transformer has run, padding included; it changes nothing."""
+    done = 0
+
+    def count(_module: object, inputs: tuple[Any, ...], _outputs: object) -> None:
+        nonlocal done
+        done += int(inputs[0]["input_ids"].numel()) if inputs and "input_ids" in inputs[0] else 0
+        advance(min(1.0, done / max(1, tokens)))
+
+    hook = model[0].register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def check_finite(results: npt.NDArray[np.floating]) -> None:
+    """Raises where a result of the checkpoint itself is not a number: nothing can be compared with it.
+
+    Raises:
+        CheckpointUnsupported: says how many are not.
+    """
+    broken = int((~np.isfinite(results)).any(axis=1).sum())
+    if broken:
+        raise CheckpointUnsupported(
+            f"sentence-transformers itself gives nan or infinity for {broken} of {len(results)} texts; the checkpoint's"
+            " weights are damaged, or its training diverged"
+        )
+
+
+def readable(texts: Texts, encoder: TextEncoder, checkpoint: Checkpoint) -> Texts:
     """Without inputs of no token at all: where no special token stands around them, the library cannot read them."""
     return Texts([item for item in texts.inputs if _has_tokens(item, encoder, checkpoint)], texts.origin)
 
@@ -88,16 +156,19 @@ def check_tokenisation(
             [checkpoint.default_prompt + item[0] for item in inputs],
             truncation="longest_first",
             max_length=checkpoint.rules.max_length,
-            return_token_type_ids=True,
         )
+        expected.setdefault("token_type_ids", [None] * len(inputs))
     for index in range(len(inputs)):
         batch = encoder.assemble([(rows, index)], int(rows.lengths[index]))
         ids, types = batch.input_ids[0].tolist(), batch.token_type_ids[0].tolist()
-        if ids != expected["input_ids"][index] or not _same_types(checkpoint, types, expected["token_type_ids"][index]):
-            raise CheckpointUnsupported(
-                f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code"
-                f" ({len(ids)} and {len(expected['input_ids'][index] or ())} tokens); its rules cannot be kept exactly"
-            )
+        wanted = expected["input_ids"][index] or []
+        if ids == wanted and _same_types(checkpoint, types, expected["token_type_ids"][index]):
+            continue
+        how = "other token types" if ids == wanted else f"{len(ids)} and {len(wanted)} tokens"
+        raise CheckpointUnsupported(
+            f"{type(tokenizer).__name__}: parity text {index} is tokenised differently by the serving code ({how}); its"
+            " rules cannot be kept exactly"
+        )
 
 
 def _same_types(checkpoint: Checkpoint, types: list[int], expected: list[int] | None) -> bool:
@@ -144,13 +215,14 @@ def compare(
     graph: Path,
     variant: manifest_pb2.Variant,
     limits: Limits | None = None,
+    advance: Advance = silent,
 ) -> VariantParity:
     """Runs the variant's graph over the reference's texts."""
     limits = limits or Limits()
     precision = Precision(variant.precision)
     with _runtime(graph, variant, reference.checkpoint) as runtime:
-        runner = _Runner(runtime, reference)
-        results = np.concatenate([runner.run([index]) for index in range(len(reference.inputs))])
+        runner = _Runner(runtime, reference, advance)
+        results = runner.each_alone()
         among, padded = runner.variance(results, variant.unpadded_from)
     differences = np.abs(results - reference.results).max(axis=1)
     overall = _section("all", results, reference.results, reference.checkpoint.kind)
@@ -168,8 +240,9 @@ def compare(
         spearman_limit=spearman_limit,
     )
     # Written so that a NaN on either side fails.
+    finite = np.isfinite(results).all() and np.isfinite(reference.results).all()
     within = (not limit or overall.max_abs_diff <= limit) and (not spearman_limit or overall.spearman >= spearman_limit)
-    summary.passed = bool(within and np.isfinite(results).all())
+    summary.passed = bool(within and finite)
     return VariantParity(
         variant=variant.name,
         precision=precision,
@@ -194,7 +267,8 @@ def _runtime(
 class _Runner:
     """Runs rows of the reference through a graph and its head."""
 
-    def __init__(self, runtime: Runtime, reference: Reference) -> None:
+    def __init__(self, runtime: Runtime, reference: Reference, advance: Advance) -> None:
+        self._advance = advance
         self._runtime = runtime
         self._reference = reference
 
@@ -208,6 +282,11 @@ class _Runner:
             return activate(output, reference.checkpoint.activation)
         return output
 
+    def each_alone(self) -> Float32Array:
+        """Results [inputs, columns] of every row by itself."""
+        every = [([index], 0) for index in range(len(self._reference.inputs))]
+        return np.concatenate(self._each(every, part_of(self._advance, 0, _ALONE)))
+
     def variance(self, alone: Float32Array, unpadded_from: int) -> tuple[float, float]:
         """Largest change of a result among ``MATES`` rows of mixed lengths, and padded to the next bucket.
 
@@ -217,32 +296,47 @@ class _Runner:
         longest = unpadded_from - 2 * _NEXT_BUCKET if unpadded_from else limit
         candidates = np.flatnonzero(lengths <= longest)
         rows = np.random.default_rng(_SEED).permutation(candidates)[:MATES]
-        among = np.abs(self.run(rows.tolist()) - alone[rows]).max()
-        padded = [0.0]
-        for row in rows:
-            extra = min(2 * _NEXT_BUCKET - int(lengths[row]) % _NEXT_BUCKET, limit - int(lengths[row]))
-            padded.append(float(np.abs(self.run([int(row)], extra=extra) - alone[row]).max()))
-        return float(among), max(padded)
+        extras = np.minimum(2 * _NEXT_BUCKET - lengths[rows] % _NEXT_BUCKET, limit - lengths[rows])
+        batches = [(rows.tolist(), 0), *(([int(row)], int(extra)) for row, extra in zip(rows, extras, strict=True))]
+        together, *padded = self._each(batches, part_of(self._advance, _ALONE, 1))
+        among = np.abs(together - alone[rows]).max()
+        off = [np.abs(result - alone[row]).max() for result, row in zip(padded, rows, strict=True)]
+        return float(among), float(max(off, default=0.0))
+
+    def _each(self, batches: Sequence[tuple[list[int], int]], advance: Advance) -> list[Float32Array]:
+        """What `run` makes of each batch of rows and extra tokens."""
+        results: list[Float32Array] = []
+        # A run takes one thread; as in the server, several of them share the session. That of a GPU is one thread's.
+        with ThreadPoolExecutor(usable_cpus() if isinstance(self._runtime, OnnxCpuRuntime) else 1) as pool:
+            for result in pool.map(lambda batch: self.run(batch[0], extra=batch[1]), batches):
+                results.append(result)
+                advance(len(results) / len(batches))
+        return results
 
 
-def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input]) -> npt.NDArray[np.float64]:
+def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: int) -> npt.NDArray[np.float64]:
+    """[inputs, columns], computed in batches of so many rows."""
     model = checkpoint.reference
     if checkpoint.kind is Kind.CROSS_ENCODER:
         # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
         results = model.predict(
             [list(item) for item in inputs],
             activation_fn=_activation_of(checkpoint),
-            batch_size=_REFERENCE_BATCH,
+            batch_size=rows,
             show_progress_bar=False,
         )
     else:
-        # All numbers are compared, also those that the checkpoint would cut off.
-        whole = {"truncate_dim": checkpoint.dimensions}
-        if checkpoint.kind is Kind.SPARSE_ENCODER:
-            whole = {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
         texts = [item[0] for item in inputs]
-        results = model.encode(texts, batch_size=_REFERENCE_BATCH, show_progress_bar=False, **whole)
+        whole = whole_vectors(checkpoint)
+        results = model.encode(texts, batch_size=rows, show_progress_bar=False, **whole)
     return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
+
+
+def whole_vectors(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Options of ``encode``: all numbers are compared, also those that the checkpoint would cut off."""
+    if checkpoint.kind is Kind.SPARSE_ENCODER:
+        return {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
+    return {"truncate_dim": checkpoint.dimensions}
 
 
 def _activation_of(checkpoint: Checkpoint) -> Any:
@@ -280,7 +374,12 @@ def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float6
 
 
 def _spearman(results: npt.NDArray[np.floating], expected: npt.NDArray[np.floating]) -> float:
-    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep."""
+    """Mean of the columns' rank correlations. A column that is constant in the reference has no order to keep.
+
+    NaN where either side is not finite: there is no rank of what is no number.
+    """
+    if not (np.isfinite(results).all() and np.isfinite(expected).all()):
+        return float("nan")
     columns = [column for column in range(expected.shape[1]) if np.ptp(expected[:, column]) > 0]
     values = [
         0.0 if np.ptp(results[:, column]) == 0 else float(spearmanr(results[:, column], expected[:, column]).statistic)

@@ -11,8 +11,10 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from pairwire.v1 import manifest_pb2
+
 from ..config import Kind, Precision
-from ..figures import ParityReport, VariantParity
+from ..figures import ParityReport, VariantParity, deciding
 from ..int8.findings import Findings
 from ..int8.findings import as_lines as findings_lines
 
@@ -54,8 +56,8 @@ _RANKED = {
 def as_lines(report: ParityReport) -> list[str]:
     """One line a variant, for the screen."""
     return [
-        f"{variant.variant}: max {variant.summary.max_abs_diff:.1e}, mean {variant.summary.mean_abs_diff:.1e},"
-        f" Spearman {variant.summary.spearman:.4f}, batch-mates {variant.summary.batch_variance:.0e}"
+        f"{variant.variant}: max {_max_diff(variant.summary)}, mean {variant.summary.mean_abs_diff:.1e},"
+        f" Spearman {_spearman(variant.summary)}, batch-mates {variant.summary.batch_variance:.0e}"
         f" - {'passed' if variant.summary.passed else 'FAILED'}"
         for variant in report.variants
     ]
@@ -105,13 +107,22 @@ def as_markdown(report: ParityReport, found: Mapping[str, Findings] = MappingPro
 def _verdict(variant: VariantParity) -> str:
     summary = variant.summary
     if variant.precision is Precision.FP32:
-        rule = f"largest difference {summary.max_abs_diff:.1e}, at most {summary.max_abs_diff_limit:.0e}"
+        rule = f"largest difference {_max_diff(summary)}, at most {summary.max_abs_diff_limit:.0e}"
     else:
         rule = (
-            f"Spearman {summary.spearman:.4f}, at least {summary.spearman_limit:g};"
-            f" off by {summary.mean_abs_diff:.1e} on average, {summary.max_abs_diff:.1e} at most"
+            f"Spearman {_spearman(summary)}, at least {summary.spearman_limit:g};"
+            f" off by {summary.mean_abs_diff:.1e} on average, {_max_diff(summary)} at most"
         )
     return f"{variant.variant}: {'passed' if summary.passed else 'failed'} ({rule})"
+
+
+def _spearman(summary: manifest_pb2.ParitySummary) -> str:
+    return deciding(summary.spearman, summary.spearman_limit)
+
+
+def _max_diff(summary: manifest_pb2.ParitySummary) -> str:
+    limit = summary.max_abs_diff_limit
+    return deciding(summary.max_abs_diff, limit, ".1e") if limit else f"{summary.max_abs_diff:.1e}"
 
 
 def _variant_dict(variant: VariantParity) -> dict[str, Any]:

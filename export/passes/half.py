@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pairwire.v1 import manifest_pb2
 
+from ..storage import array_of
 from .view import GraphView, remove_dead, sort_nodes
 
 NAME = "half"
@@ -79,7 +80,7 @@ def _halve_weights(model: ModelProto, inside: Collection[NodeProto]) -> set[str]
 
 
 def _halved(name: str, tensor: TensorProto) -> np.ndarray:
-    value = numpy_helper.to_array(tensor)
+    value = array_of(tensor)
     if value.size == 1 and abs(float(value.reshape(()))) > _MASKING:
         value = np.clip(value, -_LARGEST, _LARGEST)
     largest = float(np.abs(value).max(initial=0.0))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnxruntime as ort
 from onnx import ModelProto, helper
+
+from pairwire.server.runtime.ort import ort
 
 from ..storage import open_session
 from .view import GraphView

@@ -104,13 +104,14 @@ def read_attention(view: GraphView, softmax: NodeProto) -> Attention | None:
 def _scores(view: GraphView, softmax: NodeProto) -> NodeProto | None:
     """The product of queries and keys above a Softmax, with a scale and a mask between them."""
     name = softmax.input[0]
-    for _ in range(4):
+    for _ in range(4):  # a scale, a mask and a position bias are the most that stands between them
         node = view.producers.get(name)
         if node is None or node.op_type == "MatMul":
             return node
         if node.op_type not in ("Add", "Div", "Mul", "Where"):
             return None
         above = [source for source in node.input if _comes_from(view, source, "MatMul")]
+        # A mask is made of no product. Two products, or a second reader, are a form that this pass does not know.
         if len(above) != 1 or len(view.consumers.get(name, [])) != 1:
             return None
         name = above[0]
@@ -199,6 +200,7 @@ class _Turn:
 
     def commit(self, model: ModelProto) -> None:
         """Adds the copies and lets the rest of the graph read them, turned back."""
+        # The scale has gone into the product (alpha), so the node that scaled it must not scale it a second time.
         replaced = {attention.scaled for attention in self._attentions.values()}
         for node in [node for node in model.graph.node if node.output[0] in replaced]:
             model.graph.node.remove(node)
@@ -220,6 +222,7 @@ class _Turn:
             for head in (attention.query, attention.key, attention.value)
         }
         wanted |= set(self._attentions)
+        # Up: from what attention reads to where tokens come from, as far as every operator treats tokens alone.
         above = set(wanted)
         todo = list(wanted)
         while todo:
@@ -230,6 +233,8 @@ class _Turn:
                 if node is not None and node.input[at] not in above:
                     above.add(node.input[at])
                     todo.append(node.input[at])
+        # Down, in the graph's order, so that an operator comes after all that it reads. It follows if everything that
+        # it would read turned is turned. Where only a part is, a Transpose at the border is cheaper.
         moved = set(above)
         order = []
         for node in view.graph.node:
@@ -338,6 +343,7 @@ class _Turn:
         for at, name in enumerate(node.input):
             if name not in self._made or name in self._ends:
                 continue
+            # Pooling of the first token needs no Transpose: it reads index 0 of the other axis.
             if _first_token(self._view, node) and at == 0:
                 node.input[0] = self._made[name]
                 node.attribute.remove(next(item for item in node.attribute if item.name == "axis"))

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+from pairwire.server.runtime.ort import tool
+
+from ..storage import array_of
 
 Dims = tuple[int | str, ...]
 
@@ -43,7 +46,7 @@ class GraphView:
     def constant(self, name: str) -> npt.NDArray[np.generic] | None:
         """Value of an initializer; None for anything else."""
         tensor = self._initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None else array_of(tensor)
 
     def dims(self, name: str) -> Dims | None:
         """Dims of a tensor: numbers, or names that stand for one number each. None where they are not known."""
@@ -171,7 +174,8 @@ def _keep(field: object, items: Sequence[object]) -> None:
 
 
 def _inferred_dims(model: ModelProto) -> dict[str, Dims]:
-    graph = SymbolicShapeInference.infer_shapes(_without_weights(model), auto_merge=True).graph
+    inference = tool("symbolic_shape_infer").SymbolicShapeInference
+    graph = inference.infer_shapes(_without_weights(model), auto_merge=True).graph
     return {
         value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in [*graph.value_info, *graph.input, *graph.output]

@@ -32,6 +32,7 @@ from .results import (
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
 from .text.encoder import EncodedRows
+from .text.given import listed, unzipped
 from .text.inputs import PairTexts, SingleTexts, Texts
 from .text.stage import INLINE_CHARACTERS, TextStage
 from .text.token_ids import Text
@@ -64,14 +65,22 @@ class Pairs:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Text, Text]]) -> Pairs:
-        """Pairs of texts."""
-        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+        """Pairs of texts.
+
+        Raises:
+            InvalidInput: something else.
+        """
+        firsts, seconds = unzipped("pairs", pairs)
         return cls("pairs", firsts, seconds, ("pairs[{}].first", "pairs[{}].second"))
 
     @classmethod
     def of_documents(cls, query: Text, documents: Sequence[Text]) -> Pairs:
-        """(query, document) for each document."""
-        return cls("documents", [query], documents, ("query", "documents[{}]"))
+        """(query, document) for each document.
+
+        Raises:
+            InvalidInput: the documents are not several things in an order.
+        """
+        return cls("documents", [query], listed("documents", documents), ("query", "documents[{}]"))
 
 
 @dataclass(slots=True)
@@ -237,7 +246,7 @@ class Calls:
 
     async def _within_deadline(self, call: Call) -> Float32Array:
         if not call.texts.rows:
-            raise InvalidInput(call.what, "empty; give at least one")
+            raise InvalidInput.empty(call.what)
         call.timeout_s = self.timeout_of(call.timeout_s)
         if call.timeout_s is None:
             return await self._run(call, math.inf)

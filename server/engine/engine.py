@@ -39,6 +39,7 @@ from .results import (
 )
 from .running.score_cache import ScoreCache
 from .running.worker import WorkerPool
+from .text.given import listed
 from .text.stage import TextStage
 from .text.token_ids import Text
 
@@ -48,7 +49,10 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Scores pairs and embeds texts. Its coroutines belong to one event loop; ``statistics`` may be called anywhere.
 
-    Give each ``close`` one ``open``, or use it as ``async with await Engine.open(...) as engine``.
+    Give each ``open`` one ``close``, or use it in ``async with``. Example::
+
+        async with await Engine.open("models/demo") as engine:
+            result = await engine.score([("a", "b")], timeout_s=1)  # .scores float32 [1, labels]
     """
 
     def __init__(
@@ -240,7 +244,8 @@ class Engine:
         there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
         ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
         """
-        asked = Asked(query, documents, first_stage, model, options or ScoreOptions(), timeout_s)
+        given = listed("documents", documents)
+        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
         with self._open.accept():
             return await self._stages.serve(self._calls, asked)
 
@@ -258,7 +263,9 @@ class Engine:
         are more ``dimensions`` than a vector has.
         """
         encoder = self._catalog.resolve(model, ModelKind.BI_ENCODER)
-        return await self._calls.embed(encoder, texts, options or EmbedOptions(), timeout_s, self._open.accept)
+        return await self._calls.embed(
+            encoder, listed("texts", texts), options or EmbedOptions(), timeout_s, self._open.accept
+        )
 
     async def embed_sparse(
         self,
@@ -273,7 +280,7 @@ class Engine:
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
         texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`).
         """
-        options = options or SparseOptions()
+        options, texts = options or SparseOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
         check_size(len(texts), loaded.outputs)
         keep = loaded.active_dims(options.max_active_dims)

@@ -138,7 +138,7 @@ class Stages:
         with _named(model="first_stage.model"):
             encoder = self._catalog.resolve(asked.first_stage.model, ModelKind.BI_ENCODER)
         if not asked.documents:
-            raise InvalidInput("documents", "empty; give at least one")
+            raise InvalidInput.empty("documents")
         _check_texts([asked.query], "query")
         began = self._clock.monotonic()
         comparison = _Comparison(calls, encoder, self._caches[encoder.name], asked)

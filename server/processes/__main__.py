@@ -93,12 +93,13 @@ async def _serve(spec: Spec, line: Line) -> int:
 
     from ..app import Application
     from ..banner import start_up_table
-    from ..serving import serve_until
+    from ..serving import explained_start, serve_until
 
     loop = asyncio.get_running_loop()
     stop, serve = asyncio.Event(), asyncio.Event()
     catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
-    application = Application(with_own_device(spec.config, spec.number), share_port=True)
+    with explained_start():
+        application = Application(with_own_device(spec.config, spec.number), share_port=True)
     reports: set[asyncio.Task[None]] = set()
 
     def tell_metrics() -> None:

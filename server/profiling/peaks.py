@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 
 from ..runtime.onnx_cpu import CpuOptions, session_options
+from ..runtime.ort import ort
 from .timers import Timers
 
 ROWS = 512

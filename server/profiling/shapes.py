@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from ..engine.batching.buckets import Bucket
 from ..runtime.base import Runtime, TokenBatch
 from ..runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime, session_options
+from ..runtime.ort import ort
 from .events import Kernel, fastest, kernels_of_runs
 from .products import INT8, Work, executed, operations, work_of
 from .timers import Timers

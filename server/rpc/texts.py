@@ -131,7 +131,7 @@ def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: Re
 
 def _check_count(field: str, count: int, limits: RequestLimits) -> None:
     if not count:
-        raise InvalidInput(field, "empty; give at least one")
+        raise InvalidInput.empty(field)
     if count > limits.max_items:
         raise InvalidInput(field, f"{count} exceed --max-items {limits.max_items}; send several smaller requests")
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnxruntime as ort
-
 from ..errors import RuntimeMissing
 from .cuda_probe import PROVIDER
 from .nvidia import preload_libraries
+from .ort import ort
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -198,7 +198,14 @@ def find_libraries(
     return tuple(_library(*known, load, maps) for known in _LIBRARIES)
 
 
-def preload_libraries(import_ort: Callable[[], Any] = lambda: importlib.import_module("onnxruntime")) -> None:
+def import_ort() -> Any:
+    """ONNX Runtime, which may be missing or broken."""
+    from .ort import ort
+
+    return ort
+
+
+def preload_libraries(import_ort: Callable[[], Any] = import_ort) -> None:
     """Lets ONNX Runtime load the libraries that pip has installed; does nothing without onnxruntime-gpu."""
     # It prints what it misses, without a way to ask it not to; a broken installation has no such function.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError, AttributeError, RuntimeError):

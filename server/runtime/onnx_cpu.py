@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from .base import Float32Array, RuntimeInfo, TokenBatch
+from .ort import ort
 from .processor import int8_saturates, processor_flags, processor_name
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class OnnxCpuRuntime:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(options.disabled_optimizers),
         )
-        _return_freed_memory()
+        return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._info = RuntimeInfo(
@@ -58,7 +58,7 @@ class OnnxCpuRuntime:
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """[rows, outputs] float32."""
-        feeds = {name: self._feed(name, batch) for name in self._inputs}
+        feeds = {name: feed(name, batch) for name in self._inputs}
         (output,) = self._session.run([self._output], feeds)
         return np.asarray(output, dtype=np.float32)
 
@@ -66,17 +66,22 @@ class OnnxCpuRuntime:
         """Drops the session."""
         del self._session
 
-    @staticmethod
-    def _feed(name: str, batch: TokenBatch) -> np.ndarray:
-        if name == "input_ids":
-            return batch.input_ids.astype(np.int64)
-        if name == "token_type_ids":
-            return batch.token_type_ids.astype(np.int64)
-        if name == "attention_mask":
-            return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
-        if name == "prompt_lengths":
-            return batch.prompt_lengths.astype(np.int64)
-        raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
+
+def feed(name: str, batch: TokenBatch) -> np.ndarray:
+    """The input of a graph that has this name: int64, [rows, length] or [rows].
+
+    Raises:
+        ValueError: no input of ours.
+    """
+    if name == "input_ids":
+        return batch.input_ids.astype(np.int64)
+    if name == "token_type_ids":
+        return batch.token_type_ids.astype(np.int64)
+    if name == "attention_mask":
+        return (np.arange(batch.length, dtype=np.int32) < batch.lengths[:, None]).astype(np.int64)
+    if name == "prompt_lengths":
+        return batch.prompt_lengths.astype(np.int64)
+    raise ValueError(f"the graph asks for an input {name!r} that Pairwire does not know")
 
 
 def session_options(options: CpuOptions) -> ort.SessionOptions:
@@ -118,7 +123,7 @@ def _share_arena() -> bool:
     return True
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Gives what loading has freed back to the system, where the C library is glibc.
 
     It keeps the holes that a parsed and optimised graph leaves, some 15 MiB for one of 24 MiB, and batches do not fill

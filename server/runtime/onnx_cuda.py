@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-import onnxruntime as ort
 
 from .base import CudaInfo, DeviceLost, Float32Array, Int32Array, RuntimeInfo, TokenBatch
 from .cuda_session import CudaOptions, open_session
+from .ort import ort
 from .packed import CUMULATIVE_LENGTHS, POSITION_IDS, TOKEN_OFFSET, PackedBatch, PackedShape, PackedShapes
 
 logger = logging.getLogger(__name__)

@@ -13,19 +13,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pairwire.v1 import manifest_pb2
 
-from ..clock import timestamp
+from ..clock import Clock, SystemClock, timestamp
 from ..runtime.base import RuntimeInfo
-from .measuring import Contender, Measure
+from .measuring import GAIN, Contender, Measure
 
 T = TypeVar("T")
-
-GAIN = 0.02
-"""Share of the time that a candidate must save; less is noise, and not worth another recipe."""
 
 
 class NotApplicable(Exception):
@@ -111,13 +108,23 @@ class Choice(Generic[T]):
         )
 
 
-def choose(choices: Choices[T], measure: Measure) -> Choice[T]:
-    """Searches.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a search may take. What has begun is finished: a measurement that is cut off says nothing."""
+
+    seconds: float
+    advance: Callable[[float], None] = lambda share: None
+    """Told now and then which share of it is spent."""
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def choose(choices: Choices[T], measure: Measure, budget: Budget | None = None) -> Choice[T]:
+    """Searches; with a ``budget`` until that is spent, and the best so far is the best.
 
     Raises:
         Whatever opening or running a candidate raises beside NotApplicable.
     """
-    return _Search(choices, measure).run()
+    return _Search(choices, measure, budget).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,10 @@ class _Seen(Generic[T]):
 
 
 class _Search(Generic[T]):
-    def __init__(self, choices: Choices[T], measure: Measure) -> None:
+    def __init__(self, choices: Choices[T], measure: Measure, budget: Budget | None) -> None:
+        self._budget = budget
+        self._started_s = budget.clock.monotonic() if budget else 0.0
+        self._longest_s = 0.0
         self._choices = choices
         self._measure = measure
         self._best = choices.start
@@ -144,10 +154,33 @@ class _Search(Generic[T]):
 
     def run(self) -> Choice[T]:
         for factor in self._choices.factors:
-            self._try(factor(self._best))
+            before_s = self._spent_s()
+            if self._affordable(before_s):
+                self._try(factor(self._best))
+                self._told()
+                self._longest_s = max(self._longest_s, self._spent_s() - before_s)
+            else:
+                self._leave_out(factor(self._best))
         self._table[0] = replace(self._table[0], reason="where it began" if self._best_row else "nothing was faster")
         self._table[self._best_row] = replace(self._table[self._best_row], chosen=True)
         return Choice(self._best, self._table)
+
+    def _spent_s(self) -> float:
+        return self._budget.clock.monotonic() - self._started_s if self._budget else 0.0
+
+    def _told(self) -> None:
+        if self._budget:
+            self._budget.advance(min(1.0, self._spent_s() / self._budget.seconds))
+
+    def _affordable(self, spent_s: float) -> bool:
+        """Whether another factor would end within the budget, if it took half as long as the longest did."""
+        return self._budget is None or spent_s + self._longest_s / 2 < self._budget.seconds
+
+    def _leave_out(self, alternatives: Sequence[T]) -> None:
+        assert self._budget is not None
+        for one in alternatives:
+            reason = f"not tried: the budget of {self._budget.seconds:g} s was spent"
+            self._table.append(Tried(self._choices.name(one), reason=reason))
 
     def _try(self, alternatives: Sequence[T]) -> None:
         """Measures the alternatives; one may take the place of the best so far."""

@@ -2,8 +2,11 @@
 
 They run side by side in one thread, in turns, so that a busy machine, a hot processor or a neighbour hits all of them.
 What counts is the thread's CPU time, which others on the machine stretch much less than the wall's, and the median
-ratio of neighbours in time. Each turn begins with a run that is not counted: the weights of the contender before are
-in the caches.
+ratio of neighbours in time. Each turn begins with a run that is not counted, of the first column's batches: the weights
+of the contender before are in the caches.
+
+The first and the last contender are those that the others have to beat. A contender that was not clearly faster than
+the first in its best turns stops taking part after ``CLEAR_TURNS``; when none is left, the answer is clear.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from dataclasses import dataclass
 from ..clock import Clock, ThreadClock
 from ..runtime.base import TokenBatch
 
+CLEAR_TURNS = 3
+"""Turns after which a contender may be out."""
+GAIN = 0.02
+"""Share of the time that a contender must save to be faster; less is noise, and not worth a change."""
 LEAST_TURNS = 5
 MOST_TURNS = 25
 """Turns of a contender for one column."""
@@ -87,47 +94,75 @@ def measure(contenders: Sequence[Contender], *, clock: Clock | None = None, budg
     Raises:
         Whatever a contender raises when it runs.
     """
-    clock = clock or ThreadClock()
-    columns = len(contenders[0].work)
-    seconds: list[list[list[float]]] = []
-    for column in range(columns):
-        seconds.append(_column(contenders, column, clock, budget_s / columns))
-    ratios = [
-        [statistics.median(own / first for own, first in zip(times, column[0], strict=True)) for times in column]
-        for column in seconds
-    ]
-    return Timings(
-        us_per_token=[
-            [statistics.median(seconds[column][at]) * 1e6 for column in range(columns)] for at in range(len(contenders))
-        ],
-        relative=[geometric_mean([column[at] for column in ratios]) for at in range(len(contenders))],
-    )
+    race = _Race(contenders, clock or ThreadClock())
+    turns = race.turns(budget_s)
+    for turn in range(turns):
+        race.turn(turn)
+        if turn + 1 >= CLEAR_TURNS and race.is_clear():
+            break
+    return race.timings()
+
+
+class _Race:
+    """Contenders, and the seconds a token that each of them took in each turn."""
+
+    def __init__(self, contenders: Sequence[Contender], clock: Clock) -> None:
+        self._contenders = contenders
+        self._clock = clock
+        self._columns = range(len(contenders[0].work))
+        self._left = list(range(len(contenders)))
+        self._seconds: list[list[list[float]]] = [[[] for _ in self._columns] for _ in contenders]
+        """[contenders][columns][turns]"""
+
+    def turns(self, budget_s: float) -> int:
+        """How many the budget allows. Everything runs once: that allocates, and tells only how long it takes."""
+        started = self._clock.monotonic()
+        for at in self._left:
+            for column in self._columns:
+                self._run(at, column)
+        round_s = 2 * (self._clock.monotonic() - started)
+        return max(LEAST_TURNS, min(MOST_TURNS, int(budget_s / max(round_s, 1e-6))))
+
+    def turn(self, number: int) -> None:
+        """Times all that are left on all columns."""
+        for column in self._columns:
+            for step in range(len(self._left)):
+                at = self._left[(number + step) % len(self._left)]  # nobody always follows the same one
+                self._run(at, 0)
+                before = self._clock.monotonic()
+                self._run(at, column)
+                tokens = sum(batch.rows * batch.length for batch in self._contenders[at].work[column])
+                self._seconds[at][column].append(max(self._clock.monotonic() - before, 1e-9) / tokens)
+
+    def is_clear(self) -> bool:
+        """Lets those go that cannot win; whether nobody is left who could."""
+        edges = (0, len(self._contenders) - 1)
+        if len(self._contenders) < 3:
+            return False
+        self._left = [at for at in self._left if at in edges or self._relative(at, min) <= 1 - GAIN]
+        return all(at in edges for at in self._left)
+
+    def timings(self) -> Timings:
+        """Of the turns that each took part in."""
+        return Timings(
+            us_per_token=[[statistics.median(times) * 1e6 for times in columns] for columns in self._seconds],
+            relative=[self._relative(at, statistics.median) for at in range(len(self._contenders))],
+        )
+
+    def _relative(self, at: int, pick: Callable[[list[float]], float]) -> float:
+        """To the first: of each column one of the ratios of neighbours in time."""
+        return geometric_mean(
+            [
+                pick([mine / its for mine, its in zip(own, first, strict=False)])  # who is out has fewer turns
+                for own, first in zip(self._seconds[at], self._seconds[0], strict=True)
+            ]
+        )
+
+    def _run(self, at: int, column: int) -> None:
+        for batch in self._contenders[at].work[column]:
+            self._contenders[at].run(batch)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
     """Of positive numbers."""
     return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def _column(contenders: Sequence[Contender], column: int, clock: Clock, budget_s: float) -> list[list[float]]:
-    """[contenders][turns] seconds a token."""
-    started = clock.monotonic()
-    for contender in contenders:  # the first run allocates; it tells only how long all of this will take
-        _run(contender, column)
-    round_s = 2 * (clock.monotonic() - started)
-    turns = max(LEAST_TURNS, min(MOST_TURNS, int(budget_s / max(round_s, 1e-6))))
-    seconds: list[list[float]] = [[] for _ in contenders]
-    for turn in range(turns):
-        for step in range(len(contenders)):
-            at = (turn + step) % len(contenders)  # nobody always follows the same one
-            _run(contenders[at], column)
-            before = clock.monotonic()
-            _run(contenders[at], column)
-            tokens = sum(batch.rows * batch.length for batch in contenders[at].work[column])
-            seconds[at].append(max(clock.monotonic() - before, 1e-9) / tokens)
-    return seconds
-
-
-def _run(contender: Contender, column: int) -> None:
-    for batch in contender.work[column]:
-        contender.run(batch)

@@ -35,7 +35,7 @@ def test_closed_and_open_loop_measure_a_real_server(cross_encoder_package: Path,
     command = [sys.executable, "-m", "benchmarks.load", "--package", str(cross_encoder_package), "--json", str(out)]
     load = ["--pairs-file", str(pairs), "--pairs", "2", "--concurrency", "3", "--rate", "40", "--processes", "2"]
     short = ["--duration", "1", "--warmup", "0.2", "--serve-option=--warmup-s=0.05"]
-    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     closed, poisson = json.loads(out.read_text(encoding="utf-8"))
     for row in (closed, poisson):
@@ -57,7 +57,7 @@ def test_a_server_of_several_processes_is_measured_over_several_connections(
     command = [sys.executable, "-m", "benchmarks.load", "--package", str(cross_encoder_package), "--json", str(out)]
     load = ["--pairs-file", str(pairs), "--concurrency", "4", "--connections", "4", "--server-processes", "2"]
     short = ["--duration", "1", "--warmup", "0.2", "--serve-option=--warmup-s=0.05"]
-    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text(encoding="utf-8"))
     assert (row["errors"], row["server_processes"], row["connections"]) == ("0", 2, 4)

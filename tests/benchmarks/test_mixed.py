@@ -37,7 +37,7 @@ def test_mixed_load_on_a_real_server(cross_encoder_package: Path, tmp_path: Path
     out = tmp_path / "rows.json"
     command = [sys.executable, "-m", "benchmarks.mixed", "--package", str(cross_encoder_package), "--json", str(out)]
     short = ["--duration", "1", "--requests", "5", "--share", "0.3", "--serve-option=--warmup-s=0.05"]
-    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text(encoding="utf-8"))
     assert row["errors"] == "0"

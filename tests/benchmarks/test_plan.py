@@ -13,7 +13,7 @@ RULES = {"fifo-32", "sorted-budget", "tei", "tei-tuned", "triton", "pairwire"}
 
 def _run(out: Path, *options: str) -> str:
     command = [sys.executable, "-m", "benchmarks.plan", "--json", str(out), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -67,6 +67,6 @@ def test_a_package_is_measured_and_its_planning_is_timed(cross_encoder_package: 
 
 def test_an_unknown_table_is_named() -> None:
     command = [sys.executable, "-m", "benchmarks.plan", "--costs", "nope"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 1
     assert "nope: not a recorded cost table" in done.stderr

@@ -36,7 +36,7 @@ def test_the_exit_code_tells_whether_memory_grew(
     packages = [str(cross_encoder_package), str(bi_encoder_package)]
     command = [sys.executable, "-m", "benchmarks.soak", "--package", *packages, "--json", str(out), "--limit", limit]
     short = ["--minutes", "0.03", "--warmup", "1", "--warmup-requests", "1", "--every", "0.2"]
-    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == code, done.stderr
     assert "resident memory grew by" in done.stdout
     samples = json.loads(out.read_text(encoding="utf-8"))
@@ -49,6 +49,6 @@ def test_the_exit_code_tells_whether_memory_grew(
 def test_a_soak_that_never_warmed_up_says_so(cross_encoder_package: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.soak", "--package", str(cross_encoder_package), "--minutes", "0.02"]
     short = ["--warmup", "0.1", "--warmup-requests", "1000000", "--every", "0.2"]
-    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 1
     assert "requests, and the warm-up alone takes 1000000" in done.stderr

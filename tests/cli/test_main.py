@@ -1,21 +1,21 @@
 """The dispatcher: what it costs to ask for help, and how every ending becomes an exit code."""
 
-import os
+import argparse
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pairwire.cli import exits
 from pairwire.cli.main import COMMANDS
 from pairwire.server.errors import ConfigInvalid, EngineFault, InvalidInput, PackageInvalid
+from tests import processes
 from tests.cli.conftest import Run
 from tests.client.fake_server import FakeServer
-
-COMMAND = [sys.executable, "-m", "pairwire.cli.main"]
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
@@ -107,10 +107,42 @@ def test_every_known_ending_has_its_code(
     assert capsys.readouterr().err == sentence
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ModuleNotFoundError("no", name="our_typo")])
-def test_a_bug_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        exits.run(ending(error))
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (
+            ZeroDivisionError("a bug"),
+            1,
+            "ZeroDivisionError: a bug; this was not foreseen: --debug shows where it happened",
+        ),
+        (RuntimeError("Broken:\nsize\nmore"), 1, "Broken: size (RuntimeError); this was not foreseen: --debug"),
+        (ModuleNotFoundError("no", name="our_typo"), 1, "no (ModuleNotFoundError); this was not foreseen"),
+        (FileNotFoundError(2, "No such file or directory", "x.pem"), 2, "x.pem: No such file or directory\n"),
+        (OSError(28, "No space left on device", "out.npy"), 1, "out.npy: No space left on device\n"),
+        (MemoryError(), 1, "the memory has run out\n"),
+        (RecursionError("maximum recursion depth exceeded"), 1, "nested too deeply (RecursionError); this was not"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_sentence_too(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, sentence: str
+) -> None:
+    assert exits.run(ending(error), argparse.Namespace(command="score")) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"pairwire: score: {sentence}")
+    assert len(printed.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback_before_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits.run(ending(exits.BadInput("line 3: no")), argparse.Namespace(debug=True)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "pairwire: line 3: no"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "inspect"], ["inspect", "--debug"]])
+def test_debug_may_stand_before_and_after_the_command(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    assert "Traceback" in run(*arguments, str(tmp_path)).err
+    assert "Traceback" not in run("inspect", str(tmp_path)).err
 
 
 def test_the_variable_of_the_clients_does_not_stop_a_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,34 +153,23 @@ def test_the_variable_of_the_clients_does_not_stop_a_server(run: Run, monkeypatc
 
 @pytest.mark.slow
 def test_a_reader_that_goes_ends_the_command_quietly(server: FakeServer) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "score", "--address", server.address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdin.write(b"a\tb\n" * 20_000)
-    process.stdin.close()
-    process.stdout.readline()
-    process.stdout.close()
-    with process.stderr:
+    command = [*processes.MAIN, "score", "--address", server.address]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with processes.started(command, **pipes) as process:
+        process.stdin.write(b"a\tb\n" * 20_000)
+        process.stdin.close()
+        process.stdout.readline()
+        process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.wait(60) == exits.BROKEN_PIPE
+        assert process.wait(60) == exits.BROKEN_PIPE
 
 
 @pytest.mark.slow
 def test_interrupting_is_quiet(server: FakeServer) -> None:
     server.script.gate.clear()
-    process = subprocess.Popen(
-        [*COMMAND, "score", "a", "b", "--address", server.address],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )
-    server.script.wait_for_active(1)
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    command = [*processes.INTERRUPTIBLE_MAIN, "score", "a", "b", "--address", server.address]
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        server.script.wait_for_active(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (exits.INTERRUPTED, b"", b"")

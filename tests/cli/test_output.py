@@ -1,10 +1,10 @@
 """Tables, numbers and the progress bar."""
 
+import contextlib
 import fcntl
 import os
 import pty
 import struct
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pairwire.cli import output
+from tests import processes
 from tests.client.fake_server import FakeServer
 
 
@@ -58,21 +59,19 @@ sys.exit(main())
 """
     lines = tmp_path / "pairs.tsv"
     lines.write_text("".join(f"a\t{index}\n" for index in range(20_000)))
-    with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, "score", "-i", str(lines), "--address", server.address],
-            stdout=side if to_terminal else out,
-            stderr=side,
-        )
-    os.close(side)
+    command = [sys.executable, "-c", script, "score", "-i", str(lines), "--address", server.address]
     shown = b""
-    try:
-        while block := os.read(terminal, 65536):
-            shown += block
-    except OSError:  # the other side has closed
-        pass
-    os.close(terminal)
-    assert process.wait(60) == 0
+    with (
+        os.fdopen(terminal, "rb", buffering=0) as screen,
+        os.fdopen(side, "wb") as writer,
+        (tmp_path / "out").open("wb") as out,
+        processes.started(command, stdout=writer if to_terminal else out, stderr=writer) as process,
+    ):
+        writer.close()
+        with contextlib.suppress(OSError):  # the other side has closed
+            while block := screen.read(65536):
+                shown += block
+        assert process.wait(60) == 0
     assert (b"/20.0k" in shown) == (not to_terminal)
     if not to_terminal:
         assert len((tmp_path / "out").read_bytes().splitlines()) == 20_000

@@ -107,7 +107,7 @@ class Script:
     def wait_for_active(self, count: int) -> None:
         """Returns once so many calls are inside."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.active >= count, timeout=60)
+            assert self.changed.wait_for(lambda: self.active >= count, timeout=120)
 
     @contextmanager
     def serve(self, request: Message, context: grpc.ServicerContext) -> Iterator[None]:
@@ -122,7 +122,7 @@ class Script:
             self.changed.notify_all()
         context.add_callback(lambda: None if context.is_active() else self.cancelled.set())
         try:
-            self.gate.wait(30)
+            self.gate.wait(120)
             if failure is not None:
                 context.set_trailing_metadata(failure.trailers)
                 context.abort(failure.code, failure.message)

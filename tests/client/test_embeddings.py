@@ -10,7 +10,7 @@ import pytest
 
 from pairwire.client import InvalidInput, ServerFault, SplitLimits, TokenIds
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
-from pairwire.client.requests import TicketRows, embed_parts, score_parts, sparse_parts
+from pairwire.client.requests import Part, embed_parts, score_parts, sparse_parts
 from pairwire.v1 import embedding_pb2, scoring_pb2
 from tests.client.conftest import Connect, EitherClient
 from tests.client.fake_server import DIMENSIONS_OF_SPARSE, FakeServer, bad_request, score_of, vector_of, weights_of
@@ -242,7 +242,7 @@ def test_requests_of_token_ids_keep_to_the_limits() -> None:
     ids=["embed", "score"],
 )
 def test_a_request_of_many_token_ids_is_never_larger_than_it_was_thought(
-    parts_of: Callable[[TokenIds, SplitLimits], Iterator[TicketRows[Any]]],
+    parts_of: Callable[[TokenIds, SplitLimits], Iterator[Part[Any]]],
 ) -> None:
     text, sizes = TokenIds([2**31 - 1] * 4000), {}
     for max_bytes in range(20_000, 20_080):

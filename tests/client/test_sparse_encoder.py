@@ -48,7 +48,7 @@ def test_without_prompts_queries_and_documents_are_plain_texts(model: SparseEnco
     [
         ("a", {"convert_to_tensor": True}, "convert_to_tensor: this client does without torch"),
         ("a", {"max_active_dims": 0}, "max_active_dims: 0 is not between 1 and"),
-        ([], {}, "sentences: at least one is needed"),
+        ([], {}, "inputs: at least one is needed"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

@@ -10,34 +10,48 @@ import pytest
 from onnx import ModelProto
 
 from tests import checkpoints
+from tests.shared import Shared
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
-def plain_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelProto]:
-    """The exported graph, before any rewrite, of a cross-encoder architecture or a ``cls`` or ``mean`` bi-encoder."""
+def plain_checkpoint(cross_encoder_checkpoint: Path, shared: Shared) -> Callable[[str], Path]:
+    """The checkpoint of a cross-encoder architecture, or of a ``cls`` or ``mean`` bi-encoder."""
+
+    def checkpoint(what: str) -> Path:
+        if what == "bert":
+            return cross_encoder_checkpoint
+        if what in ("cls", "mean"):
+            return shared.directory(
+                f"plain/{what}", lambda directory: checkpoints.save_bi_encoder(directory, pooling=what)
+            )
+        return shared.directory(
+            f"plain/{what}", lambda directory: checkpoints.save_cross_encoder(directory, architecture=what)
+        )
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
+def plain_graph(
+    plain_checkpoint: Callable[[str], Path], shared: Shared, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], ModelProto]:
+    """The exported graph of ``plain_checkpoint``, before any rewrite."""
     from pairwire.export.checkpoint.checkpoint import open_checkpoint
     from pairwire.export.checkpoint.source import find_source
     from pairwire.export.graph import export_graph
     from pairwire.export.progress import quiet_libraries
 
-    made: dict[str, ModelProto] = {}
+    def exported(what: str) -> bytes:
+        source = find_source(str(plain_checkpoint(what)))
+        with quiet_libraries():
+            graph = export_graph(open_checkpoint(source, source.directory), tmp_path_factory.mktemp("workspace"))
+        written: bytes = graph.SerializeToString()
+        return written
 
     def graph(what: str) -> ModelProto:
-        if what not in made:
-            directory = tmp_path_factory.mktemp("plain") / what
-            if what in ("cls", "mean"):
-                checkpoints.save_bi_encoder(directory, pooling=what)
-            else:
-                checkpoints.save_cross_encoder(directory, architecture=what)
-            source = find_source(str(directory))
-            with quiet_libraries():
-                workspace = tmp_path_factory.mktemp("workspace")
-                made[what] = export_graph(open_checkpoint(source, source.directory), workspace)
-        copy = ModelProto()
-        copy.CopyFrom(made[what])
-        return copy
+        return ModelProto.FromString(shared.value(f"plain-graph/{what}", lambda: exported(what)))
 
     return graph
 

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pairwire.export.cli import EXIT_BAD_INPUT, EXIT_PARITY, add_parser
+from pairwire.cli.main import main
+from pairwire.export.cli import EXIT_BAD_INPUT, EXIT_PARITY
 from pairwire.server.package import read_package
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser(prog="pairwire")
-    add_parser(parser.add_subparsers(required=True))
-    args = parser.parse_args(["export", *arguments])
-    return int(args.run(args))
+    return main(["export", *arguments])
 
 
 def test_package_is_written_and_steps_go_to_stderr(

@@ -69,18 +69,17 @@ def opened(directory: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory, plain_graph: Callable[[str], ModelProto]) -> Packer:
+def pack(
+    tmp_path_factory: pytest.TempPathFactory,
+    plain_checkpoint: Callable[[str], Path],
+    plain_graph: Callable[[str], ModelProto],
+) -> Packer:
     """Packs the checkpoint of ``EXPECTED`` with that name, once."""
     made: dict[str, Packed] = {}
 
     def packed(what: str) -> Packed:
         if what not in made:
-            folder = tmp_path_factory.mktemp("packed")
-            if what in FIRST:
-                checkpoints.save_cross_encoder(folder / what, architecture=what)
-            else:
-                checkpoints.save_bi_encoder(folder / what, pooling=what)
-            checkpoint, file = opened(folder / what), folder / "cuda-fp16.onnx"
+            checkpoint, file = opened(plain_checkpoint(what)), tmp_path_factory.mktemp("packed") / "cuda-fp16.onnx"
             made[what] = Packed(checkpoint, make_packed(plain_graph(what), checkpoint, file), file)
         return made[what]
 

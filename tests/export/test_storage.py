@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
@@ -17,6 +16,7 @@ from pairwire.export import ExportConfig, export_checkpoint, storage
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.errors import PackageInvalid
 from pairwire.server.package import Package, read_package, sha256_of
+from pairwire.server.runtime.ort import ort
 from tests import checkpoints, graphs
 from tests.export.test_recipes import table
 from tests.server.tuning.timings import by_name
@@ -32,11 +32,11 @@ def lowered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def large(cross_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Package]:
+def large(cross_encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
     """A package of the cross-encoder in float32 and int8, each with a file of weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "LARGEST_BYTES", LIMIT)
-        yield exported(cross_encoder_checkpoint, tmp_path_factory.mktemp("package") / "large", "fp32", "int8")
+        return exported(cross_encoder_checkpoint, tmp_path_factory.mktemp("package") / "large", "fp32", "int8")
 
 
 def exported(checkpoint: Path, directory: Path, *precisions: str) -> Package:
@@ -190,3 +190,45 @@ def test_bi_encoder_may_be_large_too(bi_encoder_checkpoint: Path, tmp_path: Path
     (variant,) = package.manifest.variants
     assert variant.data_file
     assert variant.parity.passed
+
+
+async def test_weights_that_stay_in_a_file_while_a_graph_is_made_change_nothing_of_it(
+    cross_encoder_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = exported(cross_encoder_checkpoint, tmp_path / "held", "int8", "fp32", "fp16")
+    monkeypatch.setattr(storage, "HELD_BYTES", LIMIT)
+    light = exported(cross_encoder_checkpoint, tmp_path / "light", "int8", "fp32", "fp16")
+    for variant in ("cpu-int8", "cpu-fp32", "cuda-fp16"):
+        one, other = (onnx.load(package.directory / f"{variant}.onnx") for package in (held, light))
+        assert [node.op_type for node in one.graph.node] == [node.op_type for node in other.graph.node]
+        weights = [
+            {each.name: storage.array_of(each).tobytes() for each in model.graph.initializer} for model in (one, other)
+        ]
+        assert weights[0] == weights[1]
+    assert {path.name for path in light.directory.iterdir()} == {path.name for path in held.directory.iterdir()}
+
+
+def test_a_light_graph_has_its_weights_in_one_file_that_sessions_and_copies_share(
+    plain_graph: Callable[[str], ModelProto], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = plain_graph("bert")
+    with monkeypatch.context() as lowered:
+        lowered.setattr(storage, "LARGEST_BYTES", LIMIT)
+        storage.save(model, tmp_path / "graph.onnx")
+    light = storage.load_light(tmp_path / "graph.onnx")
+    assert light.ByteSize() < 0.3 * model.ByteSize()
+    values = {tensor.name: storage.array_of(tensor) for tensor in light.graph.initializer}
+    for tensor in model.graph.initializer:
+        np.testing.assert_array_equal(values[tensor.name], storage.array_of(tensor))
+    copy = ModelProto()
+    copy.CopyFrom(light)
+    feeds = graphs.padded_batch()
+    feeds = {value.name: feeds[value.name] for value in model.graph.input}
+    expected = storage.open_session(model, options()).run(None, feeds)
+    np.testing.assert_array_equal(storage.open_session(copy, options()).run(None, feeds)[0], expected[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph.onnx", "graph.onnx.data"]
+    whole = tmp_path / "whole" / "graph.onnx"
+    whole.parent.mkdir()
+    assert storage.save(copy, whole) is None
+    read = ort.InferenceSession(str(whole), options(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(read.run(None, feeds)[0], expected[0])

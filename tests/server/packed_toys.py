@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from pairwire.server.runtime.base import Float32Array, Int32Array, TokenBatch
 from pairwire.server.runtime.cuda_probe import PROVIDER
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.nvidia import count_cards
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
+from pairwire.server.runtime.ort import ort
 from pairwire.server.runtime.packed import PackedBatch, PackedShapes
 from tests import packing
 

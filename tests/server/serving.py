@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import re
 import signal
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,15 @@ from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer
 from pairwire.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from pairwire.v1.model_pb2_grpc import ModelServiceStub
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests import processes
 
 ENGINE = EngineConfig(warmup_s=0.01)
 """Measuring what batches cost is not what these tests are about."""
+
+PATIENCE_S = 120.0
+"""Nothing takes this long on a busy machine. What waits in vain fails with a sentence, before pytest ends it."""
+
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +104,10 @@ async def serve(
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds: for what another thread or the peer does soon and tells nobody."""
-    for _ in range(2000):
+    for _ in range(int(PATIENCE_S / _LOOK_S)):
         if condition():
             return
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(_LOOK_S)
     raise AssertionError("it never came true")
 
 
@@ -130,12 +135,15 @@ class Process:
 
     async def wait_for_metric(self, name: str, condition: Callable[[float], bool]) -> float:
         """The first value of a series that meets the condition."""
-        for _ in range(500):
-            value = await self.metric(name)
-            if condition(value):
-                return value
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{name} stays at {value}")
+        value = await self.metric(name)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not condition(value):
+                    await asyncio.sleep(0.02)
+                    value = await self.metric(name)
+        except TimeoutError:
+            raise AssertionError(f"{name} stays at {value}") from None
+        return value
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a real signal."""
@@ -143,11 +151,11 @@ class Process:
 
     async def exit_code(self) -> int:
         """Waits for the end."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.process.wait()
 
 
-COMMAND = (sys.executable, "-m", "pairwire.cli.main", "serve")
+COMMAND = (*processes.MAIN, "serve")
 
 _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)")
 
@@ -155,25 +163,19 @@ _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\
 @contextlib.asynccontextmanager
 async def start(*arguments: Path | str) -> AsyncIterator[Process]:
     """Starts the process on free ports; it is killed at the end of the block where it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01"),
-        stdout=asyncio.subprocess.PIPE,  # stderr is ours: pytest shows it where a test fails
-    )
-    assert process.stdout is not None
-    try:
+    command = (*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01")
+    # stderr is ours: pytest shows it where a test fails
+    async with processes.started_here(command, stdout=asyncio.subprocess.PIPE) as process:
+        assert process.stdout is not None
         async for line in process.stdout:
             if ports := _SERVING.match(line.decode()):
                 yield Process(process, int(ports[1]), int(ports[2]))
                 break
         else:
             raise AssertionError("the server did not start")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def _fetch(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         text: str = answer.read().decode()
     return text

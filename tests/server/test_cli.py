@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
 import re
 import signal
@@ -17,12 +15,14 @@ import grpc
 import pytest
 
 from pairwire.cli.arguments import ADDRESS_VARIABLE
+from pairwire.cli.main import main
 from pairwire.server import cli
 from pairwire.server.config import ServerConfig
 from pairwire.server.engine import Engine
 from pairwire.server.options import options_of
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests import processes
 from tests.server import serving
 from tests.server.engine import toys
 
@@ -34,16 +34,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(prog="pairwire")
-    cli.add_parser(whole.add_subparsers(required=True))
-    return whole
-
-
 def run(*arguments: Path | str) -> int:
-    args = parser().parse_args(["serve", *map(str, arguments)])
-    code: int = args.run(args)
-    return code
+    return main(["serve", *map(str, arguments)])
 
 
 def test_the_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,11 +123,10 @@ def test_a_damaged_package_ends_a_process_with_a_sentence(scorer_package: Path, 
 @pytest.mark.slow
 def test_a_process_prints_its_models_and_ports_on_stdout_and_logs_json_on_stderr(scorer_package: Path) -> None:
     command = (*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--workers", "1")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    header, model, serving_line = (process.stdout.readline() for _ in range(3))
-    process.send_signal(signal.SIGINT)
-    rest, log = process.communicate(timeout=30)
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        header, model, serving_line = (process.stdout.readline() for _ in range(3))
+        process.send_signal(signal.SIGINT)
+        rest, log = process.communicate(timeout=serving.PATIENCE_S)
     assert header.split() == ["model", "kind", "variant", "provider", "threads", "bucket", "lengths"]
     assert model.split()[:7] == ["scorer", "cross-encoder", "cpu-fp32", "CPUExecutionProvider", "1", "x", "1"]
     assert serving_line.startswith("pairwire: serving on 127.0.0.1:")
@@ -150,11 +141,10 @@ def test_a_process_prints_its_models_and_ports_on_stdout_and_logs_json_on_stderr
 @pytest.mark.slow
 def test_a_signal_while_the_models_load_ends_the_process_at_once(scorer_package: Path) -> None:
     command = (*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--warmup-s", "3600")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "listening on" in process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "listening on" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=serving.PATIENCE_S)
     assert process.returncode == 0
     assert out == ""
 
@@ -177,19 +167,16 @@ sys.exit(test_cli.run("never-read", "--port", "0", "--metrics-port", "-1"))
 @pytest.mark.slow
 async def test_a_dead_engine_ends_the_process_with_an_exit_code_that_tells() -> None:
     root = Path(__file__).parents[2]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", DYING_SERVER, cwd=root, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    lines = [await process.stdout.readline() for _ in range(3)]
-    address = re.findall(rb"serving on (\S+),", lines[2])[0].decode()
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = ScoringServiceStub(channel).Rerank(scoring_pb2.RerankRequest(query="q", documents=["d"]))
-        assert await call.code() is grpc.StatusCode.INTERNAL
-        assert "restart the server" in await call.details()
-    assert process.stderr is not None
-    log = (await process.stderr.read()).decode()
-    assert await process.wait() == 1
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    async with processes.started_here((sys.executable, "-c", DYING_SERVER), cwd=root, **pipes) as process:
+        lines = [await process.stdout.readline() for _ in range(3)]
+        address = re.findall(rb"serving on (\S+),", lines[2])[0].decode()
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = ScoringServiceStub(channel).Rerank(scoring_pb2.RerankRequest(query="q", documents=["d"]))
+            assert await call.code() is grpc.StatusCode.INTERNAL
+            assert "restart the server" in await call.details()
+        log = (await process.stderr.read()).decode()
+        assert await process.wait() == 1
     assert "a worker died" in log
 
 

@@ -70,7 +70,7 @@ async def test_all_that_is_inside_at_the_signal_is_answered(slow_package: Path) 
 
 
 async def test_health_turns_first_and_requests_are_served_during_the_delay(slow_package: Path) -> None:
-    async with serving.start(slow_package, "--drain-delay-s", "0.5") as server, server.channel() as channel:
+    async with serving.start(slow_package, "--drain-delay-s", "3") as server, server.channel() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         server.signal(signal.SIGTERM)

@@ -261,7 +261,7 @@ async def test_a_batch_that_fails_once_leaves_the_next_ones_right(
         await client.score(PAIRS[:2])
     health = health_pb2_grpc.HealthStub(served.channel)
     watch = health.Watch(health_pb2.HealthCheckRequest(service=f"model/{NAME}"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(serving.PATIENCE_S):
         while (await watch.read()).status != SERVING:
             pass
     watch.cancel()

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 EXACT_STEPS = 600
-"""Up to so many steps, about 0.1 ms, rows are covered exactly; beyond, whole lengths are. On the recorded costs of a
+"""Up to this many steps, about 0.1 ms, rows are covered exactly; beyond, whole lengths are. On the recorded costs of a
 CPU the coarser cover loses less than 0.4 % of the throughput."""
 _MOST_PARTS = 3
-"""A group of lengths is no larger than so many batches: larger ones only repeat what smaller groups offer."""
+"""Most batches of a group of lengths: larger groups only repeat what smaller ones offer."""
 
 
 def cheapest_cover(
@@ -44,6 +44,8 @@ def cover_rows(
     for position, count in enumerate(counts):
         cost, most = seconds[position], most_rows[position]
         for _ in range(count):
+            # This row is the longest so far, so it sets the length of the batch that it ends. A batch of k rows takes
+            # the k - 1 just before it: in the sorted pool they are the cheapest company.
             covered = len(least)
             total, rows = least[covered - 1] + cost[1], 1
             for k in range(2, min(most, covered) + 1):
@@ -52,6 +54,7 @@ def cover_rows(
                     total, rows = candidate, k
             least.append(total)
             chosen.append((position, rows))
+    # Walk back over the choices: each says where the batch before it ends.
     batches = []
     covered = len(least) - 1
     while covered:
@@ -73,8 +76,9 @@ def cover_lengths(
             rows += counts[begin]
             parts = max(1, -(-rows // most))
             if parts > _MOST_PARTS and begin < position:
-                break
-            small, larger = divmod(rows, parts)  # so many batches have a row more
+                break  # two smaller groups next to each other cost no more, and were tried before
+            # Even parts: a small last batch would pay for a whole run with few rows in it.
+            small, larger = divmod(rows, parts)  # ``larger`` of the batches have one row more
             candidate = least[begin] + (parts - larger) * cost[small] + (larger * cost[small + 1] if larger else 0.0)
             if candidate <= total:
                 total, choice = candidate, (begin, rows, parts)

@@ -7,9 +7,9 @@ lengths; within a length those that are due first go first.
 Every plan takes at least one row of the anchor, the length at which the request that is due first waits. Hence the
 bound on waiting: see `scheduler`.
 
-`OptimalCover` runs the batch of a cheapest cover of the whole pool that holds the anchor (see `cover`, also for how
-large pools are covered in less time): nothing in it
-knows whether padding is dear (a CPU) or runs are (a GPU), only the cost table does.
+`OptimalCover` runs that batch of a cheapest cover of the whole pool which holds the anchor (`cover`, also for how large
+pools are covered in less time). Nothing in it knows whether padding is dear (a CPU) or runs are (a GPU): only the cost
+table does.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class OptimalCover:
 
     def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
-        if pool.anchor >= pool.unpadded_level:
+        if pool.anchor >= pool.unpadded_level:  # long rows run alone, in the fused kernel that takes no padding
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         waiting: list[int] = np.flatnonzero(pool.counts).tolist()
-        if len(waiting) == 1 and pool.counts[pool.anchor] == 1:
+        if len(waiting) == 1 and pool.counts[pool.anchor] == 1:  # the commonest pool: nothing to decide
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         levels = [level for level in waiting if level < pool.unpadded_level]
         counts: list[int] = pool.counts[levels].tolist()
@@ -94,6 +94,7 @@ class OptimalCover:
         if counts[anchor] >= 2 * best[anchor]:
             # Whatever the rest of the plan, a batch of its own at its best size is part of it.
             return Plan(Bucket(best[anchor], int(pool.lengths[pool.anchor])), ((pool.anchor, best[anchor]),))
+        # Full batches at a length's best size are in every cheapest cover: only what is left over needs a search.
         left = [count if count < 2 * rows else rows + count % rows for count, rows in zip(counts, best, strict=True)]
         batches = cheapest_cover(left, [costs.batch_seconds(level) for level in levels], most)
         return _batch_with(anchor, levels, left, batches, pool)
@@ -122,6 +123,7 @@ def _batch_with(
     """The batch of the cover that holds most rows of the anchor; all positions are in the list of waiting levels."""
     ends = list(accumulate(counts))  # rows up to and including each level, in the sorted pool
     low, high = ends[anchor] - counts[anchor], ends[anchor]
+    # Several batches may hold rows of the anchor. The one with most of them leaves the least of the request behind.
     begin, chosen, held = 0, (0, 0), 0
     for _, rows in batches:
         overlap = min(high, begin + rows) - max(low, begin)

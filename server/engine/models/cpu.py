@@ -9,6 +9,7 @@ from pairwire.v1 import manifest_pb2
 from ...clock import Clock, SystemClock, ThreadClock
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
+from ..text.vocabulary import embedding_rows
 from .building import build_model
 from .model import Model
 
@@ -36,4 +37,7 @@ def open_on_cpu(
     if timer is None:
         timer = ThreadClock() if config.intra_op_threads == 1 else SystemClock()
     runtime = OnnxCpuRuntime(graph, options)
+    if not manifest.vocab_size:  # an older package does not say
+        rows = embedding_rows(lambda id: runtime.run(encoder.blank(1, 1, id)), encoder.vocabulary.rows)
+        encoder = encoder.with_rows(rows)
     return build_model(manifest, encoder, runtime, variant=variant.name, config=config, clock=timer)

@@ -8,8 +8,9 @@ from pathlib import Path
 from pairwire.v1 import manifest_pb2
 
 from ...clock import Clock
-from ...errors import ConfigInvalid, PackageInvalid, PairwireError
+from ...errors import ConfigInvalid, PackageInvalid, PairwireError, StartupError
 from ...package import Package, read_package
+from ...reasons import is_of_the_machine, reason_of
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
 from .cpu import open_on_cpu
@@ -48,7 +49,11 @@ def load_model(directory: Path | str, config: EngineConfig, timer: Clock | None 
     except PairwireError:
         raise
     except Exception as error:  # whatever tokenizers and onnxruntime raise; both use bare exception types of their own
-        raise PackageInvalid(f"{graph}: cannot be loaded and run ({error}); export the model again") from error
+        if is_of_the_machine(error):
+            raise StartupError(f"{graph}: {reason_of(error)}") from error
+        raise PackageInvalid(
+            f"{graph}: cannot be loaded and run ({reason_of(error)}); export the model again"
+        ) from error
     logger.info("loaded model %r, variant %s, from %s", model.name, model.variant, directory)
     return model
 

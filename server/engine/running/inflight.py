@@ -94,11 +94,6 @@ class Inflight:
         """Whether rows wait for a worker."""
         return self._scheduler.queued_tokens > 0
 
-    @property
-    def open_tickets(self) -> int:
-        """Tickets that wait for results."""
-        return len(self._tickets)
-
     def reserve(self, ticket: Ticket, rows: int, row_tokens: int) -> bool:
         """Keeps room in an empty queue for a ticket whose rows will come in parts, until they came or it is closed."""
         free = self._queue_tokens - self._reserved_tokens()

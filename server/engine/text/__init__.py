@@ -2,10 +2,13 @@
 
 inputs.py          what a call was given to read: pairs, or single texts
 stage.py           where it is tokenised: on the event loop, or on threads
+given.py           what callers pass -> lists
 encoder.py         text -> token ids -> rows -> padded batches
 token_ids.py       ids instead of a text, and the checks of both
 pair_template.py   a pair as one text, for checkpoints that have a template
 truncation.py      which tokens of a long input are kept
 special_tokens.py  the special tokens around a row
 rows.py            rows, ready to be padded
+rules.py           a checkpoint's own rules for text
+vocabulary.py      which tokens have an embedding
 """

@@ -13,7 +13,7 @@ import os
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import cast
@@ -28,9 +28,11 @@ from ..cache import DIGEST_BYTES, ByteCache
 from .pair_template import PairTemplate
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
-from .special_tokens import ID_BYTES, no_special_tokens, read_special_tokens
+from .rules import TextRules as TextRules
+from .special_tokens import ID_BYTES, Row, no_special_tokens, read_special_tokens
 from .token_ids import Text, check_texts, forbid_ids
 from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
+from .vocabulary import Vocabulary
 
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
@@ -39,28 +41,15 @@ _TEMPLATE_NEEDS_TEXT = "this model makes one text of a pair by its template and 
 _PROMPT_NEEDS_TEXT = "a prompt is tokenised with the text that it stands before; send text, or an empty prompt for none"
 
 
-@dataclass(frozen=True, slots=True)
-class TextRules:
-    """The checkpoint's own rules for text, from the manifest."""
-
-    max_length: int
-    """Most tokens of a row, special tokens included."""
-    pad_token_id: int = 0
-    pad_token_type_id: int = 0
-    truncate_left: bool = False
-    """Cut the beginning of a too long text, not its end."""
-    template: PairTemplate | None = None
-    """How a pair becomes one text; None where the tokenizer joins two."""
-    prompt_excluded: bool = False
-    """Pooling leaves the prompt's tokens out, so that batches must say how many they are."""
-    vocab_size: int = 0
-    """Ids of tokens are below it; 0 where the package does not say."""
-
-
 class TextEncoder:
     """A checkpoint's tokenizer with its truncation and pair rules. Thread-safe; the tokenizer releases the GIL."""
 
     def __init__(self, tokenizer: Tokenizer, rules: TextRules) -> None:
+        """Reads the tokenizer's special tokens.
+
+        Raises:
+            ValueError: one of them has no embedding in the model.
+        """
         # The library's own threads take longer to wake than a text takes to tokenise, and take cores from the workers;
         # callers tokenise several requests at once instead. Whoever has set this variable knows better.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -71,15 +60,25 @@ class TextEncoder:
         self._single = read_special_tokens(tokenizer.encode("a"), rules.max_length)
         self._pair = read_special_tokens(tokenizer.encode("a", "b"), rules.max_length)
         self._bare = no_special_tokens(rules.max_length)
-        self._vocab_size = rules.vocab_size or tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocabulary = Vocabulary(tokenizer, rules.vocab_size)
         self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
         self._pad_type = bytes([rules.pad_token_type_id])
+        around = [each.prefix + each.middle + each.suffix for each in (self._single, self._pair)]
+        self.vocabulary.check_special(rules, around)
 
     @classmethod
     def from_file(cls, path: Path, rules: TextRules) -> TextEncoder:
         """Reads a tokenizer.json."""
         return cls(Tokenizer.from_file(str(path)), rules)
+
+    def with_rows(self, rows: int) -> TextEncoder:
+        """The same, for a model with embeddings for ids below ``rows``.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        return TextEncoder(self._tokenizer, replace(self.rules, vocab_size=rows))
 
     @property
     def takes_empty_pairs(self) -> bool:
@@ -102,8 +101,8 @@ class TextEncoder:
         self, firsts: Sequence[Text], seconds: Sequence[Text], *, prompt: str = "", fields: tuple[str, str] = _PAIRS
     ) -> bool:
         """Raises what ``encode_pairs`` raises of the texts themselves; whether any of them is token ids."""
-        first_ids = check_texts(firsts, fields[0], self._vocab_size)
-        second_ids = check_texts(seconds, fields[1], self._vocab_size)
+        first_ids = check_texts(firsts, fields[0], self.vocabulary.rows)
+        second_ids = check_texts(seconds, fields[1], self.vocabulary.rows)
         if self.rules.template is not None:
             forbid_ids(firsts, fields[0], _TEMPLATE_NEEDS_TEXT)
             forbid_ids(seconds, fields[1], _TEMPLATE_NEEDS_TEXT)
@@ -114,7 +113,7 @@ class TextEncoder:
 
     def check_singles(self, texts: Sequence[Text], *, prompt: str = "", field: str = _TEXTS) -> bool:
         """Raises what ``encode_texts`` raises of the texts themselves; whether any of them is token ids."""
-        any_ids = check_texts(texts, field, self._vocab_size)
+        any_ids = check_texts(texts, field, self.vocabulary.rows)
         if prompt and any_ids:
             forbid_ids(texts, field, _PROMPT_NEEDS_TEXT)
         return any_ids
@@ -128,28 +127,33 @@ class TextEncoder:
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
         fields: tuple[str, str] = _PAIRS,
+        start: int = 0,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of ``zip(firsts, seconds)``; a single first stands for one query with many documents.
 
         ``prompt`` is put before every first text, or where the checkpoint's template has a place for it. ``fields`` are
-        the names under which the caller knows the texts, for error messages. ``cache`` belongs to this tokenizer alone;
-        it is of no use to a model with a template, whose texts come again only where both texts of a pair do.
+        the names under which the caller knows the texts, and ``start`` is the index of the first of them, for errors
+        about tokens without an embedding. ``cache`` belongs to this tokenizer alone; it is of no use to a model with a
+        template, whose texts come again only where both texts of a pair do.
 
         Raises:
-            InvalidInput: not Unicode text, ``max_length`` out of range, a text that does not fit and may not be cut, or
-                token ids that are unknown or stand where text is needed.
+            InvalidInput: not Unicode text, ``max_length`` out of range, a text that does not fit and may not be cut, a
+                token that the model has no embedding for, or token ids that are unknown or stand where text is needed.
         """
         if len(firsts) not in (1, len(seconds)):
             raise ValueError(f"{len(firsts)} first texts for {len(seconds)} second texts")
         any_ids = self.check_pairs(firsts, seconds, prompt=prompt, fields=fields)
         if self.rules.template is not None:
-            return self._encode_rendered(self.rules.template, firsts, seconds, prompt, max_length, truncation, fields)
+            rendered = self._encode_rendered(
+                self.rules.template, firsts, seconds, prompt, max_length, truncation, fields
+            )
+            self._check_pair_ids(rendered.rows, firsts, seconds, prompt, fields, start)
+            return rendered
         special = self._pair
         limit = self.pair_limit(max_length)
-        if prompt:
-            firsts = [f"{prompt}{first}" for first in firsts]
-        ids = self._contents([*firsts, *seconds], cache, any_ids)
+        heads = [f"{prompt}{first}" for first in firsts] if prompt else firsts
+        ids = self._contents([*heads, *seconds], cache, any_ids)
         first, second = ids[: len(firsts)], ids[len(firsts) :]
         if len(first) < len(second):
             first *= len(second)
@@ -161,9 +165,11 @@ class TextEncoder:
         if over:
             self._cut_pairs(first, second, over, limit, truncation, fields)
             lengths = np.minimum(lengths, room)
+        rows = [special.row(a, b) for a, b in zip(first, second, strict=True)]
+        self._check_pair_ids(rows, firsts, seconds, prompt, fields, start)
         return EncodedRows(
             special=special,
-            rows=[special.row(a, b) for a, b in zip(first, second, strict=True)],
+            rows=rows,
             lengths=(lengths + special.special_tokens).astype(np.int32),
             truncated=np.array(over, dtype=np.int32),
         )
@@ -176,9 +182,10 @@ class TextEncoder:
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
         field: str = _TEXTS,
+        start: int = 0,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
-        """Rows of single texts, ``prompt`` put before each.
+        """Rows of single texts, ``prompt`` put before each. ``start`` as for ``encode_pairs``.
 
         Raises:
             InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
@@ -199,9 +206,13 @@ class TextEncoder:
         for index in over.tolist():
             ids[index] = self._cut(ids[index], room)
         left_out = self._prompt_length(prompt, room, cache) if prompt and self.rules.prompt_excluded else 0
+        rows = [special.row(each, left_out=left_out) for each in ids]
+        if found := self.vocabulary.check_rows([row[0] for row in rows]):
+            index, id = found
+            self.vocabulary.refuse(id, [(field.format(start + index), texts[index]), ("prompt", prompt)])
         return EncodedRows(
             special=special,
-            rows=[special.row(each, left_out=left_out) for each in ids],
+            rows=rows,
             lengths=(np.minimum(lengths, room) + special.special_tokens).astype(np.int32),
             truncated=over.astype(np.int32),
         )
@@ -281,14 +292,33 @@ class TextEncoder:
             lengths=np.array(sizes, np.int32),
         )
 
-    def blank(self, rows: int, length: int) -> TokenBatch:
-        """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with."""
+    def blank(self, rows: int, length: int, id: int | None = None) -> TokenBatch:
+        """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with.
+
+        It has nothing but padding in it, or ``id``.
+        """
         shape = (rows, length)
         return TokenBatch(
-            input_ids=np.full(shape, self.rules.pad_token_id, np.int32),
+            input_ids=np.full(shape, self.rules.pad_token_id if id is None else id, np.int32),
             token_type_ids=np.full(shape, self.rules.pad_token_type_id, np.int32),
             lengths=np.full(rows, length, np.int32),
         )
+
+    def _check_pair_ids(
+        self,
+        rows: Sequence[Row],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        prompt: str,
+        fields: tuple[str, str],
+        start: int,
+    ) -> None:
+        """Refuses ids without an embedding, of what is left of the texts after cutting."""
+        if found := self.vocabulary.check_rows([row[0] for row in rows]):
+            index, id = found
+            first = (fields[0].format(start + index), firsts[index if len(firsts) > 1 else 0])
+            second = (fields[1].format(start + index), seconds[index])
+            self.vocabulary.refuse(id, [second, first, ("prompt", prompt)])
 
     def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool) -> list[bytes]:
         """What ``tokenize`` gives for texts, of which some may be ids already."""

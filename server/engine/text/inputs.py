@@ -88,7 +88,7 @@ class PairTexts:
 
     @property
     def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        """Whether rows may be encoded apart: no text can be refused for the number of its tokens."""
         return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_pairs
 
     @property
@@ -110,6 +110,7 @@ class PairTexts:
             max_length=self.max_length,
             truncation=self.truncation,
             fields=self.fields,
+            start=begin,
             cache=self.cache,
         )
 
@@ -142,7 +143,7 @@ class SingleTexts:
 
     @property
     def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        """Whether rows may be encoded apart: no text can be refused for the number of its tokens."""
         return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_texts
 
     @property
@@ -161,6 +162,7 @@ class SingleTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
+            start=begin,
             cache=self.cache,
         )
 

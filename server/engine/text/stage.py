@@ -55,7 +55,8 @@ class TextStage:
         Streamed, a few rows come first, then more and more; or, where threads share them, all pieces are about equal.
 
         Raises:
-            InvalidInput: as the encoder; where rows are streamed, before the first of them.
+            InvalidInput: as the encoder; where rows are streamed, before the first of them, but for a token without an
+                embedding, which is found when its slice is tokenised.
             Overloaded: too much text waits already.
         """
         characters = texts.characters

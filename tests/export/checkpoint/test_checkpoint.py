@@ -3,12 +3,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, detect_kind, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind
-from pairwire.export.errors import CheckpointUnsupported
+from pairwire.export.errors import CheckpointUnsupported, ConsentMissing
 from pairwire.export.progress import quiet_libraries
 from pairwire.server.engine.outputs.heads import Activation
 from tests import checkpoints, embedders
@@ -205,6 +206,32 @@ def test_encoder_without_a_head_needs_the_kind(bi_encoder_checkpoint: Path) -> N
     assert list(opened(plain, kind=Kind.BI_ENCODER).pooling) == ["mean"]
 
 
+def test_checkpoint_without_architectures_may_be_either(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    directory = Path(shutil.copytree(cross_encoder_checkpoint, tmp_path / "nameless"))
+    checkpoints.edit_json(directory / "config.json", architectures=None)
+    with pytest.raises(CheckpointUnsupported, match=r"--kind bi-encoder .*, --kind cross-encoder"):
+        detect_kind(directory)
+    pairs = [list(pair) for pair in checkpoints.PAIRS]
+    scores = opened(directory, kind=Kind.CROSS_ENCODER).reference.predict(pairs)
+    np.testing.assert_allclose(scores, CrossEncoder(str(cross_encoder_checkpoint), device="cpu").predict(pairs))
+
+
+def test_empty_list_of_architectures_is_a_sentence(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(cross_encoder_checkpoint, tmp_path / "nameless"))
+    checkpoints.edit_json(directory / "config.json", architectures=[])
+    with pytest.raises(CheckpointUnsupported, match=r"config\.json: architectures is an empty list"):
+        opened(directory, kind=Kind.CROSS_ENCODER)
+
+
+def test_decoder_without_a_chat_template_is_served_with_a_warning(tmp_path: Path) -> None:
+    with_one = opened(checkpoints.save_decoder_reranker(tmp_path / "with"), max_length=256)
+    without = opened(checkpoints.save_decoder_reranker(tmp_path / "without", template=None), max_length=256)
+    assert list(with_one.warnings) == []
+    assert ["a decoder without a chat template" in warning for warning in without.warnings] == [True]
+
+
 def test_bi_encoder_cannot_be_made_a_cross_encoder(bi_encoder_checkpoint: Path) -> None:
     with pytest.raises(CheckpointUnsupported, match="no classification head"):
         detect_kind(bi_encoder_checkpoint, Kind.CROSS_ENCODER)
@@ -274,7 +301,7 @@ def test_an_activation_that_would_run_the_checkpoints_own_code_is_not_replaced(t
     directory = checkpoints.save_bi_encoder(tmp_path / "bi", dense=8)
     checkpoints.edit_json(directory / "2_Dense" / "config.json", activation_function="my_package.Swish")
     with pytest.raises(
-        CheckpointUnsupported, match=r"2_Dense: its activation is my_package\.Swish; --trust-remote-code"
+        ConsentMissing, match=r"2_Dense/config\.json: activation_function names my_package\.Swish\. --trust-remote-code"
     ):
         opened(directory)
 

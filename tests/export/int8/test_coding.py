@@ -82,7 +82,9 @@ def test_a_code_that_cuts_the_other_half_s_values_pays_for_it() -> None:
     calm, wild = seen(x), seen(x)
     wild.high[1, 0] = 30  # once, on texts of the second half
     weights = np.ones((8, 4), np.float32)
-    (_, dear), (error, cheap) = (coding._errors(each, weights, coding.Way()) for each in (wild, calm))
+    (_, dear), (error, cheap) = (
+        coding._errors(each, weights, coding.Way(), coding._trials(each, weights)) for each in (wild, calm)
+    )
     assert np.hypot(error, dear) > 5 * np.hypot(error, cheap)
 
 

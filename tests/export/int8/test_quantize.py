@@ -9,7 +9,6 @@ from onnx import ModelProto, helper, numpy_helper
 from pairwire.export.checkpoint.checkpoint import Checkpoint, encode, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Kind, Precision, Sensitivity
-from pairwire.export.graph import export_graph
 from pairwire.export.int8 import quantize
 from pairwire.export.int8.calibrate import observe
 from pairwire.export.int8.findings import as_lines
@@ -18,7 +17,7 @@ from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts, calibration_texts
 from pairwire.server.errors import ConfigInvalid
 from pairwire.v1 import manifest_pb2
-from tests import checkpoints, graphs
+from tests import checkpoints, graphs, packing
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +28,8 @@ def checkpoint(cross_encoder_checkpoint: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def graph(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    with quiet_libraries():
-        model = export_graph(checkpoint, tmp_path_factory.mktemp("workspace"))
+def graph(plain_graph: packing.Graph) -> ModelProto:
+    model = plain_graph("bert")
     for rewrite in (*ALWAYS, fold_bias.apply, sequence_major.apply):
         rewrite(model)
     return model

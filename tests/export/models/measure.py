@@ -14,8 +14,7 @@ from pairwire.export.checkpoint.source import find_source
 from pairwire.export.config import Precision
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
-from pairwire.export.parity import compare
-from pairwire.export.parity.compare import Reference
+from pairwire.export.parity.compare import Reference, compare
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
 from pairwire.export.texts import calibration_texts, parity_texts

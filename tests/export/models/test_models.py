@@ -10,6 +10,7 @@ import pytest
 from tests.export.models.cases import CASES, REFUSALS, Case, Refusal
 from tests.export.models.document import FILE, ORDER, as_markdown, structure
 from tests.export.models.measure import Row, measure, refused
+from tests.shared import Shared
 
 EXACT = 1e-5
 """Largest difference of a float32 logit, per unit of the largest; of vectors, per unit of length."""
@@ -18,27 +19,21 @@ Measured = Callable[[Case], list[Row]]
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """The rows of a case, measured once."""
-    found: dict[str, list[Row]] = {}
+def measured(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """The rows of a case, measured once a run."""
 
     def rows(case: Case) -> list[Row]:
-        if case.name not in found:
-            found[case.name] = measure(case, tmp_path_factory.mktemp("models"))
-        return found[case.name]
+        return shared.value(f"models/{case.name}", lambda: measure(case, tmp_path_factory.mktemp("models")))
 
     return rows
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Refusal], str]:
-    """What the export says of a checkpoint that is refused, asked once."""
-    found: dict[str, str] = {}
+def said(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Refusal], str]:
+    """What the export says of a checkpoint that is refused, asked once a run."""
 
     def reason(refusal: Refusal) -> str:
-        if refusal.what not in found:
-            found[refusal.what] = refused(refusal, tmp_path_factory.mktemp("refused"))
-        return found[refusal.what]
+        return shared.value(f"refused/{refusal.what}", lambda: refused(refusal, tmp_path_factory.mktemp("refused")))
 
     return reason
 

@@ -16,13 +16,12 @@ from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
-from pairwire.export.parity import compare
-from pairwire.export.parity.compare import Reference
+from pairwire.export.parity.compare import Reference, compare
 from pairwire.export.parity.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts
 from pairwire.v1 import manifest_pb2
-from tests import checkpoints
+from tests import checkpoints, packing
 
 TEXTS = [(text,) for text in checkpoints.TEXTS]
 
@@ -47,8 +46,8 @@ def reference(cross_encoder_checkpoint: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def graph(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    return graph_of(reference.checkpoint, tmp_path_factory.mktemp("workspace"))
+def graph(plain_graph: packing.Graph) -> ModelProto:
+    return plain_graph("bert")
 
 
 def compared(
@@ -212,6 +211,9 @@ def test_float16_graph_that_is_off_by_more_than_rounding_fails(
     result = compared(reference, damaged(packed, shift=shift, scale=scale), tmp_path, "fp16")
     assert not result.summary.passed
     report = ParityReport(Kind.CROSS_ENCODER, 0.98, [result])
+    if np.isnan(shift):
+        assert report.failures == ["cpu-fp16 gives nan or infinity; nothing can be compared"]
+        return
     assert "differs from the checkpoint by" in report.failures[0]
     assert report.failures[0].endswith("allowed 0.02")
 
@@ -238,13 +240,23 @@ def _copied(checkpoint: Path, directory: Path, **changes: object) -> Path:
     return copy
 
 
+@pytest.mark.parametrize("processor", ["as it is", "BertProcessing"])
 def test_token_types_that_the_reference_leaves_out_are_not_made_up(
-    cross_encoder_checkpoint: Path, tmp_path: Path
+    processor: str, cross_encoder_checkpoint: Path, tmp_path: Path
 ) -> None:
     inputs = ["input_ids", "attention_mask"]
-    checkpoint = opened(_copied(cross_encoder_checkpoint, tmp_path / "typeless", model_input_names=inputs))
-    with pytest.raises(CheckpointUnsupported, match="parity text 0 is tokenised differently by the serving code"):
-        Reference(checkpoint, [Texts(checkpoints.PAIRS, "built-in")])
+    directory = _copied(cross_encoder_checkpoint, tmp_path / "typeless", model_input_names=inputs)
+    if processor == "BertProcessing":
+        around = {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]}
+        checkpoints.edit_json(directory / "tokenizer.json", post_processor=around)
+    checkpoint, typed = opened(directory), opened(cross_encoder_checkpoint)
+    with quiet_libraries():
+        reference = Reference(checkpoint, [Texts(checkpoints.PAIRS, "built-in")])
+        others = Reference(typed, [Texts(checkpoints.PAIRS, "built-in")])
+    assert np.abs(reference.results - others.results).max() > 0.01
+    result = compared(reference, graph_of(checkpoint, tmp_path), tmp_path)
+    assert result.summary.passed
+    assert result.summary.max_abs_diff < 1e-5
 
 
 def test_prompts_whose_length_would_be_counted_otherwise_are_refused(tmp_path: Path) -> None:
@@ -255,3 +267,23 @@ def test_prompts_whose_length_would_be_counted_otherwise_are_refused(tmp_path: P
     odd = _copied(plain, tmp_path / "odd", tokenizer_class="PreTrainedTokenizerFast", sep_token=None)
     with pytest.raises(CheckpointUnsupported, match=r"the prompt 'query: ' has 6 tokens .*, and 5 in the serving code"):
         Reference(opened(odd), [Texts(TEXTS, "built-in")])
+
+
+def test_longest_built_in_texts_are_compared_by_their_tokens_alone_and_a_persons_own_are_run(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = int(np.sort(reference.rows.lengths)[-3])
+    monkeypatch.setattr("pairwire.export.parity.compare.LONGEST_COMPARED", longest - 1)
+    fewer = Reference(reference.checkpoint, reference.texts)
+    first = len(reference.texts[0].inputs)
+    kept = [at for at, length in enumerate(reference.rows.lengths) if length < longest or at >= first]
+    assert 0 < first - sum(at < first for at in kept) < first
+    assert fewer.inputs == [reference.inputs[at] for at in kept]
+    np.testing.assert_allclose(fewer.results, reference.results[kept], atol=1e-6)
+
+
+def test_long_rows_of_the_reference_run_by_themselves_and_stay_in_their_places(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairwire.export.parity.compare._ALONE_FROM", int(np.median(reference.rows.lengths)))
+    np.testing.assert_allclose(Reference(reference.checkpoint, reference.texts).results, reference.results, atol=1e-6)

@@ -448,8 +448,8 @@ async def test_clients_that_all_leave_in_the_middle_leave_nothing_behind(gated: 
 
 
 async def test_a_deadline_ends_the_wait_even_while_the_request_runs(gated: Gated) -> None:
-    with pytest.raises(DeadlineExceeded, match=r"not done within 0\.020 s"):
-        await gated.engine.score(PAIRS[:1], timeout_s=0.02)
+    with pytest.raises(DeadlineExceeded, match=r"not done within 0\.500 s"):
+        await gated.engine.score(PAIRS[:1], timeout_s=0.5)  # shorter, and it may pass in the queue of a busy machine
     assert gated.recorder.outcomes == [Outcome.DEADLINE]
 
 

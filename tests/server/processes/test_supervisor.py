@@ -21,6 +21,7 @@ from pairwire.client import AsyncClient
 from pairwire.server.cpus import usable_cpus
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests import processes
 from tests.server import serving
 from tests.server.requests import work
 
@@ -168,7 +169,7 @@ async def test_a_second_signal_ends_all_at_once(slow_package: Path) -> None:
 
 
 async def gone(children: list[psutil.Process]) -> None:
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=30)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=serving.PATIENCE_S)
     assert not alive
 
 
@@ -227,17 +228,15 @@ def test_what_only_shows_when_it_listens_ends_the_start_too(scorer_package: Path
 
 async def test_a_signal_while_they_load_ends_all_at_once(scorer_package: Path) -> None:
     arguments = [*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--processes", "2"]
-    process = await asyncio.create_subprocess_exec(
-        *(*arguments, "--warmup-s", "3600"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    for number in (b"0", b"1"):
-        assert b"process %s starts" % number in await process.stderr.readline()
-    children = psutil.Process(process.pid).children()
-    process.send_signal(signal.SIGTERM)
-    out, _ = await process.communicate()
-    assert (out, process.returncode) == (b"", 0)
-    await gone(children)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    async with processes.started_here([*arguments, "--warmup-s", "3600"], **pipes) as process:
+        for number in (b"0", b"1"):
+            assert b"process %s starts" % number in await process.stderr.readline()
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        out, _ = await process.communicate()
+        assert (out, process.returncode) == (b"", 0)
+        await gone(children)
 
 
 async def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(scorer_package: Path) -> None:
@@ -269,25 +268,22 @@ async def test_every_line_of_a_process_bears_its_number_and_it_shows_its_stacks_
     scorer_package: Path,
 ) -> None:
     arguments = [*serving.COMMAND, str(scorer_package), "--port", "0", "--metrics-port", "-1", "--processes", "2"]
-    process = await asyncio.create_subprocess_exec(
-        *(*arguments, "--warmup-s", "0.01"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},  # as for most people
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines = [await process.stdout.readline() for _ in range(3)]
-    assert lines[0].split()[0] == b"model"
-    assert lines[1].split()[0] == b"scorer"
-    assert lines[2].startswith(b"pairwire: serving on 127.0.0.1:")
-    assert lines[2].endswith(b", metrics off\n")
-    os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGUSR1)
-    log = b""
-    while b"Current thread" not in log:
-        log += await process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    rest, more = await process.communicate()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
+    }  # as for most people
+    async with processes.started_here([*arguments, "--warmup-s", "0.01"], **pipes, env=environment) as process:
+        lines = [await process.stdout.readline() for _ in range(3)]
+        assert lines[0].split()[0] == b"model"
+        assert lines[1].split()[0] == b"scorer"
+        assert lines[2].startswith(b"pairwire: serving on 127.0.0.1:")
+        assert lines[2].endswith(b", metrics off\n")
+        os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGUSR1)
+        log = b""
+        while b"Current thread" not in log:
+            log += await process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest, more = await process.communicate()
     assert (rest, process.returncode) == (b"", 0)
     for number in (0, 1):
         stopped = f'"message": "server is stopped", "process_number": {number}}}'

@@ -216,7 +216,7 @@ async def call(channel: grpc.aio.Channel, rpc: str, request: Message | bytes) ->
     """The raw answer to raw bytes: what no generated client would send can be sent too."""
     raw = request if isinstance(request, bytes) else request.SerializeToString()
     method = channel.unary_unary(f"/pairwire.v1.{SERVICES[rpc]}Service/{rpc}")
-    answer: bytes = await method(raw, timeout=10)
+    answer: bytes = await method(raw, timeout=serving.PATIENCE_S)
     return answer
 
 

@@ -87,7 +87,7 @@ async def test_callers_who_leave_at_any_moment_leave_nothing_behind(
         documents = [f"{text} {number} {deadline}" for text in DOCUMENTS]
         asked = scoring_pb2.RerankRequest(query=QUERY, documents=documents, first_stage={"keep": 3})
         seconds = 1e-4 * (1 + number)
-        call = served.scoring.Rerank(asked, timeout=seconds if deadline else 10)
+        call = served.scoring.Rerank(asked, timeout=seconds if deadline else serving.PATIENCE_S)
         if not deadline:
             asyncio.get_running_loop().call_later(seconds, call.cancel)
         try:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from pairwire.server.runtime.cuda_probe import IDENTITY_GRAPH, PROVIDER, cuda_fault
 from pairwire.server.runtime.nvidia import count_cards
+from pairwire.server.runtime.ort import ort
 
 LOG = (
     "\x1b[1;31m2026-11-27 06:56:07.77 [E:onnxruntime:Default, bridge.cc:2458 operator()] /onnx/bridge.cc:2043 Get() "

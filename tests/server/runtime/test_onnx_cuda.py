@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from pairwire.server.errors import RuntimeMissing
@@ -18,6 +17,7 @@ from pairwire.server.runtime.cuda_probe import PROVIDER
 from pairwire.server.runtime.cuda_session import CudaOptions
 from pairwire.server.runtime.onnx_cpu import OnnxCpuRuntime
 from pairwire.server.runtime.onnx_cuda import DeviceFacts, OnnxCudaRuntime
+from pairwire.server.runtime.ort import ort
 from pairwire.server.runtime.packed import PackedBatch, is_packed
 from tests import packing
 from tests.server import packed_toys

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from pairwire.server.clock import SimClock
 from pairwire.server.runtime.base import RuntimeInfo, TokenBatch
-from pairwire.server.tuning.choosing import GAIN, Choice, Choices, NotApplicable, Opened, choose
-from pairwire.server.tuning.measuring import Contender, Measure
+from pairwire.server.tuning.choosing import Budget, Choice, Choices, NotApplicable, Opened, choose
+from pairwire.server.tuning.measuring import GAIN, Contender, Measure, Timings
 from tests.server.engine import toys
 from tests.server.tuning.timings import Stopwatch, by_name
 
@@ -26,12 +27,12 @@ class Bench:
         self._refused = refused or {}
         self._impossible = impossible
 
-    def choose(self, measure: Measure) -> Choice[str]:
+    def choose(self, measure: Measure, budget: Budget | None = None) -> Choice[str]:
         factors: list[Callable[[str], list[str]]] = [
             lambda best, names=names: [best + name for name in names]  # type: ignore[misc]
             for names in self._factors
         ]
-        return choose(Choices("-", factors, self._open, str), measure)
+        return choose(Choices("-", factors, self._open, str), measure, budget)
 
     def _open(self, candidate: str) -> Opened:
         if candidate in self._impossible:
@@ -105,6 +106,30 @@ def test_what_cannot_be_tried_is_in_the_table_without_numbers() -> None:
     assert choice.best == "-b"
     (row,) = [tried for tried in choice.table if tried.name == "-a"]
     assert (row.us_per_token, row.reason) == ((), "cannot be")
+
+
+def test_a_budget_that_is_spent_leaves_the_rest_untried_and_the_best_so_far_wins() -> None:
+    clock = SimClock()
+    told: list[float] = []
+    times = by_name({"-a": 5})
+
+    def measure(contenders: Sequence[Contender]) -> Timings:
+        clock.advance(4)
+        return times(contenders)
+
+    bench = Bench(["a", "b", "c"])
+    # "a" takes two measurements, as it wins: 8 s. Half of that would end "b" at 12 s, "c" at 16 s or more.
+    choice = bench.choose(measure, Budget(12.5, told.append, clock))
+    assert choice.best == "-a"
+    assert reasons(choice)["-ab"] == "100.0% slower"
+    assert reasons(choice)["-ac"] == "not tried: the budget of 12.5 s was spent"
+    assert told == pytest.approx([8 / 12.5, 12 / 12.5])
+    assert times.rounds == [["-", "-a", "-"]] * 2 + [["-a", "-ab", "-a"]]
+
+
+def test_the_first_factor_is_tried_whatever_the_budget() -> None:
+    choice = Bench(["a", "b"]).choose(by_name({"-a": 5}), Budget(0.001, clock=SimClock()))
+    assert choice.best == "-a"
 
 
 def test_everything_is_closed_when_a_run_fails() -> None:

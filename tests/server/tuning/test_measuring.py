@@ -3,6 +3,7 @@ import pytest
 from pairwire.server.clock import SimClock
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.tuning.measuring import (
+    CLEAR_TURNS,
     LEAST_TURNS,
     MOST_TURNS,
     SHAPES,
@@ -70,6 +71,44 @@ def test_turns_keep_to_the_budget_within_bounds(run_s: float, turns: int) -> Non
 
     measure([Contender("a", run, [[toys.toy_model().encoder.blank(1, 16)]])], clock=clock)
     assert runs == 1 + 2 * turns
+
+
+def _counted(clock: SimClock, name: str, seconds: list[float], runs: dict[str, int]) -> Contender:
+    """Takes the given seconds, one run after the other, the last of them for ever."""
+
+    def run(batch: TokenBatch) -> None:
+        at = runs.get(name, 0)
+        runs[name] = at + 1
+        clock.advance(seconds[min(at, len(seconds) - 1)])
+
+    return Contender(name, run, [[toys.toy_model().encoder.blank(1, 16)]])
+
+
+def test_it_ends_when_nobody_can_win_any_more() -> None:
+    clock, runs = SimClock(), dict[str, int]()
+    names = {"best": 1.0, "slow": 1.5, "equal": 1.0, "best again": 1.0}
+    timings = measure([_counted(clock, name, [one], runs) for name, one in names.items()], clock=clock, budget_s=1e6)
+    assert set(runs.values()) == {1 + 2 * CLEAR_TURNS}
+    assert timings.relative == pytest.approx([1, 1.5, 1, 1])
+
+
+def test_who_may_win_is_measured_on_and_the_others_are_not() -> None:
+    clock, runs = SimClock(), dict[str, int]()
+    names = {"best": 1.0, "slow": 1.5, "fast": 0.9, "best again": 1.0}
+    timings = measure([_counted(clock, name, [one], runs) for name, one in names.items()], clock=clock, budget_s=1e6)
+    assert runs["slow"] == 1 + 2 * CLEAR_TURNS
+    assert runs["fast"] == runs["best"] == runs["best again"] == 1 + 2 * MOST_TURNS
+    assert timings.relative == pytest.approx([1, 1.5, 0.9, 1])
+
+
+def test_one_good_turn_keeps_a_contender_in() -> None:
+    """The answer is clear only where even the best turns are no faster."""
+    clock, runs = SimClock(), dict[str, int]()
+    lucky = _counted(clock, "lucky", [1.0, 1.0, 0.5, 1.0], runs)
+    others = [_counted(clock, name, [1.0], runs) for name in ("best", "best again")]
+    timings = measure([others[0], lucky, others[1]], clock=clock, budget_s=1e6)
+    assert runs["lucky"] == 1 + 2 * MOST_TURNS
+    assert timings.relative == pytest.approx([1, 1, 1])
 
 
 def test_shapes_fit_the_model_and_are_measured_once() -> None:

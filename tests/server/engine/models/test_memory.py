@@ -21,7 +21,7 @@ class Together(FakeRuntime):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        self.barrier = threading.Barrier(workers, timeout=30)
+        self.barrier = threading.Barrier(workers, timeout=120)
         self.waits = False
 
     def run(self, batch: TokenBatch) -> Float32Array:

@@ -252,7 +252,7 @@ def test_when_a_batch_fails_so_do_all_who_wait_for_its_rows(desk: Desk) -> None:
     expected = [ticket for ticket, rows in ((owner, "ab"), (follower, "bc"), (other, "d")) if set(rows) & set(ran)]
     assert {id(each) for each in ended.failed} == {id(each) for each in expected}
     desk.rest()
-    assert desk.inflight.open_tickets == 0
+    assert desk.inflight.cancel_all() == []
 
 
 def test_a_value_that_is_not_finite_fails_those_who_wait_for_it_and_no_other(desk: Desk) -> None:
@@ -263,7 +263,7 @@ def test_a_value_that_is_not_finite_fails_those_who_wait_for_it_and_no_other(des
         ended = desk.inflight.complete(batch, Written(values), desk.now)
         assert set(ended.failed) <= {owner, follower}
     assert (owner.open, follower.open, scores(other)) == (False, False, [1])
-    assert desk.inflight.open_tickets == 0
+    assert desk.inflight.cancel_all() == []
 
 
 def test_what_is_refused_leaves_no_trace() -> None:
@@ -274,7 +274,7 @@ def test_what_is_refused_leaves_no_trace() -> None:
     follower = desk.submit("h")
     assert desk.rest() == ["h"]
     assert (scores(first), scores(follower)) == ([7], [7])
-    assert desk.inflight.open_tickets == 0
+    assert desk.inflight.cancel_all() == []
 
 
 def test_rows_of_a_ticket_may_come_in_parts(desk: Desk) -> None:
@@ -293,7 +293,7 @@ def test_closing_hands_back_every_ticket(desk: Desk) -> None:
     batch = desk.begin()
     assert desk.inflight.cancel_all() == tickets
     assert desk.end(batch) == Ended()
-    assert desk.inflight.open_tickets == 0
+    assert desk.inflight.cancel_all() == []
 
 
 Step = tuple[str, str, int]
@@ -387,7 +387,7 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
     # Followers alone in flight whose deadline has passed are told by the engine's own timeout.
     assert all(outcomes[ticket] == 1 for ticket in asked)
     assert not any(ticket.open or ticket.parts for ticket in asked)
-    assert desk.inflight.open_tickets == 0
+    assert desk.inflight.cancel_all() == []
     statistics = desk.inflight.statistics(desk.now)
     assert (statistics.queued_rows, statistics.queued_tokens, statistics.running_rows) == (0, 0, 0)
 

@@ -1,0 +1,91 @@
+"""A few texts, and what sentence-transformers makes of them: what is traced must say the same, or no package is made.
+
+Parity compares what is served, in its own precision, and may be left out. This compares what is prepared (adapter
+merged, plain attention, modules of ours in place of the library's, heads split) in float32 and before the activation,
+which hides much: a saturated score is 1 whatever the head is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pairwire.server.runtime.onnx_cpu import feed
+
+from ..checkpoint.checkpoint import Checkpoint, encode
+from ..config import Kind
+from ..errors import CheckpointUnsupported
+from ..figures import FP32_LIMIT, deciding
+from ..texts import Input, Texts
+from .compare import check_finite, check_tokenisation, readable, whole_vectors
+
+_COUNT = 6
+"""Texts, from the shortest to the longest that is short."""
+_SHORT = 96
+"""Tokens of the longest of them, where there are shorter ones."""
+
+
+class Witness:
+    """The reference's logits or vectors of a few texts.
+
+    Raises:
+        CheckpointUnsupported: the texts are tokenised differently, or the reference gives no numbers.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, texts: Texts) -> None:
+        self._checkpoint = checkpoint
+        self._encoder = checkpoint.text_encoder()
+        self._inputs = self._few(texts)
+        self._rows = encode(self._encoder, self._inputs, checkpoint)
+        check_tokenisation(checkpoint, self._encoder, self._rows, self._inputs)
+        self._results = _results(checkpoint, self._inputs)
+        check_finite(self._results)
+
+    def check(self, session: Any) -> None:
+        """Runs the graph of a session of ONNX Runtime.
+
+        Raises:
+            CheckpointUnsupported: it gives something else; the sentence says how far off it is.
+        """
+        names = [node.name for node in session.get_inputs()]
+        outputs = []
+        for index in range(len(self._inputs)):
+            batch = self._encoder.assemble([(self._rows, index)], int(self._rows.lengths[index]))
+            (output,) = session.run(None, {name: feed(name, batch) for name in names})
+            outputs.append(np.asarray(output, np.float64).reshape(-1))
+        results = np.stack(outputs)
+        if results.shape != self._results.shape:
+            raise CheckpointUnsupported(
+                f"what is traced has {results.shape[1]} outputs, and {self._results.shape[1]} in sentence-transformers"
+            )
+        difference = float(np.abs(results - self._results).max())
+        limit = FP32_LIMIT * max(1.0, float(np.abs(self._results).max()))
+        if not difference <= limit:
+            raise CheckpointUnsupported(
+                f"what is traced differs from what sentence-transformers makes of {self._checkpoint.source.name}: by"
+                f" {deciding(difference, limit, '.2g')}, allowed {limit:.2g}; no package was made"
+            )
+
+    def _few(self, texts: Texts) -> list[Input]:
+        inputs = readable(texts, self._encoder, self._checkpoint).inputs
+        lengths = encode(self._encoder, inputs, self._checkpoint).lengths
+        order = np.argsort(lengths, kind="stable")
+        short = order[: max(_COUNT, int((lengths <= _SHORT).sum()))]
+        chosen = short[np.linspace(0, len(short) - 1, min(_COUNT, len(short))).astype(int)]
+        return [inputs[index] for index in chosen]
+
+
+def _results(checkpoint: Checkpoint, inputs: list[Input]) -> npt.NDArray[np.float64]:
+    """[inputs, outputs]; one row at a time, so that no padding is in them."""
+    model = checkpoint.reference
+    if checkpoint.kind is Kind.CROSS_ENCODER:
+        import torch
+
+        pairs = [list(item) for item in inputs]
+        results = model.predict(pairs, activation_fn=torch.nn.Identity(), batch_size=1, show_progress_bar=False)
+    else:
+        texts = [item[0] for item in inputs]
+        results = model.encode(texts, batch_size=1, show_progress_bar=False, **whole_vectors(checkpoint))
+    return np.asarray(results, dtype=np.float64).reshape(len(inputs), -1)
