@@ -22,6 +22,7 @@ from .engine.results import ModelKind
 from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
+from .rpc.caller import NameCaller
 from .rpc.embedding import EmbeddingServicer
 from .rpc.health import OVERALL, HealthBoard, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
@@ -211,7 +212,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
 
     def _opened(self) -> Engine:
         if self._engine is None:

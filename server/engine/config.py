@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,9 @@ class EngineConfig:
     """Longest wait in seconds, by the estimate, of a request that is let in; what would wait longer is refused."""
     low_queue_s: float = 30.0
     """The same for requests of LOW priority."""
+    caller_weights: tuple[str, ...] = ()
+    """Weights of callers that share the machine, as NAME=WEIGHT: key:NAME for one that the caller key names, peer:HOST
+    for one that the host names; all others have 1."""
     default_deadline_s: float = 0.0
     """Deadline in seconds of requests that come without one; 0 gives them none."""
     variant: str = ""
@@ -94,12 +98,26 @@ class EngineConfig:
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
+        self.weights()
         try:
             known = bool(self.cache_dir and Path(self.cache_dir).expanduser())
         except RuntimeError:  # ~user, of a user that does not exist
             known = False
         if not known:
             raise ConfigInvalid(f"cache_dir: {self.cache_dir!r} cannot work; give a directory, auto or none")
+
+    def weights(self) -> dict[str, float]:
+        """Weights by caller. Raises ConfigInvalid where one is no positive number."""
+        found = {}
+        for entry in self.caller_weights:
+            name, _, weight = entry.rpartition("=")
+            try:
+                found[name] = float(weight)
+            except ValueError:
+                found[name] = 0.0
+            if not (name and 0 < found[name] < math.inf):
+                raise ConfigInvalid(f"caller_weights: {entry!r} is not NAME=WEIGHT with a weight above 0")
+        return found
 
     def worker_count(self, *, cuda: bool = False) -> int:
         """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs.

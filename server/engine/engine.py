@@ -103,6 +103,7 @@ class Engine:
                 queue_tokens=self._config.queue_tokens,
                 queue_s=self._config.queue_s,
                 low_queue_s=self._config.low_queue_s,
+                weights=self._config.weights(),
                 random=random.random,
             ),
             self._catalog.models,

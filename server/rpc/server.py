@@ -20,6 +20,7 @@ from .wire import Received, Unread, Unreadable, reader
 HARD_LIMIT_FACTOR = 2
 """gRPC's own limit is so many times --max-message-bytes: what lies between is read, and answered with a sentence."""
 
+_MOST_PENDING = 1 << 30
 _NEVER_MS = 2**31 - 1
 
 
@@ -102,6 +103,10 @@ def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: b
         ("grpc.so_reuseport", int(share_port)),
         ("grpc.max_receive_message_length", HARD_LIMIT_FACTOR * limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # Calls that have come and are not yet looked at. From 1000 on gRPC would cancel more and more of them unseen:
+        # without a reason, without push-back and in no metric.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _milliseconds(connections.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),

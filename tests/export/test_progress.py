@@ -47,7 +47,10 @@ def test_failed_step_does_not_finish() -> None:
     [
         (KeyError("type"), "KeyError: 'type'"),
         (RecursionError("maximum recursion depth"), "nested too deeply"),
-        (ValueError("Error(s) in loading:\n\n\tsize mismatch\n\tfor a"), "Error\\(s\\) in loading: size mismatch for a$"),
+        (
+            ValueError("Error(s) in loading:\n\n\tsize mismatch\n\tfor a"),
+            "Error\\(s\\) in loading: size mismatch for a$",
+        ),
         (RuntimeError(), "RuntimeError"),
     ],
 )
