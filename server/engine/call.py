@@ -276,7 +276,7 @@ class Calls:
         stream = self._stage.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
         started = self._clock.monotonic()
         try:
-            async with aclosing(self._stage.encode(call.texts, stream=stream)) as slices:
+            async with aclosing(self._stage.encode(call.texts, stream=stream, caller=call.caller)) as slices:
                 async for rows in slices:
                     at = call.note_encoded(rows, self._clock.monotonic() - started)
                     self._workers.submit(ticket, rows, at)

@@ -241,6 +241,10 @@ class Scheduler(Generic[P]):
                 seconds += float(pool.counts @ self._rules[name].costs.row_seconds())
         return seconds / self._workers
 
+    def pushback_s(self, now: float) -> float:
+        """When who is refused now should come back."""
+        return self._admission.pushback_s(now, self.estimated_wait_s(now), 0.0)
+
     def statistics(self, now: float) -> SchedulerStatistics:
         """A snapshot."""
         running = dict.fromkeys(self._rules, 0)

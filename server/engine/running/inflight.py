@@ -276,7 +276,7 @@ class Inflight:
         queued, reserved = self._scheduler.queued_tokens, self._reserved_tokens()
         over = queued + reserved + tokens - self._queue_tokens
         if over > 0 and ticket not in self._reserved:
-            retry_after_s = self._scheduler.estimated_wait_s(now)
+            retry_after_s = self._scheduler.pushback_s(now)
             raise Overloaded(
                 f"the queue holds {queued} tokens of at most {self._queue_tokens}, up to {reserved} more are on their "
                 f"way, and there is no room for another {tokens}; try again in {retry_after_s:.3f} s",
