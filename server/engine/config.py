@@ -51,6 +51,9 @@ class EngineConfig:
     caller_weights: tuple[str, ...] = ()
     """Weights of callers that share the machine, as NAME=WEIGHT: key:NAME for one that the caller key names, peer:HOST
     for one that the host names; all others have 1."""
+    latency_target_ms: float = 0.0
+    """Longest time of a batch of several pairs or texts, by the estimate: a small request waits for no longer batch of
+    others, and large batches, which are cheaper, are not made. 0 for no such limit."""
     default_deadline_s: float = 0.0
     """Deadline in seconds of requests that come without one; 0 gives them none."""
     variant: str = ""
@@ -90,6 +93,10 @@ class EngineConfig:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give at least {minimum}")
         if self.provider not in ("auto", "cpu", "cuda"):
             raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
+        if not self.latency_target_ms >= 0:
+            raise ConfigInvalid(
+                f"latency_target_ms: {self.latency_target_ms} cannot work; give milliseconds, 0 for none"
+            )
         if not self.default_deadline_s >= 0:
             raise ConfigInvalid(
                 f"default_deadline_s: {self.default_deadline_s} cannot work; give seconds, or 0 for none"
@@ -105,6 +112,11 @@ class EngineConfig:
             known = False
         if not known:
             raise ConfigInvalid(f"cache_dir: {self.cache_dir!r} cannot work; give a directory, auto or none")
+
+    @property
+    def latency_target_s(self) -> float:
+        """Longest time of a batch of several rows; +inf for no limit."""
+        return self.latency_target_ms / 1000 or math.inf
 
     def weights(self) -> dict[str, float]:
         """Weights by caller. Raises ConfigInvalid where one is no positive number."""

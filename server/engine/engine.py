@@ -98,7 +98,7 @@ class Engine:
                     name: BatchingRules(model.ladder, model.costs, model.planner)
                     for name, model in self._catalog.models.items()
                 },
-                planner or OptimalCover(),
+                planner or OptimalCover(self._config.latency_target_s),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
                 queue_s=self._config.queue_s,

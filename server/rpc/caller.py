@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from .interceptors import Answer, Context, Handler
+from .interceptors import Context, Handler
+from .method import Answer
 from .wire import Received
 
 _LONGEST = 128

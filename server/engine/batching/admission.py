@@ -112,10 +112,11 @@ class Admission(Generic[P]):
             due = max(now, min(due, asked.deadline - own_s - company_s))
         return Wanted(asked=asked, due=due, patient_until=patient_until, own_s=own_s, company_s=company_s)
 
-    def check(self, wanted: Wanted, now: float, *, running_s: float, waiting_tokens: int) -> None:
+    def check(self, wanted: Wanted, now: float, *, running_s: float, waiting_tokens: int, booked: bool = False) -> None:
         """Returns if the work may come in.
 
-        ``running_s``: how long the batches that run still take, added up.
+        ``running_s``: how long the batches that run still take, added up. ``booked``: it is part of what was let in,
+        and may be behind the rest of that.
 
         Raises:
             Overloaded: too much waits.
@@ -130,7 +131,8 @@ class Admission(Generic[P]):
         ahead = self._callers.ahead(mine, wanted.due, wanted.asked.seconds, urgent=urgent)
         speed = self._pace.speed
         wait_s = running_s / self._workers + ahead / speed
-        self._check_room(wanted, now, wait_s, waiting_tokens)
+        if not booked:
+            self._check_room(wanted, now, wait_s, waiting_tokens)
         estimate = self._estimate(wanted, wait_s, ahead > 0)
         if estimate * SAFETY > left:
             raise self._late(

@@ -61,9 +61,9 @@ class Share(Generic[P]):
         """Where it stands among the callers; the lower goes first."""
         return math.floor(self.used / STEP_S)
 
-    def tier(self, first: QueuedRows[P], now: float) -> int:
+    def tier(self, first: QueuedRows[P]) -> int:
         """0 is served before 1, 1 before 2, among callers."""
-        return 0 if self.urgent or first.patient_until <= now else _TIERS[first.priority]
+        return 0 if self.urgent else _TIERS[first.priority]
 
 
 class Callers(Generic[P]):
@@ -91,18 +91,29 @@ class Callers(Generic[P]):
         return share
 
     def first(self, now: float) -> QueuedRows[P] | None:
-        """What is next."""
-        best: QueuedRows[P] | None = None
+        """What is next. What has waited out its patience is as urgent as anything is; the steps count all the same."""
         if len(self._shares) == 1:
             return next(iter(self._shares.values())).agenda.first()
-        least: tuple[int, int, float, int] | None = None
-        for share in self._shares.values():
-            first = share.agenda.first()
-            if first is not None:
-                key = (share.tier(first, now), share.step, first.due, first.sequence)
-                if least is None or key < least:
-                    least, best = key, first
-        return best
+        waiting = [(share, first) for share in self._shares.values() if (first := share.agenda.first()) is not None]
+        if not waiting:
+            return None
+        top = min(share.tier(first) for share, first in waiting)
+
+        def order(entry: tuple[Share[P], QueuedRows[P]]) -> tuple[int, int, float, int]:
+            share, first = entry
+            tier = top if first.patient_until <= now else share.tier(first)
+            return tier, share.step, first.due, first.sequence
+
+        return min(waiting, key=order)[1]
+
+    def not_above(self, name: str) -> list[Share[P]] | None:
+        """A caller, first, and those who have had no more, by the step; None where that is all who wait."""
+        if len(self._shares) == 1:
+            return None
+        mine = self._shares[name]
+        others = [share for share in self._shares.values() if share is not mine and share.ledger]
+        below = [share for share in others if share.step <= mine.step]
+        return None if len(below) == len(others) else [mine, *below]
 
     def enter(self, queued: QueuedRows[P]) -> None:
         """A request waits."""

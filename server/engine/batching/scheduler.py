@@ -48,6 +48,8 @@ from .planner import PackingPlanner, Plan, Planner
 from .pool import BatchRows, P, Pool, QueuedRows
 from .priority import Priority
 
+_GUESSED = 1.25
+"""Work may be so many times what it was taken for before it was read, and is still let in unseen."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
 
@@ -165,9 +167,13 @@ class Scheduler(Generic[P]):
         self._check_size(queued)
         wanted = self._wanted_of(queued, now)
         if booking is not None and booking.rows:
+            booked_s = min(queued.waiting, booking.rows) * booking.row_s
             self.release(booking, queued.waiting)
             wanted = dataclasses.replace(wanted, due=booking.key[0])
-        self._check(wanted, now)
+            if wanted.asked.seconds > _GUESSED * booked_s and queued.deadline < math.inf:
+                self._check(wanted, now, booked=True)
+        else:
+            self._check(wanted, now)
         queued.due, queued.seconds = wanted.due, wanted.asked.seconds
         queued.patient_until = wanted.patient_until
         queued.sequence, queued.arrival, queued.open = self._requests, now, True
@@ -210,8 +216,9 @@ class Scheduler(Generic[P]):
         pool, rules = self._pools[first.model], self._rules[first.model]
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
         view = pool.view(max(first.by_level))
-        if first.deadline < math.inf and len(first.by_level) > 1:
-            view = dataclasses.replace(view, counts=self._nearest(first, pool, now))
+        counts = self._company(first, pool, now)
+        if counts is not None:
+            view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         return Decision(self._start(first, plan, now), expired)
@@ -267,8 +274,10 @@ class Scheduler(Generic[P]):
                 "split the input over several requests",
             )
 
-    def _check(self, wanted: Wanted, now: float) -> None:
-        self._admission.check(wanted, now, running_s=self._running_s(now), waiting_tokens=self.queued_tokens)
+    def _check(self, wanted: Wanted, now: float, *, booked: bool = False) -> None:
+        self._admission.check(
+            wanted, now, running_s=self._running_s(now), waiting_tokens=self.queued_tokens, booked=booked
+        )
 
     def _wanted_of(self, queued: QueuedRows[P], now: float) -> Wanted:
         row_s = self._row_s[queued.model]
@@ -302,16 +311,22 @@ class Scheduler(Generic[P]):
         least_s = queued.seconds * self._pace.factor / min(self._workers, queued.waiting)
         return now + least_s > queued.deadline
 
-    def _nearest(self, first: QueuedRows[P], pool: Pool[P], now: float) -> npt.NDArray[np.int64]:
-        """[levels] rows that may fill the batches of a request: what can be done before its deadline, as they are due.
+    def _company(self, first: QueuedRows[P], pool: Pool[P], now: float) -> npt.NDArray[np.int64] | None:
+        """[levels] rows that may fill the batches of a request; None for all that wait.
 
-        What fills its batches goes before it, so to say, and it must not be late for that.
+        What fills its batches goes before it, so to say: as they are due, what can be done before its deadline, and
+        nothing of callers who have had more than its own.
         """
-        left_s = ((first.deadline - now) / SAFETY - self._running_s(now) / self._workers) * self._pace.speed
-        if sum(share.ledger.total for share in self._callers) <= left_s:
-            return pool.counts
+        shares, left_s = self._callers.not_above(first.caller), math.inf
+        if first.deadline < math.inf and len(first.by_level) > 1:
+            left_s = ((first.deadline - now) / SAFETY - self._running_s(now) / self._workers) * self._pace.speed
+            if sum(share.ledger.total for share in self._callers) <= left_s:
+                left_s = math.inf
+        if shares is None and left_s == math.inf:
+            return None
         counts = np.zeros(len(pool.counts), np.int64)
-        for _, number in itertools.islice(self._callers.share(first.caller).ledger, _NEAREST):
+        keys = (share.ledger for share in shares or [self._callers.share(first.caller)])
+        for _, number in itertools.islice(itertools.chain.from_iterable(keys), _NEAREST):
             queued = self._open.get(number)
             if queued is None or queued.model != first.model:
                 continue

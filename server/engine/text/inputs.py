@@ -36,6 +36,10 @@ class Texts(Protocol):
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
         ...
 
+    def sizes(self) -> list[int]:
+        """Characters of each row, but for the one first text of many; not more than are read of a text."""
+        ...
+
     @property
     def most_tokens(self) -> int:
         """Most tokens of a row, special tokens included."""
@@ -195,9 +199,9 @@ def count_characters(texts: Sequence[Text], most: float = math.inf) -> int:
     0 where something is no text, for the tokenizer's stage to say which.
     """
     try:
-        characters = sum(map(len, texts))
-        if characters <= most:
-            return characters
-        return int(sum(min(len(text), most) for text in texts))
+        sizes = list(map(len, texts))
+        if max(sizes, default=0) <= most:
+            return sum(sizes)
+        return int(sum(min(size, most) for size in sizes))
     except TypeError:
         return 0
