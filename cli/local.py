@@ -26,7 +26,7 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
-from pairwire.server.engine import Engine, encodings, first_stage, results
+from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
 from pairwire.server.engine.batching import priority
 from pairwire.server.engine.outputs import heads
 from pairwire.server.engine.outputs.ranking import rank
@@ -138,7 +138,7 @@ class LocalBackend:
         """Vectors of runs of texts."""
         engine = self._engine.engine
         chosen, encoding = _embed_options(options), encodings.Encoding(options.encoding)
-        info = engine.find(options.model, results.ModelKind.BI_ENCODER)
+        info = engine.find(options.model, kinds.ModelKind.BI_ENCODER)
         encodings.check_encoding(encoding, info, chosen)
 
         async def run(start: int, texts: list[str]) -> EmbedResult:

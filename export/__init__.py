@@ -5,6 +5,7 @@
     passes/            exact rewrites of it             recipes.py         which of them make the fastest variant
     int8/              int8 variants                    packed_variant.py  the float16 variant of a GPU
     parity/            variants against sentence-transformers
+    variant.py         a graph that was made, and what the manifest says of it
     figures.py         what a comparison found          vector_ranges.py   how large a vector's numbers get
     texts.py           built-in and user's texts        package.py         all files or none
     storage.py         graphs on disk                   progress.py        what is being done, step by step
@@ -20,7 +21,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import ExportConfig, Kind, Precision
+from pairwire.server.engine.kinds import ModelKind
+
+from .config import ExportConfig, Precision
 from .errors import (
     CheckpointNotFound,
     CheckpointUnsupported,
@@ -41,8 +44,8 @@ __all__ = [
     "ExportConfig",
     "ExportError",
     "Exported",
-    "Kind",
     "MemoryShort",
+    "ModelKind",
     "OutputInvalid",
     "ParityFailed",
     "Precision",

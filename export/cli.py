@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Kind, Precision
+from pairwire.server.engine.kinds import ModelKind
+
+from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Precision
 from .errors import ExportBroken, ExportError, ParityFailed
 
 EXIT_FAILED = 1
@@ -86,7 +88,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="start even where the export is estimated to need more memory than there is",
     )
     checkpoint = parser.add_argument_group("checkpoint")
-    checkpoint.add_argument("--kind", choices=[kind.value for kind in Kind], help="default: found out from its files")
+    checkpoint.add_argument(
+        "--kind", choices=[kind.value for kind in ModelKind], help="default: found out from its files"
+    )
     checkpoint.add_argument("--revision", help="hub revision: branch, tag or commit")
     checkpoint.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings (default: never)"

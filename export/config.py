@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.errors import ConfigInvalid
 
 SPEARMAN_LIMIT = 0.98
@@ -13,14 +14,6 @@ SPEARMAN_LIMIT = 0.98
 
 TUNE_BUDGET_S = 30.0
 """Seconds that recipes of a variant are measured, unless others are asked for."""
-
-
-class Kind(Enum):
-    """What a checkpoint is, as people write it."""
-
-    CROSS_ENCODER = "cross-encoder"
-    BI_ENCODER = "bi-encoder"
-    SPARSE_ENCODER = "sparse-encoder"
 
 
 class Precision(Enum):
@@ -75,7 +68,7 @@ class ExportConfig:
     precisions: tuple[str, ...] = ("int8",)
     """Values of ``Precision``, one variant each, best first."""
     kind: str | None = None
-    """Value of ``Kind``."""
+    """Value of `ModelKind`."""
     name: str | None = None
     """The name under which the model will be served."""
     max_length: int | None = None
@@ -116,7 +109,7 @@ class ExportConfig:
                 raise ConfigInvalid(f"precision: {precision!r} is not one of {', '.join(known)}")
         if len(set(self.precisions)) < len(self.precisions):
             raise ConfigInvalid(f"precision: {', '.join(self.precisions)} names one of them twice")
-        if self.kind is not None and self.kind not in [kind.value for kind in Kind]:
+        if self.kind is not None and self.kind not in [kind.value for kind in ModelKind]:
             raise ConfigInvalid(f"kind: {self.kind!r} is none of cross-encoder, bi-encoder, sparse-encoder")
         if self.max_length is not None and self.max_length < 8:
             raise ConfigInvalid(f"max-length: {self.max_length} leaves no room for a pair of texts; at least 8 tokens")

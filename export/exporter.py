@@ -11,34 +11,35 @@ from pathlib import Path
 from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
-from pairwire.server.engine.outputs.heads import Activation
-from pairwire.server.package import FORMAT, Package, read_package, sha256_of, write_manifest
+from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.engine.models.manifest import WIRE_ACTIVATIONS, WIRE_KINDS
+from pairwire.server.package import FORMAT, Package, read_package, write_manifest
 from pairwire.server.runtime.onnx_cpu import return_freed_memory
 from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
-from . import passes, storage
+from . import passes
 from .checkpoint import adapter, chat_templates
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.consent import check_consent
 from .checkpoint.files import check_files
 from .checkpoint.source import find_source
-from .config import SPEARMAN_LIMIT, ExportConfig, Kind, Limits, Precision, Sensitivity
+from .config import SPEARMAN_LIMIT, ExportConfig, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
 from .graph import export_graph
-from .int8.findings import Findings
 from .memory import check_memory
 from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
 from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
 from .parity.witness import Witness
-from .progress import Listener, Progress, Step, explained, quiet_libraries, torch_cache
+from .progress import Listener, Progress, explained, quiet_libraries, torch_cache
 from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
+from .variant import MadeVariant, message_of
 from .vector_ranges import Ranges, measure_ranges, range_prompts
 from .vocabulary import check_vocabulary, servable
 
@@ -53,16 +54,6 @@ _TOOLS = (
     "torch",
     "transformers",
 )
-_KINDS = {
-    Kind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
-    Kind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
-    Kind.SPARSE_ENCODER: manifest_pb2.MODEL_KIND_SPARSE_ENCODER,
-}
-_ACTIVATIONS = {
-    Activation.IDENTITY: scoring_pb2.ACTIVATION_IDENTITY,
-    Activation.SIGMOID: scoring_pb2.ACTIVATION_SIGMOID,
-    Activation.SOFTMAX: scoring_pb2.ACTIVATION_SOFTMAX,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +86,14 @@ def export_checkpoint(
         return _Export(config, Path(workspace), Progress(listener, config.checkpoint), measure).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A variant, and what it was chosen from."""
+
+    made: MadeVariant
+    tuning: manifest_pb2.Tuning | None = None
+
+
 class _Export:
     """One run; each method is a step that a person sees."""
 
@@ -103,20 +102,19 @@ class _Export:
         self._workspace = workspace
         self._progress = progress
         self._measure = measure
-        self._findings: dict[str, Findings] = {}
 
     def run(self) -> Exported:
         config = self._config
         checkpoint = self._open()
         calibration, parity_inputs = self._texts(checkpoint)
         reference = self._reference(checkpoint, parity_inputs) if config.parity else None
-        witness = Witness(checkpoint, parity_inputs[0])
+        witness = self._witness(checkpoint, parity_inputs[0])
         ranges = self._ranges(checkpoint, calibration)
         checkpoint.release()  # before its graph is in memory
         plain, graph, reports = self._graph(checkpoint, witness)
         return_freed_memory()
         with staged(config.output) as stage:
-            variants = []
+            variants: list[_Chosen] = []
             for precision in map(Precision, config.precisions):
                 name = f"{precision.provider}-{precision.value}"
                 file = stage / f"{name}.onnx"
@@ -125,18 +123,24 @@ class _Export:
                 else:
                     asked = Sensitivity(measure=config.sensitivity, keep_float=config.keep_float)
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
-                    variants.append(self._variant(name, maker, calibration, reference, file))
+                    variants.append(self._variant(name, maker, reference, file))
                 return_freed_memory()
-            report = None if reference is None else self._parity(reference, variants, stage)
+            report = None if reference is None else self._parity(reference, [each.made for each in variants])
             with self._progress.step("write the package") as step:
-                manifest = self._manifest(checkpoint, variants)
+                parities = [None] * len(variants) if report is None else [each.summary for each in report.variants]
+                messages = [
+                    message_of(each.made, calibration=calibration, tuning=each.tuning, parity=parity)
+                    for each, parity in zip(variants, parities, strict=True)
+                ]
+                manifest = self._manifest(checkpoint, messages)
                 if ranges is not None:
                     manifest.int8_low.extend(ranges.low.tolist())
                     manifest.int8_high.extend(ranges.high.tolist())
                 manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
                 write_manifest(manifest, stage)
                 if report is not None:
-                    write_report(report, stage, self._findings)
+                    found = {each.made.name: each.made.findings for each in variants}
+                    write_report(report, stage, {name: each for name, each in found.items() if each is not None})
                 read_package(stage)
                 step.detail = f"{config.output} ({_megabytes(sum(f.stat().st_size for f in stage.iterdir()))})"
         return Exported(package=read_package(config.output), parity=report)
@@ -148,7 +152,7 @@ class _Export:
             check_files(source.directory)
             check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
-        kind = None if config.kind is None else Kind(config.kind)
+        kind = None if config.kind is None else ModelKind(config.kind)
         adapted = None
         if adapter.is_adapter(source.directory):
             with self._progress.step("find the adapter's base", reads_input=True) as step:
@@ -202,61 +206,30 @@ class _Export:
                 step.detail = _describe_pass(reports[-1])
         return plain, graph, reports
 
-    def _packed(self, name: str, plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manifest_pb2.Variant:
+    def _packed(self, name: str, plain: ModelProto, checkpoint: Checkpoint, file: Path) -> _Chosen:
         with self._progress.step(f"make {name}") as step:
-            return self._named(name, Precision.FP16, file, make_packed(plain, checkpoint, file), step)
+            made = make_packed(plain, checkpoint, file)
+            step.detail = _describe_variant(made)
+        return _Chosen(made)
 
-    def _variant(
-        self,
-        name: str,
-        maker: Maker,
-        calibration: Texts,
-        reference: Reference | None,
-        file: Path,
-    ) -> manifest_pb2.Variant:
+    def _variant(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> _Chosen:
         recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
         with self._progress.step(f"make {name}") as step:
             variant = made or maker.make(recipe, file, step.advance)
-            if made is None and recipe != DEFAULT and not self._holds(reference, file, variant, maker):
+            if made is None and recipe != DEFAULT and not self._holds(reference, variant):
                 step.detail = f"{name_of(recipe)} fails parity; "
-                recipe, variant = DEFAULT, maker.make(DEFAULT, file, step.advance)
-            if tuning is not None:
-                variant.tunings.append(tuning)
-            findings = maker.findings(recipe)
+                variant = maker.make(DEFAULT, file, step.advance)
             maker.forget()
-            if findings is not None:
-                self._findings[name] = findings
-                variant.calibration.data, variant.calibration.samples = calibration.origin, len(calibration.inputs)
-            return self._named(name, maker.precision, file, variant, step)
+            step.detail += _describe_variant(variant)
+        return _Chosen(variant, tuning)
 
-    def _holds(self, reference: Reference | None, file: Path, variant: manifest_pb2.Variant, maker: Maker) -> bool:
+    def _holds(self, reference: Reference | None, variant: MadeVariant) -> bool:
         """Whether the graph of a recipe that was chosen on a few layers scores like the checkpoint, too."""
-        if reference is None:
-            return True
-        named = manifest_pb2.Variant()
-        named.CopyFrom(variant)
-        named.precision = maker.precision.value
-        return compare(reference, file, named, self._limits).summary.passed
-
-    @staticmethod
-    def _named(
-        name: str, precision: Precision, file: Path, variant: manifest_pb2.Variant, step: Step
-    ) -> manifest_pb2.Variant:
-        """The variant, with what a reader must know of its file."""
-        variant.name, variant.file, variant.provider = name, file.name, precision.provider
-        variant.precision = precision.value
-        variant.sha256, variant.size_bytes = sha256_of(file), file.stat().st_size
-        data = storage.data_file(file)
-        if data.exists():
-            variant.data_file, variant.data_sha256 = data.name, sha256_of(data)
-            variant.data_size_bytes = data.stat().st_size
-        done = ", ".join(f"{report.name} {report.rewritten}" for report in variant.passes)
-        step.detail += f"{_megabytes(variant.size_bytes + variant.data_size_bytes)}; {done}"
-        return variant
+        return reference is None or compare(reference, variant, self._limits).summary.passed
 
     def _tuned(
         self, name: str, maker: Maker, reference: Reference | None, file: Path
-    ) -> tuple[Recipe, manifest_pb2.Variant | None, manifest_pb2.Tuning]:
+    ) -> tuple[Recipe, MadeVariant | None, manifest_pb2.Tuning]:
         """The fastest recipe, what it was chosen from, and its graph in ``file``, where whole graphs were measured."""
         with self._progress.step(f"tune {name}") as step:
             measured = maker.for_measuring()
@@ -286,13 +259,16 @@ class _Export:
             step.detail = f"{len(reference.inputs)} inputs"
         return reference
 
-    def _parity(self, reference: Reference, variants: Sequence[manifest_pb2.Variant], stage: Path) -> ParityReport:
+    def _witness(self, checkpoint: Checkpoint, texts: Texts) -> Witness:
+        with self._progress.step("score a few texts to check the graph with", reads_input=True):
+            return Witness(checkpoint, texts)
+
+    def _parity(self, reference: Reference, variants: Sequence[MadeVariant]) -> ParityReport:
         limits, kind = self._limits, reference.checkpoint.kind
         results = []
         for variant in variants:
             with self._progress.step("compare") as step:
-                results.append(compare(reference, stage / variant.file, variant, limits, step.advance))
-                variant.parity.CopyFrom(results[-1].summary)
+                results.append(compare(reference, variant, limits, step.advance))
                 step.detail = as_lines(ParityReport(kind, limits.spearman, results[-1:]))[0]
         report = ParityReport(kind, limits.spearman, results)
         if not report.passed:
@@ -301,7 +277,7 @@ class _Export:
 
     def _ranges(self, checkpoint: Checkpoint, calibration: Texts) -> Ranges | None:
         """Of the vectors' numbers; None for what has no dense ones."""
-        if checkpoint.kind is not Kind.BI_ENCODER:
+        if checkpoint.kind is not ModelKind.BI_ENCODER:
             return None
         # The user's file is not read again: it may be a pipe.
         texts = range_texts() if self._config.calibration_data is None else calibration
@@ -316,7 +292,7 @@ class _Export:
         return manifest_pb2.ModelManifest(
             format=FORMAT,
             name=self._config.name or self._config.output.resolve().name,
-            kind=_KINDS[checkpoint.kind],
+            kind=WIRE_KINDS[checkpoint.kind],
             architecture=checkpoint.architecture,
             source=checkpoint.source.name,
             revision=checkpoint.source.revision,
@@ -330,7 +306,9 @@ class _Export:
             vocab_size=rules.vocab_size,
             template=chat_templates.message_of(rules.template),
             labels=checkpoint.labels,
-            activation=_ACTIVATIONS[checkpoint.activation] if checkpoint.labels else scoring_pb2.ACTIVATION_UNSPECIFIED,
+            activation=WIRE_ACTIVATIONS[checkpoint.activation]
+            if checkpoint.labels
+            else scoring_pb2.ACTIVATION_UNSPECIFIED,
             dimensions=checkpoint.dimensions,
             pooling=checkpoint.pooling,
             normalized=checkpoint.normalized,
@@ -347,15 +325,19 @@ class _Export:
 
 def _describe(checkpoint: Checkpoint) -> str:
     limit = f"at most {checkpoint.rules.max_length} tokens"
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
         return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
-    if checkpoint.kind is Kind.SPARSE_ENCODER:
+    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         how = ", ".join(checkpoint.pooling)
         return f"{checkpoint.architecture} sparse encoder, {checkpoint.dimensions} dimensions, {how}, {limit}"
     unit = ", unit length" if checkpoint.normalized else ""
     pooling = "+".join(checkpoint.pooling)
     return f"{checkpoint.architecture} bi-encoder, {checkpoint.dimensions} dimensions, {pooling} pooling{unit}, {limit}"
+
+
+def _describe_variant(made: MadeVariant) -> str:
+    return f"{_megabytes(made.size_bytes)}; {made.done}"
 
 
 def _describe_pass(report: manifest_pb2.PassReport) -> str:

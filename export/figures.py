@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.v1 import manifest_pb2
 
-from .config import Kind, Precision
+from .config import Precision
 
 FP32_LIMIT = 1e-4
 """Largest difference of a float32 score or vector component, per unit of the largest reference value above 1."""
@@ -59,7 +60,7 @@ class VariantParity:
 class ParityReport:
     """The variants of one export, in the package's order."""
 
-    kind: Kind
+    kind: ModelKind
     threshold: float
     """The Spearman limit of int8 variants that was in force."""
     variants: Sequence[VariantParity]

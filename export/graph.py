@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.runtime.ort import ort
 
 from . import storage
@@ -20,15 +21,14 @@ from .checkpoint import cross_encoders, sparse_encoders
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.loading import load_for_tracing
 from .checkpoint.pooling import PROMPT_LENGTHS, replace_pooling
-from .config import Kind
 from .errors import CheckpointUnsupported
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", PROMPT_LENGTHS)
 """What the server can feed."""
 OUTPUTS = {
-    Kind.CROSS_ENCODER: "logits",
-    Kind.BI_ENCODER: "sentence_embedding",
-    Kind.SPARSE_ENCODER: "sentence_embedding",
+    ModelKind.CROSS_ENCODER: "logits",
+    ModelKind.BI_ENCODER: "sentence_embedding",
+    ModelKind.SPARSE_ENCODER: "sentence_embedding",
 }
 _TRACED = "traced"
 """In place of one of optimum's tasks: a module of ours, which traces itself."""
@@ -82,10 +82,10 @@ def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
         trust_remote_code=checkpoint.trust_remote_code,
         adapted=checkpoint.adapted,
     )
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         traceable = cross_encoders.traceable(loaded)
         return (loaded.model, "text-classification") if traceable is None else (traceable, _TRACED)
-    if checkpoint.kind is Kind.SPARSE_ENCODER:
+    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         loaded[1] = sparse_encoders.splade(loaded[1])
         return loaded, "feature-extraction"
     from .checkpoint import embedders  # which needs torch

@@ -16,13 +16,15 @@ from pairwire.v1 import manifest_pb2
 
 from . import storage
 from .checkpoint.checkpoint import Checkpoint
+from .config import Precision
 from .errors import CheckpointUnsupported
 from .graph import input_names, output_name
 from .passes import bias_gelu, constant_reshapes, embed_layer_norm, half, packed, skip_layer_norm
+from .variant import MadeVariant
 
 
-def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manifest_pb2.Variant:
-    """Writes the graph, and says what it took; without names and hashes. ``plain`` is the exported graph, unchanged.
+def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> MadeVariant:
+    """Writes the graph. ``plain`` is the exported one, which stays as it is.
 
     Raises:
         CheckpointUnsupported: it cannot be packed exactly; the sentence says what is in the way.
@@ -49,7 +51,9 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> manife
         raise CheckpointUnsupported(f"{checkpoint.architecture} has no fp16 variant: {error}") from error
     _check_counts(reports, checkpoint)
     storage.save(model, file)
-    return manifest_pb2.Variant(passes=reports, inputs=input_names(model), output=output_name(model))
+    return MadeVariant(
+        precision=Precision.FP16, file=file, inputs=input_names(model), output=output_name(model), passes=reports
+    )
 
 
 def _check_counts(reports: list[manifest_pb2.PassReport], checkpoint: Checkpoint) -> None:

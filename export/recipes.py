@@ -13,6 +13,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.package import sha256_of
 from pairwire.server.runtime.base import Float32Array, RuntimeInfo
@@ -25,7 +26,7 @@ from pairwire.v1 import manifest_pb2
 
 from . import storage
 from .checkpoint.checkpoint import Checkpoint
-from .config import Kind, Limits, Precision, Sensitivity
+from .config import Limits, Precision, Sensitivity
 from .few_layers import FewLayers, few_layers
 from .graph import input_names, output_name
 from .int8.findings import Findings
@@ -35,6 +36,7 @@ from .passes import absorb_projections, fold_bias, sequence_major, unpadded_atte
 from .passes.unpadded_attention import UNPADDED_FROM
 from .progress import Advance, silent
 from .texts import Input, Texts
+from .variant import MadeVariant
 
 SKIP_LAYER_NORM = "SkipLayerNormFusion"
 """The optimizer whose fused kernel is 4 to 7 times slower on a CPU than Add and LayerNormalization."""
@@ -112,30 +114,26 @@ class Maker:
         maker.few = few
         return maker
 
-    def findings(self, recipe: Recipe) -> Findings | None:
-        """What making the graph of that recipe found out; None before it was made, and for all but int8."""
-        return self._findings.get((recipe.fold_bias, recipe.sequence_major))
-
-    def make(self, recipe: Recipe, file: Path, advance: Advance = silent) -> manifest_pb2.Variant:
-        """Writes the graph, and says what it took and how it must be loaded; without names and hashes."""
+    def make(self, recipe: Recipe, file: Path, advance: Advance = silent) -> MadeVariant:
+        """Writes the graph."""
         graph, reports = self._products(recipe, advance)
         model = ModelProto()
         model.CopyFrom(graph)
-        variant = manifest_pb2.Variant(passes=[*self.reports, *reports])
-        variant.disabled_optimizers.extend(recipe.disabled_optimizers)
-        findings = self.findings(recipe)
-        if findings is not None:
-            findings.describe(variant.calibration)
+        unpadded = []
         if recipe.unpadded_from:
             longest = self.checkpoint.rules.max_length
-            report = unpadded_attention.apply(model, unpadded_from=recipe.unpadded_from, longest=longest)
-            variant.passes.append(report)
-            if variant.passes[-1].rewritten:
-                variant.unpadded_from = recipe.unpadded_from
-        variant.inputs.extend(input_names(model))
-        variant.output = output_name(model)
+            unpadded = [unpadded_attention.apply(model, unpadded_from=recipe.unpadded_from, longest=longest)]
         storage.save(model, file)
-        return variant
+        return MadeVariant(
+            precision=self.precision,
+            file=file,
+            inputs=input_names(model),
+            output=output_name(model),
+            passes=[*self.reports, *reports, *unpadded],
+            disabled_optimizers=recipe.disabled_optimizers,
+            unpadded_from=recipe.unpadded_from if any(report.rewritten for report in unpadded) else 0,
+            findings=self._findings.get((recipe.fold_bias, recipe.sequence_major)),
+        )
 
     def forget(self) -> None:
         """Lets the last graph go, which a large model's export needs room for."""
@@ -164,8 +162,9 @@ class Maker:
 class _Made:
     """The graph of a recipe, on disk."""
 
-    file: Path
-    variant: manifest_pb2.Variant
+    variant: MadeVariant
+    digests: tuple[str, ...]
+    """Of its files: two recipes may make the same graph."""
 
 
 class Candidates:
@@ -184,7 +183,7 @@ class Candidates:
         self._reference = reference
         self._limits = limits
         checkpoint = maker.checkpoint
-        cross = checkpoint.kind is Kind.CROSS_ENCODER
+        cross = checkpoint.kind is ModelKind.CROSS_ENCODER
         self._encoder = checkpoint.text_encoder()
         self._probe = Probe(self._encoder, checkpoint.activation if cross else Activation.IDENTITY, pairs=cross)
         self._longest = checkpoint.rules.max_length
@@ -199,17 +198,16 @@ class Candidates:
         """From the default recipe. What needs no other products comes first: those are made in no time."""
         return Choices(DEFAULT, (self._thresholds, _optimizers, _sequence_major, _fold_bias), self._open, name_of)
 
-    def take(self, recipe: Recipe, file: Path) -> manifest_pb2.Variant:
-        """Moves the graph of a recipe that was tried to ``file``, and removes all others. What `Maker.make` said.
+    def take(self, recipe: Recipe, file: Path) -> MadeVariant:
+        """Moves the graph of a recipe that was tried to ``file``, and removes all others.
 
         A graph names the file of its weights, so ``file`` must have the name of the variant.
         """
-        made = self._made[recipe]
-        shutil.move(made.file, file)
-        if made.variant.data_sha256:
-            shutil.move(storage.data_file(made.file), storage.data_file(file))
+        variant = self._made[recipe].variant
+        for moved, to in zip(_files(variant.file), (file, storage.data_file(file)), strict=False):
+            shutil.move(moved, to)
         self.close()
-        return made.variant
+        return replace(variant, file=file)
 
     def close(self) -> None:
         """Removes all graphs that were tried."""
@@ -227,7 +225,7 @@ class Candidates:
         if recipe not in self._made:
             self._made[recipe] = self._make(recipe)
         made = self._made[recipe]
-        runtime = OnnxCpuRuntime(made.file, CpuOptions(disabled_optimizers=recipe.disabled_optimizers))
+        runtime = OnnxCpuRuntime(made.variant.file, CpuOptions(disabled_optimizers=recipe.disabled_optimizers))
         self.info = runtime.info
         if recipe not in self._answers:
             self._answers[recipe] = self._probe.answers(runtime)
@@ -243,15 +241,12 @@ class Candidates:
         file = self._workspace / f"{self._name}-{len(self._made)}" / f"{self._name}.onnx"
         file.parent.mkdir(exist_ok=True)
         variant = self._maker.make(recipe, file)
-        variant.name, variant.precision = self._name, self._maker.precision.value
-        variant.sha256 = sha256_of(file)
-        if storage.data_file(file).exists():
-            variant.data_sha256 = sha256_of(storage.data_file(file))
+        digests = tuple(map(sha256_of, _files(file)))
         for other, made in self._made.items():
-            if _same_graph(made.variant, variant) and other.disabled_optimizers == recipe.disabled_optimizers:
+            if made.digests == digests and other.disabled_optimizers == recipe.disabled_optimizers:
                 shutil.rmtree(file.parent)
                 raise NotApplicable(f"makes the same graph as {name_of(other)}")
-        return _Made(file, variant)
+        return _Made(variant, digests)
 
     def _refusal(self, off: float, made: _Made) -> str:
         """Why a recipe must not be used, although it is faster."""
@@ -261,7 +256,7 @@ class Candidates:
         if (exact or self._reference is None) and not off <= limit:
             return f"answers differ by {off:.1e} from the default recipe's, allowed {limit:.0e}"
         if self._reference is not None:
-            summary = compare(self._reference, made.file, made.variant, self._limits).summary
+            summary = compare(self._reference, made.variant, self._limits).summary
             if not summary.passed:
                 return f"fails parity: max difference {summary.max_abs_diff:.1e}, Spearman {summary.spearman:.4f}"
         return ""
@@ -271,8 +266,9 @@ def _size(item: Input) -> int:
     return sum(map(len, item))
 
 
-def _same_graph(one: manifest_pb2.Variant, other: manifest_pb2.Variant) -> bool:
-    return (one.sha256, one.data_sha256) == (other.sha256, other.data_sha256)
+def _files(file: Path) -> list[Path]:
+    """The graph, and the file of its weights where it has one."""
+    return [each for each in (file, storage.data_file(file)) if each.exists()]
 
 
 def _optimizers(best: Recipe) -> list[Recipe]:

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.reasons import reason_of
 
-from .config import Kind
 from .errors import DataInvalid
 
 BUILT_IN = "built-in"
@@ -61,11 +61,11 @@ class _Topic:
     near: str
 
 
-def calibration_texts(kind: Kind) -> Texts:
+def calibration_texts(kind: ModelKind) -> Texts:
     """What activation ranges are taken from: queries with passages of 1 to about 400 tokens, or single texts."""
     topics = _topics()[0::2]
     long = _long_passages(topics)
-    if kind is not Kind.CROSS_ENCODER:
+    if kind is not ModelKind.CROSS_ENCODER:
         return Texts(
             [(text,) for topic in topics for text in (topic.query, topic.passage, topic.near)] + _singles(long),
             BUILT_IN,
@@ -86,14 +86,14 @@ def range_texts() -> Texts:
     return Texts(_singles([*texts, *_long_passages(topics)]), BUILT_IN)
 
 
-def parity_texts(kind: Kind, max_length: int) -> Texts:
+def parity_texts(kind: ModelKind, max_length: int) -> Texts:
     """What scores are compared on: related, half related, unrelated; short to over-long; the edges of Unicode."""
     topics = _topics()[1::2]
     long = _long_passages(topics)
     beyond = _beyond(topics, max_length)
     if max_length > LONGEST_COMPARED:
         long.append(_beyond(topics, LONGEST_COMPARED // 2))
-    if kind is not Kind.CROSS_ENCODER:
+    if kind is not ModelKind.CROSS_ENCODER:
         texts = [text for topic in topics for text in (topic.query, topic.passage, topic.near)]
         return Texts(_singles([*texts, *long, *_EDGE_TEXTS, beyond]), BUILT_IN)
     pairs: list[Input] = []
@@ -108,19 +108,19 @@ def parity_texts(kind: Kind, max_length: int) -> Texts:
     return Texts(pairs, BUILT_IN)
 
 
-def held_out_texts(kind: Kind, count: int) -> list[Input]:
+def held_out_texts(kind: ModelKind, count: int) -> list[Input]:
     """At most ``count`` that calibrate nothing: of each topic a pair that is related, half related or unrelated."""
     topics = _topics()[1::2]
     passages = [
         (topic.passage, topic.near, topics[(index + 5) % len(topics)].passage)[index % 3]
         for index, topic in enumerate(topics)
     ][:count]
-    if kind is not Kind.CROSS_ENCODER:
+    if kind is not ModelKind.CROSS_ENCODER:
         return _singles(passages)
     return [(topic.query, passage) for topic, passage in zip(topics, passages, strict=False)]
 
 
-def read_texts(path: Path, kind: Kind) -> Texts:
+def read_texts(path: Path, kind: ModelKind) -> Texts:
     """The user's texts.
 
     Raises:
@@ -136,19 +136,21 @@ def read_texts(path: Path, kind: Kind) -> Texts:
     return Texts(inputs, path.name)
 
 
-def _parse(line: str, where: str, kind: Kind) -> Input:
+def _parse(line: str, where: str, kind: ModelKind) -> Input:
     expected = (
-        '{"first": ..., "second": ...} or [first, second]' if kind is Kind.CROSS_ENCODER else '"text" or {"text": ...}'
+        '{"first": ..., "second": ...} or [first, second]'
+        if kind is ModelKind.CROSS_ENCODER
+        else '"text" or {"text": ...}'
     )
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataInvalid(f"{where}: not JSON ({reason_of(error)}); expected {expected}") from error
     if isinstance(value, dict):
-        value = [value.get("first"), value.get("second")] if kind is Kind.CROSS_ENCODER else [value.get("text")]
+        value = [value.get("first"), value.get("second")] if kind is ModelKind.CROSS_ENCODER else [value.get("text")]
     elif isinstance(value, str):
         value = [value]
-    count = 2 if kind is Kind.CROSS_ENCODER else 1
+    count = 2 if kind is ModelKind.CROSS_ENCODER else 1
     if not isinstance(value, list) or len(value) != count or not all(isinstance(text, str) for text in value):
         raise DataInvalid(f"{where}: expected {expected} with strings")
     return tuple(value)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.engine.text.vocabulary import NoEmbedding
 from pairwire.server.errors import InvalidInput
 
 from .checkpoint.checkpoint import Checkpoint
-from .config import Kind
 from .errors import CheckpointUnsupported, DataInvalid
 from .texts import BUILT_IN, Input, Texts
 
@@ -79,7 +79,7 @@ def servable(checkpoint: Checkpoint, texts: Texts, prompts: Sequence[str] = ()) 
 
 
 def _encode(checkpoint: Checkpoint, encoder: TextEncoder, item: Input, prompt: str) -> None:
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         encoder.encode_pairs([item[0]], [item[1]], prompt=prompt, fields=("first", "second"))
     else:
         encoder.encode_texts([item[0]], prompt=prompt, field="text")
@@ -109,7 +109,7 @@ def _check_token_types(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
     rows = _token_type_rows(checkpoint)
     if rows is None:
         return
-    pairs = checkpoint.kind is Kind.CROSS_ENCODER
+    pairs = checkpoint.kind is ModelKind.CROSS_ENCODER
     encoded = encoder.encode_pairs(["a"], ["b"]) if pairs else encoder.encode_texts(["a"])
     most = int(np.max(encoder.assemble([(encoded, 0)], int(encoded.lengths[0])).token_type_ids))
     if max(most, checkpoint.rules.pad_token_type_id) >= rows:

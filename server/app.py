@@ -17,8 +17,8 @@ from .config import METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
 from .engine.engine import Engine
+from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Observer, RequestEvent
-from .engine.results import ModelKind
 from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics

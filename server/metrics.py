@@ -11,8 +11,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from .engine.cache import CacheStatistics
+from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Outcome, RequestEvent
-from .engine.results import EngineStatistics, ModelInfo, ModelKind, ModelStatistics
+from .engine.results import EngineStatistics, ModelInfo, ModelStatistics
 from .runtime.base import CudaInfo
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

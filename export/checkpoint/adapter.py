@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Kind
+from pairwire.server.engine.kinds import ModelKind
+
 from ..errors import CheckpointNotFound, CheckpointUnsupported
 from . import weight_files
 from .files import check_files
@@ -35,13 +36,13 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _HEADS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 _HEADED = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
-_TASKS: Mapping[str | None, Kind | None] = {
-    "SEQ_CLS": Kind.CROSS_ENCODER,
-    "CAUSAL_LM": Kind.CROSS_ENCODER,
+_TASKS: Mapping[str | None, ModelKind | None] = {
+    "SEQ_CLS": ModelKind.CROSS_ENCODER,
+    "CAUSAL_LM": ModelKind.CROSS_ENCODER,
     "FEATURE_EXTRACTION": None,
     None: None,
 }
-_KINDS = {"CrossEncoder": Kind.CROSS_ENCODER, "SparseEncoder": Kind.SPARSE_ENCODER}
+_KINDS = {"CrossEncoder": ModelKind.CROSS_ENCODER, "SparseEncoder": ModelKind.SPARSE_ENCODER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Adapted:
     """The directory of the base that is no adapter."""
     base_name: str
     """What people call it: its hub id, or the directory's name."""
-    kind: Kind | None = None
+    kind: ModelKind | None = None
     """What the adapter was trained as; None where the files of ``directory`` say it."""
     labels: int | None = None
     """Labels of the classifier that the adapter brings; None where it brings none."""
@@ -84,7 +85,7 @@ def is_adapter(directory: Path) -> bool:
     return (directory / CONFIG_FILE).is_file()
 
 
-def lay_out(directory: Path, into: Path, kind: Kind | None = None) -> Adapted:
+def lay_out(directory: Path, into: Path, kind: ModelKind | None = None) -> Adapted:
     """Makes the directory that the adapter stands on, below ``into``. ``kind`` is what a person says that it is.
 
     The base is found through the adapter's ``base_model_name_or_path``: a directory, or a hub id.
@@ -95,6 +96,7 @@ def lay_out(directory: Path, into: Path, kind: Kind | None = None) -> Adapted:
     """
     adapters = _stack(directory)
     lowest = _base(adapters[0])
+    check_files(lowest.directory)  # under its own name, which the folders of links below do not have
     base = lowest.directory
     for number, each in enumerate(adapters):
         check_files(each)
@@ -105,7 +107,7 @@ def lay_out(directory: Path, into: Path, kind: Kind | None = None) -> Adapted:
     if (base / _MODULES).is_file():
         return Adapted(directory, base, adapters, lowest.directory, lowest.name)
     found = kind or _kind_of(directory)
-    labels = _write_labels(base, directory, lowest.name) if found is Kind.CROSS_ENCODER else None
+    labels = _write_labels(base, directory, lowest.name) if found is ModelKind.CROSS_ENCODER else None
     return Adapted(directory, base, adapters, lowest.directory, lowest.name, found, labels)
 
 
@@ -149,18 +151,18 @@ def _base(directory: Path) -> Source:
         raise CheckpointNotFound(f"the adapter's base model is missing: {error}") from error
 
 
-def _kind_of(directory: Path) -> Kind | None:
+def _kind_of(directory: Path) -> ModelKind | None:
     """What an adapter without modules was trained as."""
     task = read_json(directory / CONFIG_FILE).get("task_type")
     if task not in _TASKS:
         expected = ", ".join(str(name) for name in _TASKS if name)
         raise CheckpointUnsupported(f"{CONFIG_FILE}: task_type {task!r}; expected one of {expected}, or none")
     if task == "FEATURE_EXTRACTION":
-        return Kind.BI_ENCODER
-    return _TASKS[task] or (Kind.CROSS_ENCODER if _label_count(directory) else None)
+        return ModelKind.BI_ENCODER
+    return _TASKS[task] or (ModelKind.CROSS_ENCODER if _label_count(directory) else None)
 
 
-def _layer(base: Path, adapter: Path, view: Path, kind: Kind | None) -> None:
+def _layer(base: Path, adapter: Path, view: Path, kind: ModelKind | None) -> None:
     """Fills ``view`` with links: the base's files, and the adapter's in front of them."""
     task = read_json(adapter / CONFIG_FILE).get("task_type")
     wanted = kind or _TASKS.get(task)
@@ -179,11 +181,11 @@ def _layer(base: Path, adapter: Path, view: Path, kind: Kind | None) -> None:
         _link(base, view, leave=hidden[len(_OF_MODULES) :])
 
 
-def _made_as(base: Path) -> Kind | None:
+def _made_as(base: Path) -> ModelKind | None:
     """What the modules of the base make of it; None where it has none."""
     if not (base / _MODULES).is_file():
         return None
-    return _KINDS.get(str(read_json(base / _ABOUT).get("model_type")), Kind.BI_ENCODER)
+    return _KINDS.get(str(read_json(base / _ABOUT).get("model_type")), ModelKind.BI_ENCODER)
 
 
 def _stands_alone(adapter: Path) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
 
-from ..config import Kind
 from ..errors import CheckpointUnsupported
 from ..texts import Input
 from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, sparse_encoders, token_types
@@ -32,7 +32,7 @@ _LANGUAGE_MODEL = "ForCausalLM"
 class Checkpoint:
     """A loaded checkpoint and everything that a package says about it."""
 
-    kind: Kind
+    kind: ModelKind
     source: Source
     directory: Path
     """What was loaded: the source's directory, or the one that an adapter stands on."""
@@ -84,7 +84,7 @@ def open_checkpoint(
     source: Source,
     directory: Path,
     *,
-    kind: Kind | None = None,
+    kind: ModelKind | None = None,
     max_length: int | None = None,
     trust_remote_code: bool = False,
     adapted: Adapted | None = None,
@@ -112,7 +112,7 @@ def open_checkpoint(
             pad_token_id=int(tokenizer.pad_token_id),
             pad_token_type_id=int(tokenizer.pad_token_type_id),
             truncate_left=tokenizer.truncation_side == "left",
-            prompt_excluded=kind is Kind.BI_ENCODER and bi_encoders.leaves_out_prompt(reference),
+            prompt_excluded=kind is ModelKind.BI_ENCODER and bi_encoders.leaves_out_prompt(reference),
             vocab_size=int(adapter_layers.bare(transformer.model.get_input_embeddings()).num_embeddings),
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
@@ -120,17 +120,17 @@ def open_checkpoint(
         "adapted": adapted,
         "warnings": [] if adapted is None else adapted.warnings,
     }
-    if kind is Kind.CROSS_ENCODER:
+    if kind is ModelKind.CROSS_ENCODER:
         described = cross_encoders.describe(directory, reference)
         common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
         common["warnings"] += cross_encoders.warnings_of(reference)
         return Checkpoint(**common, **described)
-    if kind is Kind.SPARSE_ENCODER:
+    if kind is ModelKind.SPARSE_ENCODER:
         return Checkpoint(**common, **sparse_encoders.describe(reference))
     return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
-def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
+def detect_kind(directory: Path, given: ModelKind | None = None) -> ModelKind:
     """Cross-encoder, bi-encoder or sparse encoder, by the checkpoint's files; ``given`` decides where they do not say.
 
     Raises:
@@ -141,23 +141,23 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
         raise CheckpointUnsupported(f"{directory.name}: neither config.json nor modules.json; not a checkpoint")
     model_type = read_json(directory / "config_sentence_transformers.json").get("model_type")
     if model_type == "SparseEncoder":
-        if given not in (None, Kind.SPARSE_ENCODER):
+        if given not in (None, ModelKind.SPARSE_ENCODER):
             raise CheckpointUnsupported(f"{directory.name}: asked for a {given.value}, but it is a sparse encoder")
-        return Kind.SPARSE_ENCODER
+        return ModelKind.SPARSE_ENCODER
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
         raise CheckpointUnsupported(
             f"{directory.name}: config.json: architectures {architectures!r}; expected a list of names"
         )
     has_head = any(str(name).endswith(_HEAD) for name in architectures)
-    if given is Kind.SPARSE_ENCODER:
+    if given is ModelKind.SPARSE_ENCODER:
         return sparse_encoders.check_plain(directory, architectures)
     has_head = has_head or bool(architectures and str(architectures[0]).endswith(_LANGUAGE_MODEL))
     if model_type == "CrossEncoder" or (has_head and not (directory / "modules.json").is_file()):
-        found = Kind.CROSS_ENCODER
+        found = ModelKind.CROSS_ENCODER
     elif (directory / "modules.json").is_file():
-        found = Kind.BI_ENCODER
-    elif given is Kind.BI_ENCODER or (given is Kind.CROSS_ENCODER and not architectures):
+        found = ModelKind.BI_ENCODER
+    elif given is ModelKind.BI_ENCODER or (given is ModelKind.CROSS_ENCODER and not architectures):
         return given
     else:
         raise CheckpointUnsupported(
@@ -165,12 +165,12 @@ def detect_kind(directory: Path, given: Kind | None = None) -> Kind:
             " modules.json; --kind bi-encoder serves the mean of its token vectors, as sentence-transformers would"
             + ("" if architectures else ", --kind cross-encoder the scores of its classifier, if it has one")
         )
-    if given is Kind.CROSS_ENCODER and found is Kind.BI_ENCODER and not has_head:
+    if given is ModelKind.CROSS_ENCODER and found is ModelKind.BI_ENCODER and not has_head:
         raise CheckpointUnsupported(f"{directory.name}: asked for a cross-encoder, but it has no classification head")
     return given or found
 
 
-def _transformer(reference: Any, kind: Kind) -> Any:
+def _transformer(reference: Any, kind: ModelKind) -> Any:
     """The first module, which must be the text transformer."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
@@ -178,7 +178,7 @@ def _transformer(reference: Any, kind: Kind) -> Any:
     first = reference[0]
     if not isinstance(first, Transformer):
         raise CheckpointUnsupported(f"the first module is {modules[0]}; expected a Transformer that reads text")
-    if kind is Kind.CROSS_ENCODER:
+    if kind is ModelKind.CROSS_ENCODER:
         cross_encoders.form_of(reference)
     elif list(first.modality_config) != ["text"]:
         raise CheckpointUnsupported(f"it reads {', '.join(first.modality_config)}; expected plain text only")
@@ -244,7 +244,7 @@ def _plain_tokenizer(tokenizer: Any) -> str:
 
 def encode(encoder: TextEncoder, inputs: Sequence[Input], checkpoint: Checkpoint) -> EncodedRows:
     """Rows of pairs or, with the checkpoint's default prompt before them, of single texts."""
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         firsts, seconds = [item[0] for item in inputs], [item[1] for item in inputs]
         return encoder.encode_pairs(firsts, seconds, prompt=checkpoint.default_prompt)
     return encoder.encode_texts([item[0] for item in inputs], prompt=checkpoint.default_prompt)

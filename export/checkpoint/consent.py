@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pairwire.server.reasons import reason_of
+
 from ..errors import CheckpointNotFound, CheckpointUnsupported, ConsentMissing
 from .source import find_source
 
@@ -227,7 +229,10 @@ def _parsed(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         if "config" in file.name.lower() or file.name.lower() == "modules.json":
-            raise CheckpointUnsupported(f"{file.name}: not JSON ({error}); the checkpoint is damaged") from error
+            raise CheckpointUnsupported(
+                f"{file.parent.name}/{file.name}: not JSON ({reason_of(error)}); the checkpoint is damaged, download it"
+                " again"
+            ) from error
         return None
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..config import Kind
+from pairwire.server.engine.kinds import ModelKind
+
 from ..errors import CheckpointUnsupported, ExportError
 from .adapter import Adapted
 from .consent import check_consent
@@ -23,7 +24,7 @@ from .weights import check_weights, recorded
 
 
 def load_reference(
-    directory: Path, kind: Kind, *, trust_remote_code: bool = False, adapted: Adapted | None = None
+    directory: Path, kind: ModelKind, *, trust_remote_code: bool = False, adapted: Adapted | None = None
 ) -> Any:
     """What sentence-transformers makes of the checkpoint, untouched.
 
@@ -44,7 +45,7 @@ def load_reference(
 
 
 def load_for_tracing(
-    directory: Path, kind: Kind, *, trust_remote_code: bool = False, adapted: Adapted | None = None
+    directory: Path, kind: ModelKind, *, trust_remote_code: bool = False, adapted: Adapted | None = None
 ) -> Any:
     """The same checkpoint with plain attention, whose graph has fewer operators, and with its adapter merged.
 
@@ -68,13 +69,15 @@ def _whole(directory: Path, load: Callable[[], Any]) -> Any:
     return loaded
 
 
-def _prepared(directory: Path, kind: Kind, trust_remote_code: bool, adapted: Adapted | None, *, eager: bool) -> Any:
+def _prepared(
+    directory: Path, kind: ModelKind, trust_remote_code: bool, adapted: Adapted | None, *, eager: bool
+) -> Any:
     if adapted is None:
         return _whole(directory, lambda: _load(directory, kind, trust_remote_code, eager=eager))
     return _whole(adapted.given, lambda: _adapted(adapted, kind, trust_remote_code, merge=True, eager=eager))
 
 
-def _adapted(adapted: Adapted, kind: Kind, trust_remote_code: bool, *, merge: bool, eager: bool = False) -> Any:
+def _adapted(adapted: Adapted, kind: ModelKind, trust_remote_code: bool, *, merge: bool, eager: bool = False) -> Any:
     """The adapter's base with the adapters in it; without ``merge`` the last one stays as layers."""
     from . import adapter_layers  # which needs torch
 
@@ -92,12 +95,14 @@ def _adapted(adapted: Adapted, kind: Kind, trust_remote_code: bool, *, merge: bo
     return loaded.eval()
 
 
-def _load(directory: Path, kind: Kind, trust_remote_code: bool, *, eager: bool = False, **model_kwargs: object) -> Any:
+def _load(
+    directory: Path, kind: ModelKind, trust_remote_code: bool, *, eager: bool = False, **model_kwargs: object
+) -> Any:
     from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
     check_consent(directory, trusted=trust_remote_code)
     _check_architectures(directory, kind)
-    classes = {Kind.CROSS_ENCODER: CrossEncoder, Kind.SPARSE_ENCODER: SparseEncoder}
+    classes = {ModelKind.CROSS_ENCODER: CrossEncoder, ModelKind.SPARSE_ENCODER: SparseEncoder}
     load = classes.get(kind, SentenceTransformer)
     try:
         loaded = load(
@@ -118,9 +123,9 @@ def _load(directory: Path, kind: Kind, trust_remote_code: bool, *, eager: bool =
     return loaded.float().eval()
 
 
-def _check_architectures(directory: Path, kind: Kind) -> None:
+def _check_architectures(directory: Path, kind: ModelKind) -> None:
     """Without modules the library asks an empty list for its first entry."""
-    if kind is not Kind.CROSS_ENCODER or (directory / "modules.json").is_file():
+    if kind is not ModelKind.CROSS_ENCODER or (directory / "modules.json").is_file():
         return
     if read_json(directory / "config.json").get("architectures") == []:
         raise CheckpointUnsupported(

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Kind
+from pairwire.server.engine.kinds import ModelKind
+
 from ..errors import CheckpointUnsupported
 from .bi_encoders import prompts_of
 
 _HEAD = "ForMaskedLM"
 
 
-def check_plain(directory: Path, architectures: Sequence[object]) -> Kind:
+def check_plain(directory: Path, architectures: Sequence[object]) -> ModelKind:
     """The kind, where a person asks for a sparse encoder that no file calls one: a language model's own head is pooled.
 
     Raises:
@@ -24,7 +25,7 @@ def check_plain(directory: Path, architectures: Sequence[object]) -> Kind:
             f"{directory.name}: asked for a sparse encoder; expected one that sentence-transformers saved, or the plain"
             f" checkpoint of a ...{_HEAD}"
         )
-    return Kind.SPARSE_ENCODER
+    return ModelKind.SPARSE_ENCODER
 
 
 def describe(reference: Any) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Way:
     by_token: bool = False
 
     def price(self, inputs: int, outputs: int) -> float:
-        """The time that it takes, as a share of what the int8 products of so many inputs and outputs take."""
+        """The time that it takes, as a share of what the int8 products of these inputs and outputs take."""
         values = inputs * ((self.divisors is not None) + self.centred)
         multiplied = 0
         if self.by_token:
@@ -168,10 +168,12 @@ def choose(seen: Seen, weights: Float32Array, *, thrift: float = 1.0) -> Chosen:
     """
     trials = _trials(seen, weights)
     spread = max(float(np.concatenate([trial.product for trial in trials]).std(axis=0).mean()), 1e-12)
-    ways = [Way(), *_ways(seen, weights)]
+    ways = [Way(), *_ways(seen, weights)]  # the plain way first, so that it wins where nothing is gained
     parts = [_errors(seen, weights, way, trials) for way in ways]
     prices = [1 + thrift * way.price(*weights.shape) for way in ways]
+    # The two parts are added as squares, as independent errors are.
     best = int(np.argmin([np.hypot(*part) * price for part, price in zip(parts, prices, strict=True)]))
+    # The halves were for choosing. The code that ships has the ranges of all texts.
     coding = ways[best].code(seen.low.min(axis=0), seen.high.max(axis=0), seen.sample.mean(axis=0))
     return Chosen(coding, parts[best][0] / spread, parts[0][0] / spread, ways[best].exponent)
 
@@ -185,6 +187,7 @@ def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
 
 def balance(largest: Float32Array, weights: Float32Array, migration: float, floor: float) -> Float32Array:
     """Divisors [inputs] of the channels, with geometric mean 1; rows of ``weights`` [inputs, outputs] take them."""
+    # A channel that was small on the calibration texts may be larger on others: it gets the room of that quantile.
     size = np.maximum(largest.astype(np.float64), max(float(np.quantile(largest, floor)), 1e-4))
     weight = np.maximum(np.abs(weights).max(axis=1).astype(np.float64), 1e-6)
     divisors = size**migration / weight ** (1 - migration)
@@ -274,6 +277,7 @@ def _errors(seen: Seen, weights: Float32Array, way: Way, trials: Sequence[_Trial
     rounded = _rounded(way, tried)
     squares = []
     for half, trial in enumerate(trials):
+        # On its own tokens a code never cuts anything off, and the widest range would always look worst.
         other = 1 - half
         coding = way.code(seen.low[other], seen.high[other], seen.samples[other].mean(axis=0))
         off = coding.decoded(trial.x) @ rounded - trial.product

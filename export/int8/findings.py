@@ -82,10 +82,10 @@ class Findings:
         """Those left in float32, in the order of the graph."""
         return list(dict.fromkeys(tensor.layer for tensor in self.tensors if tensor.in_float))
 
-    def describe(self, calibration: manifest_pb2.Calibration) -> None:
-        """Writes the summary into what the manifest says of the calibration."""
+    def as_calibration(self) -> manifest_pb2.Calibration:
+        """The summary, without what the calibration texts were."""
         tensors = self.quantised
-        calibration.method = METHOD
+        calibration = manifest_pb2.Calibration(method=METHOD)
         if tensors:
             calibration.mean_error = sum(tensor.error for tensor in tensors) / len(tensors)
             calibration.plain_error = sum(tensor.plain for tensor in tensors) / len(tensors)
@@ -99,6 +99,7 @@ class Findings:
             " biases corrected"
         )
         calibration.float_layers.extend(self.float_layers)
+        return calibration
 
 
 def place_of(names: Sequence[str]) -> tuple[str, str]:

@@ -142,11 +142,12 @@ def choose_codes(
     sizes = {product.source: product.inputs for product in products}
     seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING)))
     orders = find_orders(model, products, seen)
-    for order in orders:
+    for order in orders:  # before any code is chosen: channels that are set apart must stand side by side
         products, seen = order.products(products), order.seen(seen)
     members = _by_source(products)
     groups = []
     for at, (source, group) in enumerate(members.items()):
+        # Queries, keys and values read one tensor, which is coded once: the code must suit all of them.
         weights = np.concatenate([product.weights for product in group], axis=1)
         chosen = choose(seen[source], weights, thrift=_thrift(at, len(members)))
         rounded = _rounded(group, weights, chosen.coding, seen[source].sample)
@@ -156,7 +157,7 @@ def choose_codes(
 
 
 def _thrift(at: int, count: int) -> float:
-    """How much the time counts at one tensor of so many: what goes wrong early goes through all that follows."""
+    """How much the time counts at one tensor of ``count``: what goes wrong early goes through all that follows."""
     return THRIFT / (1.75 - 1.5 * at / count)
 
 
@@ -169,6 +170,7 @@ def _rounded(products: Sequence[Product], weights: Float32Array, coding: Coding,
     for product in products:
         part = slice(start, start + product.outputs)
         own, scale = np.ascontiguousarray(small[:, part]), scales[part]
+        # What rounding does on average is no noise: the bias takes it back at no cost.
         expected = kept @ np.delete(product.weights, coding.apart, axis=0)
         shift = (expected - decoded @ (own * scale)).mean(axis=0)
         found.append((own, scale, shift if product.bias is None else product.bias + shift))
@@ -206,6 +208,7 @@ def _quantize_static(
         raise ConfigInvalid(
             f"keep-float: {asked.keep_float} is too many; {len(layers)} layers were measured, and one must be int8"
         )
+    # All products of a layer stay together: layers are what was measured, and what the user counts.
     kept = set(worst(layers, asked.keep_float))
     taken = [group for group, tensor in zip(codes.groups, tensors, strict=True) if tensor.layer not in kept]
     copy = _with_static(model, taken, codes.orders)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from onnx import ModelProto
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
 from ..checkpoint.checkpoint import Checkpoint, encode
-from ..config import Kind
 from ..graph import output_name
 from ..texts import BUILT_IN, Input, Texts, held_out_texts
 from ..vocabulary import servable
@@ -53,7 +53,7 @@ def measure_layers(
 def _results(model: ModelProto, checkpoint: Checkpoint, texts: Sequence[Input]) -> Float32Array:
     """[texts, columns] scores or vectors, each text alone and unpadded."""
     encoder = checkpoint.text_encoder()
-    cross = checkpoint.kind is Kind.CROSS_ENCODER
+    cross = checkpoint.kind is ModelKind.CROSS_ENCODER
     columns = len(checkpoint.labels) if cross else checkpoint.dimensions
     name = output_name(model)
     outputs = observe(model, {name: columns}, encoder, encode(encoder, texts, checkpoint))[name].sample

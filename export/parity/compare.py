@@ -11,7 +11,6 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy.stats import spearmanr
 
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.cpus import usable_cpus
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation, activate
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
@@ -28,10 +28,11 @@ from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
 from pairwire.v1 import manifest_pb2
 
 from ..checkpoint.checkpoint import Checkpoint, encode
-from ..config import Kind, Limits, Precision
+from ..config import Limits, Precision
 from ..errors import CheckpointUnsupported
 from ..progress import Advance, part_of, silent
 from ..texts import BUILT_IN, LONGEST_COMPARED, Input, Texts
+from ..variant import MadeVariant
 from .without_gpu import checking_runtime
 
 MATES = 32
@@ -149,7 +150,7 @@ def check_tokenisation(
     """
     tokenizer = checkpoint.reference.tokenizer
     _check_prompt_lengths(checkpoint, encoder)
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         expected = _read_pairs(checkpoint, inputs)
     else:
         expected = tokenizer(
@@ -211,16 +212,11 @@ def _read_pairs(checkpoint: Checkpoint, inputs: Sequence[Input]) -> dict[str, li
 
 
 def compare(
-    reference: Reference,
-    graph: Path,
-    variant: manifest_pb2.Variant,
-    limits: Limits | None = None,
-    advance: Advance = silent,
+    reference: Reference, variant: MadeVariant, limits: Limits | None = None, advance: Advance = silent
 ) -> VariantParity:
     """Runs the variant's graph over the reference's texts."""
-    limits = limits or Limits()
-    precision = Precision(variant.precision)
-    with _runtime(graph, variant, reference.checkpoint) as runtime:
+    limits, precision = limits or Limits(), variant.precision
+    with _runtime(variant, reference.checkpoint) as runtime:
         runner = _Runner(runtime, reference, advance)
         results = runner.each_alone()
         among, padded = runner.variance(results, variant.unpadded_from)
@@ -254,14 +250,12 @@ def compare(
     )
 
 
-def _runtime(
-    graph: Path, variant: manifest_pb2.Variant, checkpoint: Checkpoint
-) -> contextlib.AbstractContextManager[Runtime]:
+def _runtime(variant: MadeVariant, checkpoint: Checkpoint) -> contextlib.AbstractContextManager[Runtime]:
     """What runs the variant here; that of a GPU runs on the CPU."""
-    if variant.precision == Precision.FP16.value:
-        return checking_runtime(graph, checkpoint)
-    options = CpuOptions(disabled_optimizers=tuple(variant.disabled_optimizers))
-    return contextlib.closing(OnnxCpuRuntime(graph, options))
+    if variant.precision is Precision.FP16:
+        return checking_runtime(variant.file, checkpoint)
+    options = CpuOptions(disabled_optimizers=variant.disabled_optimizers)
+    return contextlib.closing(OnnxCpuRuntime(variant.file, options))
 
 
 class _Runner:
@@ -278,7 +272,7 @@ class _Runner:
         length = int(reference.rows.lengths[list(indices)].max()) + extra
         batch = reference.encoder.assemble([(reference.rows, index) for index in indices], length)
         output = self._runtime.run(batch)
-        if reference.checkpoint.kind is Kind.CROSS_ENCODER:
+        if reference.checkpoint.kind is ModelKind.CROSS_ENCODER:
             return activate(output, reference.checkpoint.activation)
         return output
 
@@ -317,7 +311,7 @@ class _Runner:
 def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: int) -> npt.NDArray[np.float64]:
     """[inputs, columns], computed in batches of so many rows."""
     model = checkpoint.reference
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.
         results = model.predict(
             [list(item) for item in inputs],
@@ -334,7 +328,7 @@ def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: in
 
 def whole_vectors(checkpoint: Checkpoint) -> dict[str, Any]:
     """Options of ``encode``: all numbers are compared, also those that the checkpoint would cut off."""
-    if checkpoint.kind is Kind.SPARSE_ENCODER:
+    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         return {"max_active_dims": checkpoint.dimensions, "convert_to_sparse_tensor": False}
     return {"truncate_dim": checkpoint.dimensions}
 
@@ -357,12 +351,12 @@ def _sections(results: Float32Array, reference: Reference) -> list[Section]:
     return sections
 
 
-def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float64], kind: Kind) -> Section:
+def _section(origin: str, results: Float32Array, expected: npt.NDArray[np.float64], kind: ModelKind) -> Section:
     differences = np.abs(results.astype(np.float64) - expected)
-    if kind is Kind.CROSS_ENCODER:
+    if kind is ModelKind.CROSS_ENCODER:
         correlation = _spearman(results, expected)
     else:
-        similarities = _cosines if kind is Kind.BI_ENCODER else _dot_products
+        similarities = _cosines if kind is ModelKind.BI_ENCODER else _dot_products
         correlation = _spearman(similarities(results)[:, None], similarities(expected)[:, None])
     return Section(
         origin=origin,

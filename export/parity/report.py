@@ -11,9 +11,10 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.v1 import manifest_pb2
 
-from ..config import Kind, Precision
+from ..config import Precision
 from ..figures import ParityReport, VariantParity, deciding
 from ..int8.findings import Findings
 from ..int8.findings import as_lines as findings_lines
@@ -47,9 +48,9 @@ def as_dict(report: ParityReport, found: Mapping[str, Findings] = MappingProxyTy
 
 
 _RANKED = {
-    Kind.CROSS_ENCODER: "scores",
-    Kind.BI_ENCODER: "pairwise cosines",
-    Kind.SPARSE_ENCODER: "pairwise dot products",
+    ModelKind.CROSS_ENCODER: "scores",
+    ModelKind.BI_ENCODER: "pairwise cosines",
+    ModelKind.SPARSE_ENCODER: "pairwise dot products",
 }
 
 
@@ -65,7 +66,7 @@ def as_lines(report: ParityReport) -> list[str]:
 
 def as_markdown(report: ParityReport, found: Mapping[str, Findings] = MappingProxyType({})) -> str:
     """The report for people."""
-    what = "scores after the activation" if report.kind is Kind.CROSS_ENCODER else "vector components"
+    what = "scores after the activation" if report.kind is ModelKind.CROSS_ENCODER else "vector components"
     ranks = _RANKED[report.kind]
     lines = [
         "# Parity with the checkpoint",

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.runtime.onnx_cpu import feed
 
 from ..checkpoint.checkpoint import Checkpoint, encode
-from ..config import Kind
 from ..errors import CheckpointUnsupported
 from ..figures import FP32_LIMIT, deciding
 from ..texts import Input, Texts
@@ -80,7 +80,7 @@ class Witness:
 def _results(checkpoint: Checkpoint, inputs: list[Input]) -> npt.NDArray[np.float64]:
     """[inputs, outputs]; one row at a time, so that no padding is in them."""
     model = checkpoint.reference
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         import torch
 
         pairs = [list(item) for item in inputs]

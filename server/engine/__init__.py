@@ -8,7 +8,8 @@
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
-    results.py        what callers give and get       encodings.py      how vectors may be handed on
+    kinds.py          what kinds of models there are
+results.py        what callers give and get       encodings.py      how vectors may be handed on
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
     off_loop.py       long work beside the event loop
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .encodings import Encoding
     from .engine import Engine
     from .first_stage import FirstStage, FirstStageReport, StagedResult
+    from .kinds import ModelKind
     from .models.building import build_model
     from .models.loading import load_model
     from .models.model import Model
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
         EmbedResult,
         EngineStatistics,
         ModelInfo,
-        ModelKind,
         ModelStatistics,
         ScoreOptions,
         ScoreResult,
@@ -65,7 +66,7 @@ _HOMES = {
     "FirstStageReport": ".first_stage",
     "Model": ".models.model",
     "ModelInfo": ".results",
-    "ModelKind": ".results",
+    "ModelKind": ".kinds",
     "ModelStatistics": ".results",
     "Observer": ".observer",
     "Outcome": ".observer",

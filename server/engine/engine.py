@@ -17,6 +17,7 @@ from .cache import ByteCache
 from .call import Calls, Pairs
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
+from .kinds import ModelKind
 from .models.catalog import Catalog
 from .models.loading import load_model
 from .models.memory import bring_to_height
@@ -30,7 +31,6 @@ from .results import (
     EmbedResult,
     EngineStatistics,
     ModelInfo,
-    ModelKind,
     ModelStatistics,
     ScoreOptions,
     ScoreResult,

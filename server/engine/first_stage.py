@@ -20,11 +20,12 @@ from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
 from ..runtime.base import Float32Array
 from .cache import CacheStatistics
 from .call import Calls, Pairs
+from .kinds import ModelKind
 from .models.catalog import Catalog
 from .models.model import Model
 from .off_loop import at_once
 from .outputs.similarity import SIMILARITIES, Similarity
-from .results import EmbedOptions, EmbedResult, ModelKind, ScoreOptions, ScoreResult, Timing, Usage
+from .results import EmbedOptions, EmbedResult, ScoreOptions, ScoreResult, Timing, Usage
 from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
 

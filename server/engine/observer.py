@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol, TypeVar
 
 from .batching.buckets import Bucket
-from .results import ModelKind
+from .kinds import ModelKind
 
 logger = logging.getLogger(__name__)
 

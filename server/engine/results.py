@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .batching.priority import Priority
 from .cache import CacheStatistics
+from .kinds import ModelKind
 from .outputs.heads import Activation
 from .text.truncation import Truncation
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
-
-
-class ModelKind(Enum):
-    """What a model does with text."""
-
-    CROSS_ENCODER = "cross-encoder"
-    BI_ENCODER = "bi-encoder"
-    SPARSE_ENCODER = "sparse-encoder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
-from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
+from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
 from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
+from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
-from ..engine.results import EmbedOptions, ModelInfo, ModelKind, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
+from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
 from ..engine.text.truncation import Truncation
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
@@ -48,11 +49,6 @@ _ENCODINGS: Mapping[int, Encoding] = {
     embedding_pb2.ENCODING_FLOAT16: Encoding.FLOAT16,
     embedding_pb2.ENCODING_INT8: Encoding.INT8,
     embedding_pb2.ENCODING_BINARY: Encoding.BINARY,
-}
-_KINDS: Mapping[ModelKind, manifest_pb2.ModelKind.ValueType] = {
-    ModelKind.CROSS_ENCODER: manifest_pb2.MODEL_KIND_CROSS_ENCODER,
-    ModelKind.BI_ENCODER: manifest_pb2.MODEL_KIND_BI_ENCODER,
-    ModelKind.SPARSE_ENCODER: manifest_pb2.MODEL_KIND_SPARSE_ENCODER,
 }
 
 
@@ -169,7 +165,7 @@ def encode_summary(info: ModelInfo) -> model_pb2.ModelSummary:
     """A model in a few lines."""
     return model_pb2.ModelSummary(
         name=info.name,
-        kind=_KINDS[info.kind],
+        kind=WIRE_KINDS[info.kind],
         variant=info.variant,
         provider=info.runtime.provider,
         max_length=info.max_length,

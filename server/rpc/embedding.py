@@ -9,9 +9,10 @@ from pairwire.v1 import embedding_pb2
 
 from ..config import RequestLimits
 from ..engine.encodings import check_encoding
+from ..engine.kinds import ModelKind
 from ..engine.off_loop import off_loop
 from ..engine.outputs.vectors import INLINE_BYTES
-from ..engine.results import EmbedOptions, ModelInfo, ModelKind
+from ..engine.results import EmbedOptions, ModelInfo
 from ..engine.text.token_ids import Text
 from ..errors import InvalidInput
 from . import codec

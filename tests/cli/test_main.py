@@ -115,7 +115,7 @@ def test_every_known_ending_has_its_code(
             1,
             "ZeroDivisionError: a bug; this was not foreseen: --debug shows where it happened",
         ),
-        (RuntimeError("Broken:\nsize\nmore"), 1, "Broken: size (RuntimeError); this was not foreseen: --debug"),
+        (RuntimeError("Broken:\nsize\nmore"), 1, "Broken: size more (RuntimeError); this was not foreseen: --debug"),
         (ModuleNotFoundError("no", name="our_typo"), 1, "no (ModuleNotFoundError); this was not foreseen"),
         (FileNotFoundError(2, "No such file or directory", "x.pem"), 2, "x.pem: No such file or directory\n"),
         (OSError(28, "No space left on device", "out.npy"), 1, "out.npy: No space left on device\n"),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
@@ -18,9 +17,10 @@ from pairwire.export.checkpoint.source import find_source
 from pairwire.export.few_layers import few_layers
 from pairwire.export.graph import export_graph
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.runtime.ort import ort
 from tests import checkpoints, graphs
 
-LAYERS = 4
+LAYERS = 5
 
 
 @pytest.fixture(scope="module")

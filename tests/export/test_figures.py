@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from pairwire.export.config import Kind, Precision
+from pairwire.export.config import Precision
 from pairwire.export.figures import ParityReport, VariantParity, deciding
 from pairwire.export.parity.report import as_lines, as_markdown
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.v1 import manifest_pb2
 
 
@@ -30,7 +31,7 @@ def test_figures_are_printed_with_the_digits_that_decide(value: float, limit: fl
 def report(**summary: float) -> ParityReport:
     figures = {"samples": 6, "spearman_limit": 0.98, "spearman": 1.0} | summary
     variant = VariantParity("cpu-int8", Precision.INT8, manifest_pb2.ParitySummary(**figures), [], 0.0, 0.0, [])
-    return ParityReport(Kind.CROSS_ENCODER, 0.98, [variant])
+    return ParityReport(ModelKind.CROSS_ENCODER, 0.98, [variant])
 
 
 def test_low_rank_correlation_is_not_rounded_up_to_its_limit() -> None:

@@ -15,15 +15,17 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.checkpoint import Checkpoint, encode, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.figures import FP16_LIMIT
 from pairwire.export.graph import export_graph, input_names, output_name
 from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity.without_gpu import checking_runtime
 from pairwire.export.progress import quiet_libraries
+from pairwire.export.texts import Texts
+from pairwire.export.variant import MadeVariant, message_of
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import activate
+from pairwire.server.package import sha256_of
 from pairwire.server.runtime.base import Float32Array
-from pairwire.v1 import manifest_pb2
 from tests import checkpoints
 from tests.architectures import FIRST
 
@@ -52,7 +54,7 @@ class Packed:
     """A checkpoint and the graph that was made of it."""
 
     checkpoint: Checkpoint
-    variant: manifest_pb2.Variant
+    variant: MadeVariant
     file: Path
 
     def model(self) -> ModelProto:
@@ -97,7 +99,7 @@ def scores(packed: Packed, order: list[int] | None = None) -> Float32Array:
 
 
 def texts(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         return [*checkpoints.PAIRS, ("", "")]
     return [(text,) for text in checkpoints.TEXTS]
 
@@ -105,7 +107,7 @@ def texts(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
 def reference(checkpoint: Checkpoint) -> Float32Array:
     """sentence-transformers in float32."""
     given = texts(checkpoint)
-    if checkpoint.kind is Kind.CROSS_ENCODER:
+    if checkpoint.kind is ModelKind.CROSS_ENCODER:
         found = checkpoint.reference.predict([list(item) for item in given], show_progress_bar=False)
     else:
         found = checkpoint.reference.encode([item[0] for item in given], show_progress_bar=False)
@@ -149,7 +151,7 @@ def test_graph_reads_packed_rows_and_gives_float32(what: str, pack: Packer) -> N
     inputs, _ = EXPECTED[what]
     assert input_names(model) == inputs
     assert {value.type.tensor_type.elem_type for value in model.graph.input} == {TensorProto.INT32}
-    assert output_name(model) == ("logits" if checkpoint.kind is Kind.CROSS_ENCODER else "sentence_embedding")
+    assert output_name(model) == ("logits" if checkpoint.kind is ModelKind.CROSS_ENCODER else "sentence_embedding")
     output = model.graph.output[0].type.tensor_type
     assert output.elem_type == TensorProto.FLOAT
     assert output.shape.dim[1].dim_value == (len(checkpoint.labels) or checkpoint.dimensions)
@@ -197,11 +199,18 @@ def test_the_exported_graph_stays_as_it_was(
     assert plain.SerializeToString() == before
 
 
-def test_names_and_hashes_are_left_to_the_exporter(pack: Packer) -> None:
-    variant = manifest_pb2.Variant()
-    variant.CopyFrom(pack("bert").variant)
-    del variant.passes[:]
-    assert variant == manifest_pb2.Variant()
+def test_the_manifest_says_which_files_are_the_variants(pack: Packer) -> None:
+    made = pack("bert").variant
+    message = message_of(made, calibration=Texts([], "none"))
+    assert (message.name, message.file, message.provider, message.precision) == (
+        "cuda-fp16",
+        made.file.name,
+        "cuda",
+        "fp16",
+    )
+    assert (message.sha256, message.size_bytes) == (sha256_of(made.file), made.file.stat().st_size)
+    assert not message.HasField("calibration")
+    assert not message.HasField("parity")
 
 
 def test_a_runtime_for_checking_leaves_no_file_and_runs_the_longest_row(

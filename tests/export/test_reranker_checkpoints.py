@@ -9,9 +9,9 @@ import pytest
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation
 from tests import checkpoints, decoders
 
@@ -43,7 +43,7 @@ def editable(built: Path, tmp_path: Path) -> Path:
 
 def test_language_model_with_the_answers_yes_and_no_is_a_cross_encoder_of_one_label(built: Path) -> None:
     checkpoint = opened(built / "plain")
-    assert (checkpoint.kind, checkpoint.architecture) == (Kind.CROSS_ENCODER, "qwen3")
+    assert (checkpoint.kind, checkpoint.architecture) == (ModelKind.CROSS_ENCODER, "qwen3")
     assert (list(checkpoint.labels), checkpoint.activation) == (["LABEL_0"], Activation.SIGMOID)
     assert checkpoint.rules.max_length == decoders.POSITIONS
     assert checkpoint.rules.template is not None

@@ -12,11 +12,11 @@ import transformers
 from pairwire.export import ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, DataInvalid
 from pairwire.export.progress import Event, Warned, quiet_libraries
 from pairwire.export.texts import BUILT_IN, Texts, calibration_texts
 from pairwire.export.vocabulary import check_vocabulary, servable
+from pairwire.server.engine.kinds import ModelKind
 from tests import checkpoints
 
 
@@ -39,7 +39,7 @@ def _open(directory: Path) -> Checkpoint:
 def test_every_token_has_an_embedding(cross_encoder_checkpoint: Path) -> None:
     checkpoint = _open(cross_encoder_checkpoint)
     assert check_vocabulary(checkpoint) == ""
-    texts = calibration_texts(Kind.CROSS_ENCODER)
+    texts = calibration_texts(ModelKind.CROSS_ENCODER)
     assert servable(checkpoint, texts) is texts
 
 
@@ -135,4 +135,4 @@ def test_built_in_texts_with_such_a_token_are_left_out(tmp_path: Path) -> None:
 def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     checkpoint = _open(_with(checkpoints.save_bi_encoder(tmp_path / "model"), " "))
     with pytest.raises(CheckpointUnsupported, match="the tokenizer belongs to another model"):
-        servable(checkpoint, calibration_texts(Kind.BI_ENCODER))
+        servable(checkpoint, calibration_texts(ModelKind.BI_ENCODER))

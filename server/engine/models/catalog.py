@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
+from ..kinds import ModelKind
 from ..outputs.heads import Activation
-from ..results import ModelKind
 from .model import Model
 
 

@@ -5,26 +5,31 @@ from __future__ import annotations
 from pairwire.v1 import manifest_pb2, scoring_pb2
 
 from ...errors import PackageInvalid
+from ..kinds import ModelKind
 from ..outputs.heads import Activation
-from ..results import ModelKind
 from ..text.encoder import TextRules
 from ..text.pair_template import PairTemplate, Slot
 
-_KINDS = {
+KINDS = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: ModelKind.CROSS_ENCODER,
     manifest_pb2.MODEL_KIND_BI_ENCODER: ModelKind.BI_ENCODER,
     manifest_pb2.MODEL_KIND_SPARSE_ENCODER: ModelKind.SPARSE_ENCODER,
 }
-_ACTIVATIONS = {
+ACTIVATIONS = {
     scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,
     scoring_pb2.ACTIVATION_SIGMOID: Activation.SIGMOID,
     scoring_pb2.ACTIVATION_SOFTMAX: Activation.SOFTMAX,
 }
+"""What the wire calls them -> what the engine does: the one table, read backwards by who writes."""
 _SLOTS = {
     manifest_pb2.TEMPLATE_SLOT_PROMPT: Slot.PROMPT,
     manifest_pb2.TEMPLATE_SLOT_FIRST: Slot.FIRST,
     manifest_pb2.TEMPLATE_SLOT_SECOND: Slot.SECOND,
 }
+
+
+WIRE_KINDS = {kind: number for number, kind in KINDS.items()}
+WIRE_ACTIVATIONS = {activation: number for number, activation in ACTIVATIONS.items()}
 
 
 def kind_of(manifest: manifest_pb2.ModelManifest) -> ModelKind:
@@ -33,9 +38,9 @@ def kind_of(manifest: manifest_pb2.ModelManifest) -> ModelKind:
     Raises:
         PackageInvalid: the manifest names a kind that this version does not know.
     """
-    if manifest.kind not in _KINDS:
+    if manifest.kind not in KINDS:
         raise PackageInvalid(f"{manifest.name}: kind {manifest.kind} is unknown; export the model again")
-    return _KINDS[manifest.kind]
+    return KINDS[manifest.kind]
 
 
 def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
@@ -46,9 +51,9 @@ def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
     """
     if manifest.kind != manifest_pb2.MODEL_KIND_CROSS_ENCODER:
         return Activation.IDENTITY
-    if manifest.activation not in _ACTIVATIONS:
+    if manifest.activation not in ACTIVATIONS:
         raise PackageInvalid(f"{manifest.name}: activation {manifest.activation} is unknown; export the model again")
-    return _ACTIVATIONS[manifest.activation]
+    return ACTIVATIONS[manifest.activation]
 
 
 def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:

@@ -12,8 +12,9 @@ from ...runtime.packed import PackedRuntime, is_packed
 from ..batching.buckets import Ladder
 from ..batching.cost import Costs
 from ..batching.planner import PackingPlanner
+from ..kinds import ModelKind
 from ..outputs.heads import Activation
-from ..results import ModelInfo, ModelKind
+from ..results import ModelInfo
 from ..text.encoder import EncodedRows, TextEncoder
 from ..text.token_ids import check_texts
 

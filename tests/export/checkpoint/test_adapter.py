@@ -15,9 +15,9 @@ from pairwire.export.checkpoint.adapter import Adapted
 from pairwire.export.checkpoint.checkpoint import Checkpoint, detect_kind, open_checkpoint
 from pairwire.export.checkpoint.loading import load_for_tracing, load_reference
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointNotFound, CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from tests import adapters, architectures, checkpoints, embedders
 from tests.adapters import Trained, encoder, lora, plain, results, saved, saved_by_peft
 
@@ -42,16 +42,16 @@ def editable(adapter_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(adapter_directory, tmp_path / "editable"))
 
 
-def laid_out(directory: Path, tmp_path: Path, kind: Kind | None = None) -> Adapted:
+def laid_out(directory: Path, tmp_path: Path, kind: ModelKind | None = None) -> Adapted:
     return adapter.lay_out(directory, tmp_path / "laid-out", kind)
 
 
-def opened(directory: Path, tmp_path: Path, kind: Kind | None = None) -> Checkpoint:
+def opened(directory: Path, tmp_path: Path, kind: ModelKind | None = None) -> Checkpoint:
     adapted = laid_out(directory, tmp_path, kind)
     return open_checkpoint(find_source(str(directory)), adapted.directory, kind=kind, adapted=adapted)
 
 
-def check(trained: Trained, tmp_path: Path, kind: Kind | None = None) -> Any:
+def check(trained: Trained, tmp_path: Path, kind: ModelKind | None = None) -> Any:
     """Both loaded objects give what the trained one gave; returns what is traced."""
     adapted = laid_out(trained.directory, tmp_path, kind)
     found = adapted.kind or detect_kind(adapted.directory, kind)
@@ -117,7 +117,7 @@ def test_sparse_adapter_of_peft_over_a_masked_language_model(tmp_path: Path) -> 
     from sentence_transformers import SparseEncoder
 
     model = SparseEncoder(str(plain(tmp_path / "base", mlm=True)), device="cpu")
-    check(saved_by_peft(model, tmp_path / "adapter", lora()), tmp_path, Kind.SPARSE_ENCODER)
+    check(saved_by_peft(model, tmp_path / "adapter", lora()), tmp_path, ModelKind.SPARSE_ENCODER)
 
 
 def test_settings_beside_the_adapter_win_over_those_of_its_base(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_tokenizer_beside_the_adapter_is_the_one_in_use(tmp_path: Path) -> None:
     # "Zwei Hunde" keeps its capitals.
     model[0].processor = BertTokenizerFast(tokenizer_object=architectures.frozen("word_piece"), do_lower_case=False)
     trained = saved_by_peft(model, tmp_path / "adapter", lora(), tokenizer=True)
-    traced = check(trained, tmp_path, Kind.BI_ENCODER)
+    traced = check(trained, tmp_path, ModelKind.BI_ENCODER)
     assert not traced.tokenizer.backend_tokenizer.normalizer.lowercase
 
 
@@ -197,8 +197,8 @@ def test_base_whose_transformer_lies_in_a_folder(modules: str, tmp_path: Path) -
     else:
         trained = saved(encoder(base, pooling="max"), tmp_path / "adapter", lora())
     adapters.in_folder(base)
-    check(trained, tmp_path, Kind.BI_ENCODER)
-    assert opened(trained.directory, tmp_path / "2", Kind.BI_ENCODER).rules.max_length <= 128
+    check(trained, tmp_path, ModelKind.BI_ENCODER)
+    assert opened(trained.directory, tmp_path / "2", ModelKind.BI_ENCODER).rules.max_length <= 128
 
 
 # Heads
@@ -298,7 +298,7 @@ def test_added_tokens_bring_their_rows(by: Any, bi_encoder_checkpoint: Path, tmp
     model.tokenizer.add_tokens(ADDED)
     model[0].model.resize_token_embeddings(len(model.tokenizer))
     options = {"tokenizer": True} if by is saved_by_peft else {}
-    traced = check(by(model, tmp_path / "adapter", lora(), **options), tmp_path, Kind.BI_ENCODER)
+    traced = check(by(model, tmp_path / "adapter", lora(), **options), tmp_path, ModelKind.BI_ENCODER)
     assert traced[0].model.get_input_embeddings().num_embeddings == len(model.tokenizer)
 
 
@@ -322,7 +322,7 @@ def test_tokens_that_were_trained_one_by_one(by: Any, added: bool, bi_encoder_ch
         model[0].model.resize_token_embeddings(len(model.tokenizer))
     config = lora(trainable_token_indices=sorted(set(ids)))
     options = {"tokenizer": True} if by is saved_by_peft else {}
-    check(by(model, tmp_path / "adapter", config, **options), tmp_path, Kind.BI_ENCODER)
+    check(by(model, tmp_path / "adapter", config, **options), tmp_path, ModelKind.BI_ENCODER)
 
 
 def test_added_token_whose_row_nobody_saved_is_refused(bi_encoder_checkpoint: Path, tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_adapter_over_an_adapter(bi_encoder_checkpoint: Path, tmp_path: Path) ->
     first = saved(encoder(bi_encoder_checkpoint, pooling="max"), tmp_path / "first", lora())
     model = bi_encoder(laid_out(first.directory, tmp_path / "a").directory)
     adapted = laid_out(first.directory, tmp_path / "b")
-    model = load_for_tracing(adapted.directory, Kind.BI_ENCODER, adapted=adapted)
+    model = load_for_tracing(adapted.directory, ModelKind.BI_ENCODER, adapted=adapted)
     second = saved(model, tmp_path / "second", lora(r=2, target_modules=["key"]))
     checkpoints.edit_json(second.directory / adapter.CONFIG_FILE, base_model_name_or_path=str(first.directory))
     check(second, tmp_path)
@@ -440,7 +440,7 @@ def test_base_by_a_path_from_where_one_stands(
     monkeypatch.chdir(cross_encoder_checkpoint.parent)
     checkpoints.edit_json(editable / adapter.CONFIG_FILE, base_model_name_or_path=f"./{cross_encoder_checkpoint.name}")
     checkpoint = opened(editable, tmp_path)
-    assert checkpoint.kind is Kind.CROSS_ENCODER
+    assert checkpoint.kind is ModelKind.CROSS_ENCODER
 
 
 def test_missing_base_is_named(editable: Path, tmp_path: Path) -> None:

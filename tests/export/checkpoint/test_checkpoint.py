@@ -8,9 +8,9 @@ import pytest
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, detect_kind, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, ConsentMissing
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation
 from tests import checkpoints, embedders
 
@@ -19,7 +19,7 @@ SIGMOID = "torch.nn.modules.activation.Sigmoid"
 SOFTMAX = "torch.nn.modules.activation.Softmax"
 
 
-def opened(directory: Path, *, kind: Kind | None = None, max_length: int | None = None) -> Checkpoint:
+def opened(directory: Path, *, kind: ModelKind | None = None, max_length: int | None = None) -> Checkpoint:
     source = find_source(str(directory))
     with quiet_libraries():
         return open_checkpoint(source, source.directory, kind=kind, max_length=max_length)
@@ -56,7 +56,7 @@ def editable_bi_encoder(bi_encoder_checkpoint: Path, tmp_path: Path) -> Path:
 
 def test_one_label_cross_encoder_is_recognised(cross_encoder_checkpoint: Path) -> None:
     checkpoint = opened(cross_encoder_checkpoint)
-    assert checkpoint.kind is Kind.CROSS_ENCODER
+    assert checkpoint.kind is ModelKind.CROSS_ENCODER
     assert checkpoint.architecture == "bert"
     assert list(checkpoint.labels) == ["LABEL_0"]
     assert checkpoint.activation is Activation.SIGMOID
@@ -74,7 +74,7 @@ def test_bi_encoder_is_recognised_with_its_prompts(tmp_path: Path) -> None:
         tmp_path / "bi", prompts={"query": "query: ", "passage": "passage: "}, default_prompt_name="passage"
     )
     checkpoint = opened(directory)
-    assert checkpoint.kind is Kind.BI_ENCODER
+    assert checkpoint.kind is ModelKind.BI_ENCODER
     assert (checkpoint.dimensions, list(checkpoint.pooling), checkpoint.normalized) == (32, ["mean"], True)
     assert checkpoint.prompts == {"query": "query: ", "passage": "passage: ", "document": ""}
     assert checkpoint.default_prompt == "passage: "
@@ -182,7 +182,7 @@ def test_truncation_side_is_kept(editable: Path) -> None:
 def test_cross_encoder_saved_by_the_library_is_not_taken_for_a_bi_encoder(saved_by_the_library: Path) -> None:
     assert (saved_by_the_library / "modules.json").is_file()
     checkpoint = opened(saved_by_the_library)
-    assert checkpoint.kind is Kind.CROSS_ENCODER
+    assert checkpoint.kind is ModelKind.CROSS_ENCODER
     assert checkpoint.activation is Activation.SIGMOID
 
 
@@ -202,8 +202,8 @@ def test_encoder_without_a_head_needs_the_kind(bi_encoder_checkpoint: Path) -> N
     plain = bi_encoder_checkpoint.with_name(bi_encoder_checkpoint.name + "-transformer")
     with pytest.raises(CheckpointUnsupported, match="--kind bi-encoder"):
         detect_kind(plain)
-    assert detect_kind(plain, Kind.BI_ENCODER) is Kind.BI_ENCODER
-    assert list(opened(plain, kind=Kind.BI_ENCODER).pooling) == ["mean"]
+    assert detect_kind(plain, ModelKind.BI_ENCODER) is ModelKind.BI_ENCODER
+    assert list(opened(plain, kind=ModelKind.BI_ENCODER).pooling) == ["mean"]
 
 
 def test_checkpoint_without_architectures_may_be_either(cross_encoder_checkpoint: Path, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_checkpoint_without_architectures_may_be_either(cross_encoder_checkpoint
     with pytest.raises(CheckpointUnsupported, match=r"--kind bi-encoder .*, --kind cross-encoder"):
         detect_kind(directory)
     pairs = [list(pair) for pair in checkpoints.PAIRS]
-    scores = opened(directory, kind=Kind.CROSS_ENCODER).reference.predict(pairs)
+    scores = opened(directory, kind=ModelKind.CROSS_ENCODER).reference.predict(pairs)
     np.testing.assert_allclose(scores, CrossEncoder(str(cross_encoder_checkpoint), device="cpu").predict(pairs))
 
 
@@ -222,7 +222,7 @@ def test_empty_list_of_architectures_is_a_sentence(cross_encoder_checkpoint: Pat
     directory = Path(shutil.copytree(cross_encoder_checkpoint, tmp_path / "nameless"))
     checkpoints.edit_json(directory / "config.json", architectures=[])
     with pytest.raises(CheckpointUnsupported, match=r"config\.json: architectures is an empty list"):
-        opened(directory, kind=Kind.CROSS_ENCODER)
+        opened(directory, kind=ModelKind.CROSS_ENCODER)
 
 
 def test_decoder_without_a_chat_template_is_served_with_a_warning(tmp_path: Path) -> None:
@@ -234,20 +234,20 @@ def test_decoder_without_a_chat_template_is_served_with_a_warning(tmp_path: Path
 
 def test_bi_encoder_cannot_be_made_a_cross_encoder(bi_encoder_checkpoint: Path) -> None:
     with pytest.raises(CheckpointUnsupported, match="no classification head"):
-        detect_kind(bi_encoder_checkpoint, Kind.CROSS_ENCODER)
+        detect_kind(bi_encoder_checkpoint, ModelKind.CROSS_ENCODER)
 
 
 def test_language_model_without_modules_is_a_cross_encoder_unless_another_kind_is_given(editable: Path) -> None:
     checkpoints.edit_json(editable / "config.json", architectures=["Qwen3ForCausalLM"])
-    assert detect_kind(editable) is Kind.CROSS_ENCODER
-    assert detect_kind(editable, Kind.BI_ENCODER) is Kind.BI_ENCODER
+    assert detect_kind(editable) is ModelKind.CROSS_ENCODER
+    assert detect_kind(editable, ModelKind.BI_ENCODER) is ModelKind.BI_ENCODER
 
 
 def test_sparse_encoder_is_recognised(editable: Path) -> None:
     checkpoints.edit_json(editable / "config_sentence_transformers.json", model_type="SparseEncoder")
-    assert detect_kind(editable) is Kind.SPARSE_ENCODER
+    assert detect_kind(editable) is ModelKind.SPARSE_ENCODER
     with pytest.raises(CheckpointUnsupported, match="asked for a cross-encoder, but it is a sparse encoder"):
-        detect_kind(editable, Kind.CROSS_ENCODER)
+        detect_kind(editable, ModelKind.CROSS_ENCODER)
 
 
 def test_damaged_config_is_named(editable: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from pairwire.export import ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.consent import check_consent, find_references
 from pairwire.export.checkpoint.loading import load_reference
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, ConsentMissing
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from tests import checkpoints, embedders
 
 POOLING = "sentence_transformers.sentence_transformer.modules.Pooling"
@@ -156,7 +156,7 @@ RUN = {
     "a tokenizer": (tokenizer_of_cross_encoder, "tokenizer_config.json: auto_map names mark_tokenizer.Mine"),
     "an activation": (activation_of_dense, "2_Dense/config.json: activation_function names mark_activation.Mine"),
 }
-KINDS = {"bi": Kind.BI_ENCODER, "sparse": Kind.SPARSE_ENCODER}
+KINDS = {"bi": ModelKind.BI_ENCODER, "sparse": ModelKind.SPARSE_ENCODER}
 
 
 def refused(workshop: Workshop, checkpoint: str | Path, reason: str) -> str:
@@ -179,7 +179,7 @@ def test_code_of_a_checkpoint_runs_with_consent_alone(
     directory = make(workshop)
     refused(workshop, directory, reason)
     monkeypatch.syspath_prepend(str(workshop.directory / "beside"))
-    kind = KINDS.get(directory.name.removeprefix("given-"), Kind.CROSS_ENCODER)
+    kind = KINDS.get(directory.name.removeprefix("given-"), ModelKind.CROSS_ENCODER)
     with quiet_libraries():
         load_reference(directory, kind, trust_remote_code=True)
     assert workshop.mark.read_text()

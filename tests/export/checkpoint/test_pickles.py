@@ -9,9 +9,9 @@ import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.loading import load_reference
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from tests import checkpoints
 
 
@@ -54,7 +54,7 @@ def test_a_pickle_that_would_call_something_is_refused(
     mark = tmp_path / "MARK"
     file = as_pickle(bi_encoder / folder / "model.safetensors", mark, old=old)
     with quiet_libraries(), pytest.raises(CheckpointUnsupported) as caught:
-        load_reference(bi_encoder, Kind.BI_ENCODER, trust_remote_code=trusted)
+        load_reference(bi_encoder, ModelKind.BI_ENCODER, trust_remote_code=trusted)
     named = f"bi: {file.relative_to(bi_encoder)}, a pickle, would call shutil.copyfile when it is read; Pairwire reads"
     assert str(caught.value).startswith(named)
     assert not mark.exists()
@@ -65,7 +65,7 @@ def test_a_checkpoint_cannot_ask_for_pickles_to_be_run(bi_encoder: Path, tmp_pat
     as_pickle(bi_encoder / "model.safetensors", mark)
     checkpoints.edit_json(bi_encoder / "sentence_bert_config.json", model_args={"weights_only": False})
     with quiet_libraries(), pytest.raises(CheckpointUnsupported, match=r"model_args\.weights_only is false"):
-        load_reference(bi_encoder, Kind.BI_ENCODER)
+        load_reference(bi_encoder, ModelKind.BI_ENCODER)
     assert not mark.exists()
 
 
@@ -83,7 +83,7 @@ def test_an_adapter_in_pickle_format_calls_nothing(cross_encoder_checkpoint: Pat
 def test_a_pickle_of_tensors_is_read(folder: str, bi_encoder: Path) -> None:
     as_pickle(bi_encoder / folder / "model.safetensors", None)
     with quiet_libraries():
-        load_reference(bi_encoder, Kind.BI_ENCODER)
+        load_reference(bi_encoder, ModelKind.BI_ENCODER)
 
 
 def test_a_pickle_that_torch_has_not_written_calls_nothing(bi_encoder: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_pickle_that_torch_has_not_written_calls_nothing(bi_encoder: Path, tmp
         quiet_libraries(),
         pytest.raises(CheckpointUnsupported, match=r"pytorch_model\.bin, a pickle, cannot be read as"),
     ):
-        load_reference(bi_encoder, Kind.BI_ENCODER)
+        load_reference(bi_encoder, ModelKind.BI_ENCODER)
     assert not mark.exists()
 
 
@@ -106,4 +106,4 @@ def test_a_damaged_pickle_is_named(folder: str, bi_encoder: Path) -> None:
         quiet_libraries(),
         pytest.raises(CheckpointUnsupported, match=rf"{file.name}, a pickle, cannot be read as tensors"),
     ):
-        load_reference(bi_encoder, Kind.BI_ENCODER)
+        load_reference(bi_encoder, ModelKind.BI_ENCODER)

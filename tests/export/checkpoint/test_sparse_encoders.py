@@ -13,9 +13,9 @@ import pytest
 from pairwire.export import ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.checkpoint import detect_kind, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.server.engine import Engine, EngineConfig, SparseOptions, SparseResult, load_model
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.sparse import MOST_BYTES
 from pairwire.server.errors import InvalidInput
 from pairwire.server.package import Package
@@ -141,13 +141,13 @@ def test_a_language_model_is_a_sparse_encoder_where_a_person_says_so(
     plain = directory.with_name("checkpoint-transformer")
     with pytest.raises(CheckpointUnsupported, match="no classification head"):
         detect_kind(plain)
-    checkpoint = open_checkpoint(find_source(str(plain)), plain, kind=Kind.SPARSE_ENCODER)
+    checkpoint = open_checkpoint(find_source(str(plain)), plain, kind=ModelKind.SPARSE_ENCODER)
     assert list(checkpoint.pooling) == ["splade_max", "relu"]
     with pytest.raises(CheckpointUnsupported, match="asked for a bi-encoder, but it is a sparse encoder"):
-        detect_kind(directory, Kind.BI_ENCODER)
+        detect_kind(directory, ModelKind.BI_ENCODER)
     bert = checkpoints.save_bi_encoder(tmp_path / "bert")
     with pytest.raises(CheckpointUnsupported, match=r"asked for a sparse encoder; expected .* a \.\.\.ForMaskedLM"):
-        detect_kind(bert, Kind.SPARSE_ENCODER)
+        detect_kind(bert, ModelKind.SPARSE_ENCODER)
 
 
 def test_a_sparse_encoder_that_is_not_splade_is_refused(tmp_path: Path) -> None:

@@ -11,14 +11,19 @@ import pytest
 
 from pairwire.export import ExportConfig, export_checkpoint
 from pairwire.export.checkpoint.loading import load_reference
-from pairwire.export.config import Kind
 from pairwire.export.errors import CheckpointUnsupported, WeightsInvalid
 from pairwire.export.progress import quiet_libraries
+from pairwire.server.engine.kinds import ModelKind
 from tests import architectures, checkpoints, embedders
 
 Tensors = dict[str, Any]
 FILE = "model.safetensors"
-KINDS = {"bi": Kind.BI_ENCODER, "decoder-bi": Kind.BI_ENCODER, "t5": Kind.BI_ENCODER, "sparse": Kind.SPARSE_ENCODER}
+KINDS = {
+    "bi": ModelKind.BI_ENCODER,
+    "decoder-bi": ModelKind.BI_ENCODER,
+    "t5": ModelKind.BI_ENCODER,
+    "sparse": ModelKind.SPARSE_ENCODER,
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +66,12 @@ def prefixed(prefix: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
-def loaded(directory: Path, kind: Kind | None = None) -> Any:
+def loaded(directory: Path, kind: ModelKind | None = None) -> Any:
     with quiet_libraries():
-        return load_reference(directory, kind or KINDS.get(directory.name, Kind.CROSS_ENCODER))
+        return load_reference(directory, kind or KINDS.get(directory.name, ModelKind.CROSS_ENCODER))
 
 
-def refused(directory: Path, reason: str, kind: Kind | None = None) -> None:
+def refused(directory: Path, reason: str, kind: ModelKind | None = None) -> None:
     with pytest.raises(WeightsInvalid, match=reason):
         loaded(directory, kind)
 
@@ -133,8 +138,8 @@ def test_the_head_of_another_task_is_left_out(tmp_path: Path) -> None:
         directory = tmp_path / family.__name__
         family.from_config(config).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-        loaded(directory, Kind.BI_ENCODER)
-        refused(directory, "4 tensors are missing from its weights .classifier.dense.bias", Kind.CROSS_ENCODER)
+        loaded(directory, ModelKind.BI_ENCODER)
+        refused(directory, "4 tensors are missing from its weights .classifier.dense.bias", ModelKind.CROSS_ENCODER)
 
 
 def test_tied_weights_need_one_name(copy: Callable[[str], Path], plain: Mapping[str, Path]) -> None:

@@ -8,13 +8,14 @@ from onnx import ModelProto, helper, numpy_helper
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, encode, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind, Precision, Sensitivity
+from pairwire.export.config import Precision, Sensitivity
 from pairwire.export.int8 import quantize
 from pairwire.export.int8.calibrate import observe
 from pairwire.export.int8.findings import as_lines
 from pairwire.export.passes import ALWAYS, fold_bias, sequence_major
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts, calibration_texts
+from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.errors import ConfigInvalid
 from pairwire.v1 import manifest_pb2
 from tests import checkpoints, graphs, packing
@@ -37,7 +38,7 @@ def graph(plain_graph: packing.Graph) -> ModelProto:
 
 @pytest.fixture(scope="module")
 def texts() -> Texts:
-    return Texts(calibration_texts(Kind.CROSS_ENCODER).inputs[:24], "built-in")
+    return Texts(calibration_texts(ModelKind.CROSS_ENCODER).inputs[:24], "built-in")
 
 
 def served_batch(checkpoint: Checkpoint) -> dict[str, np.ndarray]:

@@ -18,8 +18,8 @@ from pairwire.export.parity.compare import Reference, compare
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
 from pairwire.export.texts import calibration_texts, parity_texts
+from pairwire.export.variant import MadeVariant
 from pairwire.server.engine.outputs.heads import Activation
-from pairwire.v1 import manifest_pb2
 from tests import packing
 
 from .cases import Case, Refusal
@@ -76,7 +76,7 @@ def measure(case: Case, folder: Path) -> list[Row]:
     for precision in map(Precision, case.precisions):
         maker = Maker(graph, reports, precision, checkpoint, calibration_texts(checkpoint.kind))
         file = folder / f"cpu-{precision.value}.onnx"
-        rows.append(_row(case, reference, file, maker.make(DEFAULT, file), precision))
+        rows.append(_row(case, reference, maker.make(DEFAULT, file)))
     return [*rows, _half(case, reference, plain, folder / "cuda-fp16.onnx")]
 
 
@@ -112,17 +112,16 @@ def _half(case: Case, reference: Reference, plain: ModelProto, file: Path) -> Ro
         variant = make_packed(plain, checkpoint, file)
     except CheckpointUnsupported as error:
         return Row(case.model, case.task, "fp16", checkpoint.architecture, refused=str(error))
-    return _row(case, reference, file, variant, Precision.FP16)
+    return _row(case, reference, variant)
 
 
-def _row(case: Case, reference: Reference, file: Path, variant: manifest_pb2.Variant, precision: Precision) -> Row:
-    variant.precision = precision.value
-    parity = compare(reference, file, variant).summary
+def _row(case: Case, reference: Reference, variant: MadeVariant) -> Row:
+    parity = compare(reference, variant).summary
     reports = [report for report in variant.passes if report.name in SHOWN]
     return Row(
         model=case.model,
         task=case.task,
-        precision=precision.value,
+        precision=variant.precision.value,
         architecture=reference.checkpoint.architecture,
         difference=parity.max_abs_diff / max(1.0, float(abs(reference.results).max())),
         spearman=parity.spearman,

@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Kind, Limits, Precision
+from pairwire.export.config import Limits, Precision
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.figures import FP16_LIMIT, FP32_LIMIT, MAX_DIFF_LIMITS, ParityReport, VariantParity
 from pairwire.export.graph import export_graph
@@ -20,7 +20,8 @@ from pairwire.export.parity.compare import Reference, compare
 from pairwire.export.parity.report import as_dict, as_lines, as_markdown, write_report
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.texts import Texts
-from pairwire.v1 import manifest_pb2
+from pairwire.export.variant import MadeVariant
+from pairwire.server.engine.kinds import ModelKind
 from tests import checkpoints, packing
 
 TEXTS = [(text,) for text in checkpoints.TEXTS]
@@ -54,8 +55,10 @@ def compared(
     reference: Reference, model: ModelProto, directory: Path, precision: str = "fp32", threshold: float = 0.98
 ) -> VariantParity:
     onnx.save(model, directory / "model.onnx")
-    variant = manifest_pb2.Variant(name=f"cpu-{precision}", precision=precision)
-    return compare(reference, directory / "model.onnx", variant, Limits(spearman=threshold))
+    variant = MadeVariant(
+        precision=Precision(precision), file=directory / "model.onnx", inputs=(), output="", passes=()
+    )
+    return compare(reference, variant, Limits(spearman=threshold))
 
 
 def damaged(model: ModelProto, *, shift: float = 0.0, scale: float = 1.0) -> ModelProto:
@@ -90,7 +93,7 @@ def test_float32_graph_that_is_off_by_a_little_fails(reference: Reference, graph
     assert not result.summary.passed
     assert 1e-4 < result.summary.max_abs_diff < 3e-3
     assert result.worst[0].difference == pytest.approx(result.summary.max_abs_diff, rel=1e-3)
-    report = ParityReport(Kind.CROSS_ENCODER, 0.98, [result])
+    report = ParityReport(ModelKind.CROSS_ENCODER, 0.98, [result])
     assert not report.passed
     assert "cpu-fp32 differs from the checkpoint by" in report.failures[0]
 
@@ -100,7 +103,7 @@ def test_int8_graph_is_judged_by_its_order_alone(reference: Reference, graph: Mo
     reversed_order = compared(reference, damaged(graph, scale=-1.0), tmp_path, "int8")
     assert not reversed_order.summary.passed
     assert reversed_order.summary.spearman < 0
-    assert "Spearman" in ParityReport(Kind.CROSS_ENCODER, 0.98, [reversed_order]).failures[0]
+    assert "Spearman" in ParityReport(ModelKind.CROSS_ENCODER, 0.98, [reversed_order]).failures[0]
 
 
 def test_threshold_can_be_lowered_and_is_recorded(reference: Reference, graph: ModelProto, tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_tokenizer_that_the_serving_code_cannot_follow_is_refused(cross_encoder_
 def test_report_is_written_for_machines_and_for_people(reference: Reference, graph: ModelProto, tmp_path: Path) -> None:
     good = compared(reference, graph, tmp_path)
     dynamic = compared(reference, damaged(graph, scale=-1.0), tmp_path, "int8-dynamic")
-    report = ParityReport(Kind.CROSS_ENCODER, 0.98, [good, dynamic])
+    report = ParityReport(ModelKind.CROSS_ENCODER, 0.98, [good, dynamic])
     write_report(report, tmp_path)
     content = json.loads((tmp_path / "parity.json").read_text())
     assert content == json.loads(json.dumps(as_dict(report)))
@@ -177,7 +180,7 @@ def test_warning_about_batch_mates_is_only_for_dynamic_ranges(
     reference: Reference, graph: ModelProto, tmp_path: Path
 ) -> None:
     good = compared(reference, graph, tmp_path, Precision.INT8.value)
-    assert "depends on what" not in as_markdown(ParityReport(Kind.CROSS_ENCODER, 0.98, [good]))
+    assert "depends on what" not in as_markdown(ParityReport(ModelKind.CROSS_ENCODER, 0.98, [good]))
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +213,9 @@ def test_float16_graph_that_is_off_by_more_than_rounding_fails(
 ) -> None:
     result = compared(reference, damaged(packed, shift=shift, scale=scale), tmp_path, "fp16")
     assert not result.summary.passed
-    report = ParityReport(Kind.CROSS_ENCODER, 0.98, [result])
+    report = ParityReport(ModelKind.CROSS_ENCODER, 0.98, [result])
     if np.isnan(shift):
-        assert report.failures == ["cpu-fp16 gives nan or infinity; nothing can be compared"]
+        assert report.failures == ["cuda-fp16 gives nan or infinity; nothing can be compared"]
         return
     assert "differs from the checkpoint by" in report.failures[0]
     assert report.failures[0].endswith("allowed 0.02")
