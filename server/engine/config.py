@@ -45,7 +45,8 @@ class EngineConfig:
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; requests beyond that are refused."""
     queue_s: float = 2.0
-    """Longest wait in seconds, by the estimate, of a request that is let in; what would wait longer is refused."""
+    """Longest wait in seconds, by the estimate, of a request that is let in, and four times what it takes itself; what
+    would wait longer is refused."""
     low_queue_s: float = 30.0
     """The same for requests of LOW priority."""
     caller_weights: tuple[str, ...] = ()

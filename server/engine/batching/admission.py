@@ -178,7 +178,8 @@ class Admission(Generic[P]):
             )
 
     def _check_room(self, wanted: Wanted, now: float, wait_s: float, waiting_tokens: int) -> None:
-        most_s = self._limits.wait_of(wanted.asked.priority)
+        # Who brings much waits in proportion, as the order does: four large requests at once are no overload.
+        most_s = self._limits.wait_of(wanted.asked.priority) + self._stretch * wanted.own_s
         if waiting_tokens and waiting_tokens + wanted.asked.tokens > self._limits.tokens:
             what = (
                 f"the queue holds {waiting_tokens} tokens of at most {self._limits.tokens} and has no room for "
@@ -187,7 +188,7 @@ class Admission(Generic[P]):
         elif wait_s > most_s:
             what = (
                 f"the wait would be about {wait_s:.3f} s, and at {wanted.asked.priority.value} priority it may be "
-                f"{most_s:g} s"
+                f"{most_s:.3g} s"
             )
         else:
             return
