@@ -21,8 +21,8 @@ _CHARACTERS_PER_TOKEN = 8
 
 _SLICE_CHARACTERS = 32_768
 """What a thread has to tokenise at most before others have their turn, but for a single text: some 12 ms."""
-_CALLERS_SHARE = 2
-"""One caller may hold one of so many parts of the text that may wait."""
+_CALLERS_SHARE = 0.75
+"""Part of the text that may wait that one caller may hold."""
 _CHARACTERS_PER_S = 2_500_000
 """Of one thread, for an estimate."""
 
@@ -141,9 +141,9 @@ class TextStage:
 
     def _check_backlog(self, characters: int, caller: str) -> None:
         """The queue is bounded in tokens; before they are counted text is bounded too, of one caller and of all."""
-        held = self._held.get(caller, 0)
-        if held and held + characters > self._limit // _CALLERS_SHARE:
-            what = f"{held} characters of yours wait to be tokenised, at most {self._limit // _CALLERS_SHARE} may"
+        held, most = self._held.get(caller, 0), int(_CALLERS_SHARE * self._limit)
+        if held and held + characters > most:
+            what = f"{held} characters of yours wait to be tokenised, at most {most} may"
         elif self._characters and self._characters + characters > self._limit:
             what = f"{self._characters} characters wait to be tokenised, at most {self._limit} may"
         else:

@@ -519,7 +519,7 @@ async def test_text_that_waits_to_be_tokenised_is_bounded_too() -> None:
         first, second = await asyncio.gather(engine.score(long), engine.score(long), return_exceptions=True)
     assert not isinstance(first, BaseException)
     assert isinstance(second, Overloaded)
-    assert "6240 characters of yours wait to be tokenised, at most 4000 may" in str(second)
+    assert "6240 characters of yours wait to be tokenised, at most 6000 may" in str(second)
 
 
 async def test_draining_finishes_what_was_accepted_and_refuses_the_rest(gated: Gated) -> None:
