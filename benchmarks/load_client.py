@@ -42,6 +42,8 @@ class Plan:
     duration_s: float
     deadline_s: float
     seed: int
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Sent with every call."""
 
 
 @dataclass(slots=True)
@@ -135,7 +137,7 @@ class _Sender:
         code, response = "OK", None
         try:
             call = self._calls[connection % len(self._calls)]
-            response = await call(request, timeout=self._plan.deadline_s)
+            response = await call(request, timeout=self._plan.deadline_s, metadata=self._plan.metadata)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
         now = time.monotonic()

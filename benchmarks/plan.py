@@ -9,6 +9,11 @@ the capacity of Pairwire's rule, which tell the latency. A rule whose own capaci
 there: its queue grows for as long as the simulation lasts, and so do its latencies. ``slowdown`` is a call's latency in
 terms of what Pairwire's rule would need for it on an idle server; ``lost`` is unfairness, see ``batching/figures.py``.
 
+``--overload`` shows instead what is answered in time when more comes than can be done: goodput, as a share of the
+capacity, at several times the capacity, for requests of 32 pairs and for a mix of sizes and deadlines, with exact
+costs, with noise in them, and with neighbours that take half of the CPUs from half of the time on; for Pairwire, a
+bounded FIFO queue and CoDel with adaptive LIFO, see ``batching/overload.py``.
+
 ``--plan-time`` measures instead what the planner itself takes, as a share of the compute that it plans.
 Everything but that is the same in every run with the same seed.
 """
@@ -26,6 +31,8 @@ from pairwire.server.runtime.base import Int32Array
 
 from .batching import lengths, tables
 from .batching.figures import alone, figures
+from .batching.overload import POLICIES
+from .batching.overload_report import TRAFFIC, WEATHERS, overload_rows
 from .batching.planning import POOLS, planning_time
 from .batching.rules import RULES, Call
 from .batching.simulation import ClosedLoop, Float64Array, OpenLoop, simulate
@@ -38,6 +45,7 @@ RATES = ("capacity_per_s", "ratio", "pairs_per_s", "padding")
 FAIRNESS = ("lost_p99_ms", "lost_max_ms", "lost_p99_calls", "lost_max_calls", "short_p99_ms", "long_p99_ms")
 SATURATED = ("dataset", "rule", *RATES, "p50_ms", "p99_ms", *FAIRNESS)
 OPEN = ("dataset", "rule", *RATES, "overloaded", "p50_ms", "p99_ms", "slowdown_p50", "slowdown_p99", *FAIRNESS)
+OVERLOAD = ("dataset", "traffic", "weather", "load", *(f"goodput_{name.replace('-', '_')}" for name in POLICIES))
 PLANNING = ("dataset", "pool", "plan_ms", "compute_ms", "plan_share", "scheduler_share")
 
 Row = dict[str, object]
@@ -53,7 +61,10 @@ def main() -> None:
             recording = dataclasses.replace(recording, workers=args.workers)
         kind = "measured on" if recording.measured else "NOT MEASURED:"
         print(f"\ncosts: {recording.name}, {recording.workers} workers; {kind} {recording.about}")
-        rows += _planning(args, recording) if args.plan_time else _simulated(args, recording)
+        if args.overload:
+            rows += _overloaded(args, recording)
+        else:
+            rows += _planning(args, recording) if args.plan_time else _simulated(args, recording)
     write_json(args.json, rows)
 
 
@@ -113,6 +124,17 @@ def _planning(args: argparse.Namespace, recording: Recording) -> list[Row]:
     return [{"costs": recording.name} | row for row in rows]
 
 
+def _overloaded(args: argparse.Namespace, recording: Recording) -> list[Row]:
+    rows: list[Row] = []
+    for dataset in _datasets(args):
+        series = _series(args, dataset, recording)
+        for traffic in TRAFFIC:
+            for weather in WEATHERS:
+                rows += ({"dataset": dataset} | row for row in overload_rows(recording, series, traffic, weather))
+    print_table(rows, OVERLOAD)
+    return [{"costs": recording.name} | row for row in rows]
+
+
 def _datasets(args: argparse.Namespace) -> list[str]:
     return args.dataset or lengths.names(args.data)
 
@@ -166,6 +188,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--load", type=float, nargs="*", default=[0.8], help="open loop: shares of Pairwire's capacity (default 0.8)"
     )
+    parser.add_argument("--overload", action="store_true", help="goodput at several times the capacity instead")
     parser.add_argument("--plan-time", action="store_true", help="measure the planner's own time instead")
     parser.add_argument("--pool", type=int, nargs="+", default=POOLS, help="with --plan-time: pairs that wait")
     parser.add_argument("--seed", type=int, default=0)

@@ -3,7 +3,7 @@
     sync.py      Client, blocking               aio.py      AsyncClient, its asyncio twin
     sync_connection.py, aio_connection.py       how they send requests and wait for a server
     calls.py     a call before it is sent: requests, decoding, merging
-    inputs.py    checks what the caller gives   requests.py cuts it into requests
+    inputs.py    checks what the caller gives   requests.py cuts it into requests   window.py how many at once
     given.py     what people pass -> texts and pairs
     first_stage.py  retrieve, then rerank       token_ids.py  texts that are tokenised
     codec.py     answers -> results             results.py  what is returned, and how parts become one

@@ -25,6 +25,7 @@ from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
 from .proxy import proxy_of
 from .requests import Part
+from .window import Window
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -116,6 +117,7 @@ class AsyncConnection:
         rpc: aio.UnaryUnaryMultiCallable[Q, R] = self._rpcs[call.rpc]
         timeout = timeout_of(timeout_s, self.options)
         began = time.monotonic()
+        window = Window(self.options.split.in_flight)
         waiting: deque[tuple[Part[Q], aio.UnaryUnaryCall[Q, R]]] = deque()
 
         async def finish() -> T:
@@ -125,11 +127,12 @@ class AsyncConnection:
             except aio.AioRpcError as error:
                 raise self._error(error, part.start) from error
             waiting.popleft()  # only now: a cancelled task must cancel this call too
+            window.answered()
             return call.decode(part, answer, time.monotonic() - began)
 
         try:
             for part in call.parts:
-                if len(waiting) == self.options.split.in_flight:
+                while len(waiting) >= window.size:
                     yield await finish()
                 waiting.append((part, rpc(part.message, timeout=timeout, metadata=self.options.metadata)))
             while waiting:

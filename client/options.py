@@ -66,7 +66,7 @@ class SplitLimits:
     max_bytes: int = 4 * MIB
     """Most bytes of a request; 4 MiB is what a gRPC server takes unless told otherwise."""
     in_flight: int = 8
-    """Most requests of one call that are under way at once."""
+    """Most requests of one call that are under way at once: fewer where answers come slowly, see `window`."""
 
     def __post_init__(self) -> None:
         for name in ("max_items", "max_bytes", "in_flight"):

@@ -24,6 +24,7 @@ from .inputs import timeout_of
 from .options import DEFAULT_ADDRESS, ClientOptions
 from .proxy import proxy_of
 from .requests import Part
+from .window import Window
 
 if TYPE_CHECKING:
     from grpc import _CallFuture
@@ -115,6 +116,7 @@ class Connection:
         rpc: grpc.UnaryUnaryMultiCallable[Q, R] = self._rpcs[call.rpc]
         timeout = timeout_of(timeout_s, self.options)
         began = time.monotonic()
+        window = Window(self.options.split.in_flight)
         waiting: deque[tuple[Part[Q], _CallFuture[R]]] = deque()
 
         def finish() -> T:
@@ -125,11 +127,12 @@ class Connection:
                 raise self._error(error, part.start) from error
             except grpc.FutureCancelledError as error:
                 raise Cancelled(f"{self.address}: the call was cancelled") from error
+            window.answered()
             return call.decode(part, answer, time.monotonic() - began)
 
         try:
             for part in call.parts:
-                if len(waiting) == self.options.split.in_flight:
+                while len(waiting) >= window.size:
                     yield finish()
                 waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self.options.metadata)))
             while waiting:

@@ -24,6 +24,7 @@ from .errors import NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
 from .open_files import OpenFiles
+from .rpc.caller import NameCaller
 from .rpc.embedding import EmbeddingServicer
 from .rpc.health import OVERALL, HealthBoard, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
@@ -270,7 +271,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
 
     def _opened(self) -> Engine:
         if self._engine is None:

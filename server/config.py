@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,21 @@ class ConnectionConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CallerConfig:
+    """Who counts as one caller; callers share the machine fairly."""
+
+    caller_key: str = ""
+    """Metadata key whose value names the caller, e.g. x-tenant; set by a mesh that clients cannot deceive. Calls
+    without it, or all where this is empty, are told apart by the address of their host."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-z_.-]*", self.caller_key):
+            raise ConfigInvalid(
+                f"caller_key: {self.caller_key!r} is no metadata key; lower case letters, digits, - _ ."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainConfig:
     """What the server does after SIGTERM or SIGINT."""
 
@@ -175,6 +191,7 @@ class ServerConfig:
     tls: TlsConfig = field(default_factory=TlsConfig)
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    callers: CallerConfig = field(default_factory=CallerConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)

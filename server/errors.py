@@ -67,7 +67,14 @@ class Overloaded(PairwireError):
 
 
 class DeadlineExceeded(PairwireError):
-    """The deadline has passed, or would pass before the answer."""
+    """The deadline has passed, or would pass before the answer.
+
+    ``retry_after_s`` is when there will be less to do, where that is why; else None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Cancelled(PairwireError):

@@ -7,4 +7,5 @@ rules.py       the rivals' rules, and the server's own scheduler behind the same
 simulation.py  the event loop: arrivals, workers, and which row ran when
 figures.py     throughput, latency, padding, unfairness of a run
 planning.py    the planner's own time against the compute that it plans
+overload.py    more work than can be done: who answers in time          overload_report.py   the same as rows
 """

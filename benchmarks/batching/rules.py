@@ -280,5 +280,7 @@ RULES: dict[str, RuleFactory] = {
     "tei-tuned": lambda recording, workers: TextEmbeddingsInference(max_batch_tokens=recording.batch_tokens),
     "triton": lambda recording, workers: Triton(),
     "pairwire": Pairwire,
+    "pairwire-10ms": lambda recording, workers: Pairwire(recording, workers, OptimalCover(0.010)),
 }
-"""By name: (recording, workers) -> a fresh rule. ``tei-tuned`` has the token budget that the engine has."""
+"""By name: (recording, workers) -> a fresh rule. ``tei-tuned`` has the token budget that the engine has.
+``pairwire-10ms`` is ours with --latency-target-ms 10."""

@@ -34,8 +34,14 @@ from .running.worker import WorkerPool
 from .text.encoder import EncodedRows
 from .text.given import listed, unzipped
 from .text.inputs import PairTexts, SingleTexts, Texts
-from .text.stage import TextStage
+from .text.stage import INLINE_CHARACTERS, TextStage
 from .text.token_ids import Text
+
+_TOKEN_CHARACTERS = 4.0
+"""Of a token, special ones included, until some text of a model has been read."""
+_LEAST_TOKEN_CHARACTERS = 0.5
+_LEARNT = 0.1
+"""Weight of the newest call in what is known of a model's text."""
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (InvalidInput, Outcome.INVALID),
@@ -87,6 +93,7 @@ class Call:
     texts: Texts
     activation: Activation
     priority: Priority
+    caller: str
     timeout_s: float | None
     tokenize_s: float = 0.0
     encoded: int = 0
@@ -155,13 +162,20 @@ class Calls:
         token_caches: Mapping[str, ByteCache],
         clock: Clock,
         observer: SafeObserver,
+        default_timeout_s: float | None = None,
     ) -> None:
-        """``token_caches`` by model."""
+        """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
+        self._default_timeout_s = default_timeout_s
+        self._token_characters: dict[str, float] = {}  # by model, on average and lately
         self._stage = stage
         self._workers = workers
         self._tokens = token_caches
         self._clock = clock
         self._observer = observer
+
+    def timeout_of(self, timeout_s: float | None) -> float | None:
+        """The time that a call has, which may have been given none."""
+        return self._default_timeout_s if timeout_s is None else timeout_s
 
     async def score(
         self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = nullcontext
@@ -177,7 +191,15 @@ class Calls:
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        call = Call(model, pairs.field, given, options.activation or model.activation, options.priority, timeout_s)
+        call = Call(
+            model,
+            pairs.field,
+            given,
+            options.activation or model.activation,
+            options.priority,
+            options.caller,
+            timeout_s,
+        )
         scores = await self.serve(call, accept)
         return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
 
@@ -207,7 +229,7 @@ class Calls:
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        return Call(model, "texts", given, Activation.IDENTITY, options.priority, timeout_s)
+        return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
 
     async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
         """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
@@ -225,6 +247,7 @@ class Calls:
     async def _within_deadline(self, call: Call) -> Float32Array:
         if not call.texts.rows:
             raise InvalidInput.empty(call.what)
+        call.timeout_s = self.timeout_of(call.timeout_s)
         if call.timeout_s is None:
             return await self._run(call, math.inf)
         if not call.timeout_s > 0:
@@ -246,17 +269,33 @@ class Calls:
             done=asyncio.get_running_loop().create_future(),
             deadline=deadline,
             priority=call.priority,
+            caller=call.caller,
         )
+        if self._workers.loaded or call.texts.characters > INLINE_CHARACTERS:
+            self._workers.expect(ticket, call.texts.rows, self._likely_tokens(call))
         stream = self._stage.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
         started = self._clock.monotonic()
         try:
-            async with aclosing(self._stage.encode(call.texts, stream=stream)) as slices:
+            async with aclosing(self._stage.encode(call.texts, stream=stream, caller=call.caller)) as slices:
                 async for rows in slices:
                     at = call.note_encoded(rows, self._clock.monotonic() - started)
                     self._workers.submit(ticket, rows, at)
+            self._learn(call)
             await ticket.done
         except BaseException:
             self._workers.cancel(ticket)
             ticket.abandon()
             raise
         return ticket.output
+
+    def _likely_tokens(self, call: Call) -> int:
+        """Of a row of a call that has not been read yet, special tokens included."""
+        likely = call.texts.row_characters / self._token_characters.get(call.model.name, _TOKEN_CHARACTERS)
+        return max(1, min(call.texts.most_tokens, round(likely)))
+
+    def _learn(self, call: Call) -> None:
+        """How many characters a token has, from a call that has been read and was not cut."""
+        if not call.truncated and call.tokens:
+            found = call.texts.row_characters * call.texts.rows / call.tokens
+            known = self._token_characters.get(call.model.name, found)
+            self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

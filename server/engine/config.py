@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,19 @@ class EngineConfig:
     for the package, or else 512 on a CPU and 16384 on a GPU."""
     queue_tokens: int = 1_048_576
     """Most tokens that may wait; requests beyond that are refused."""
+    queue_s: float = 2.0
+    """Longest wait in seconds, by the estimate, of a request that is let in, and four times what it takes itself; what
+    would wait longer is refused."""
+    low_queue_s: float = 30.0
+    """The same for requests of LOW priority."""
+    caller_weights: tuple[str, ...] = ()
+    """Weights of callers that share the machine, as NAME=WEIGHT: key:NAME for one that the caller key names, peer:HOST
+    for one that the host names; all others have 1."""
+    latency_target_ms: float = 0.0
+    """Longest time of a batch of several pairs or texts, by the estimate: a small request waits for no longer batch of
+    others, and large batches, which are cheaper, are not made. 0 for no such limit."""
+    default_deadline_s: float = 0.0
+    """Deadline in seconds of requests that come without one; 0 gives them none."""
     variant: str = ""
     """Variant to load from each package, e.g. ``cpu-fp32``; empty means the best one for the provider."""
     text_threads: int = 0
@@ -85,16 +99,43 @@ class EngineConfig:
             raise ConfigInvalid(f"provider: {self.provider!r} is none of auto, cpu, cuda")
         if not 0 <= self.hang_timeout_s <= 1e6:
             raise ConfigInvalid(f"hang_timeout_s: {self.hang_timeout_s} cannot work; give a number from 0 to 1e+06")
-        for name in ("warmup_s", "probe_interval_s"):
+        if not self.latency_target_ms >= 0:
+            raise ConfigInvalid(
+                f"latency_target_ms: {self.latency_target_ms} cannot work; give milliseconds, 0 for none"
+            )
+        if not self.default_deadline_s >= 0:
+            raise ConfigInvalid(
+                f"default_deadline_s: {self.default_deadline_s} cannot work; give seconds, or 0 for none"
+            )
+        for name in ("warmup_s", "probe_interval_s", "queue_s", "low_queue_s"):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
+        self.weights()
         try:
             known = bool(self.cache_dir and Path(self.cache_dir).expanduser())
         except RuntimeError:  # ~user, of a user that does not exist
             known = False
         if not known:
             raise ConfigInvalid(f"cache_dir: {self.cache_dir!r} cannot work; give a directory, auto or none")
+
+    @property
+    def latency_target_s(self) -> float:
+        """Longest time of a batch of several rows; +inf for no limit."""
+        return self.latency_target_ms / 1000 or math.inf
+
+    def weights(self) -> dict[str, float]:
+        """Weights by caller. Raises ConfigInvalid where one is no positive number."""
+        found = {}
+        for entry in self.caller_weights:
+            name, _, weight = entry.rpartition("=")
+            try:
+                found[name] = float(weight)
+            except ValueError:
+                found[name] = 0.0
+            if not (name and 0 < found[name] < math.inf):
+                raise ConfigInvalid(f"caller_weights: {entry!r} is not NAME=WEIGHT with a weight above 0")
+        return found
 
     def worker_count(self, *, cuda: bool = False) -> int:
         """Workers in force: ``workers``, or else one for each group of ``intra_op_threads`` usable CPUs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -103,9 +104,13 @@ class Engine:
                     name: BatchingRules(model.ladder, model.costs, model.planner)
                     for name, model in self._catalog.models.items()
                 },
-                planner or OptimalCover(),
+                planner or OptimalCover(self._config.latency_target_s),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
+                queue_s=self._config.queue_s,
+                low_queue_s=self._config.low_queue_s,
+                weights=self._config.weights(),
+                random=random.random,
             ),
             self._catalog.models,
             scores=self._scores,
@@ -118,7 +123,12 @@ class Engine:
             on_fatal=on_fatal or (lambda error: None),
         )
         self._calls = Calls(
-            self._text, self._workers, token_caches=self._tokens, clock=self._clock, observer=self._observer
+            self._text,
+            self._workers,
+            token_caches=self._tokens,
+            clock=self._clock,
+            observer=self._observer,
+            default_timeout_s=self._config.default_deadline_s or None,
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +132,7 @@ class Stages:
 
     async def serve(self, calls: Calls, asked: Asked) -> StagedResult:
         """Runs both stages; see ``Engine.retrieve_and_rerank``."""
+        asked = replace(asked, timeout_s=calls.timeout_of(asked.timeout_s))
         scorer = self._catalog.resolve_ranker(asked.model, asked.options.activation)
         scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # what is wrong is told before anything runs
         scorer.encoder.pair_limit(asked.options.max_length)
@@ -218,7 +219,10 @@ class _Comparison:
         async def embed(
             field: str, given: Sequence[str], prompt_name: str | None, places: Sequence[int] = ()
         ) -> EmbedResult:
-            options = EmbedOptions(prompt_name=prompt_name, priority=asked.options.priority)
+            given_options = asked.options
+            options = EmbedOptions(
+                prompt_name=prompt_name, priority=given_options.priority, caller=given_options.caller
+            )
             with _named(places, texts=field):
                 return await self._calls.embed(self._encoder, given, options, asked.timeout_s)
 

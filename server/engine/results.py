@@ -30,6 +30,8 @@ class ReadingOptions:
     """Most tokens of an input, special tokens included; None means the model's own limit, which it may not exceed."""
     priority: Priority = Priority.NORMAL
     """What it may overtake in the queue."""
+    caller: str = ""
+    """Whom it is for; callers share the machine fairly, whatever each of them sends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

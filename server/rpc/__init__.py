@@ -12,6 +12,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     fields.py         the same for large messages, in pieces, so that the event loop is not held up
     method.py         an RPC as the servicers declare it
     interceptors.py   what every RPC goes through, one concern a class (their order: app.py)
+    caller.py         who calls, as far as fair shares go
     status.py         error class -> gRPC status code, the one table
     details.py        error -> message and trailing metadata
     health.py         grpc.health.v1

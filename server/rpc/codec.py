@@ -20,6 +20,7 @@ from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult,
 from ..engine.text.truncation import Truncation
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
+from .caller import caller
 from .texts import Prompted
 
 T = TypeVar("T")
@@ -199,6 +200,7 @@ class _Reading(TypedDict):
     truncation: Truncation
     max_length: int | None
     priority: Priority
+    caller: str
 
 
 def _reading(request: Prompted) -> _Reading:
@@ -210,6 +212,7 @@ def _reading(request: Prompted) -> _Reading:
         "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
         "max_length": request.max_length or None,
         "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "caller": caller(),
     }
 
 

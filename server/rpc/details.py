@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from ..errors import InvalidInput, Overloaded
+from ..errors import DeadlineExceeded, InvalidInput, Overloaded
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -35,7 +35,7 @@ def trailers(error: BaseException, code: grpc.StatusCode, message: str) -> Metad
 
     ``message`` must be the RPC's own message: clients compare the two.
     """
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | DeadlineExceeded) and error.retry_after_s is not None:
         return ((PUSHBACK_KEY, str(max(1, math.ceil(error.retry_after_s * 1000)))),)
     if isinstance(error, InvalidInput):
         return ((DETAILS_KEY, _bad_request(error, code, message).SerializeToString()),)

@@ -24,6 +24,7 @@ MARGIN_BYTES = 1 << 20
 _IDENTITY = 1
 """The one compression algorithm, as a set of bits, that is none."""
 
+_MOST_PENDING = 1 << 30
 _NEVER_MS = 2**31 - 1
 
 
@@ -120,6 +121,10 @@ def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: b
         ("grpc.max_connection_idle_ms", _milliseconds(connections.max_connection_idle_s)),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
         ("grpc.max_send_message_length", -1),
+        # Calls that have come and are not yet looked at. From 1000 on gRPC would cancel more and more of them unseen:
+        # without a reason, without push-back and in no metric.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _milliseconds(connections.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -35,7 +35,7 @@ async def leave_in_the_middle(server: serving.Process) -> None:
 
 async def test_200_clients_that_all_disconnect_leave_no_work_and_no_growing_memory(slow_package: Path) -> None:
     memory = []
-    async with serving.start(slow_package) as server:
+    async with serving.start(slow_package, "--queue-s", "600") as server:
         for _ in range(ROUNDS):
             await leave_in_the_middle(server)
             memory.append(await server.metric("process_resident_memory_bytes"))

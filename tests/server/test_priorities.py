@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from pairwire.server.app import Application
-from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer, SimClock
+from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer, Priority, SimClock
 from pairwire.server.runtime.base import TokenBatch
 from pairwire.server.runtime.fake import FakeRuntime
 from pairwire.v1 import embedding_pb2, scoring_pb2
@@ -148,6 +148,7 @@ async def test_low_priority_is_served_under_a_load_of_normal_requests_that_never
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
-    # For nine seconds, eighteen batches, whatever comes is more urgent; then what has come by then goes first.
+    # For 32 seconds, 64 batches, whatever comes is more urgent; then what has come by then goes first.
     overtook = busy.order.index(LOW_WORDS)
-    assert 9.0 / BATCH_S <= overtook <= 9.0 / BATCH_S + len(clients) + 1
+    longer_s = Priority.LOW.patience_s - Priority.NORMAL.patience_s
+    assert longer_s / BATCH_S <= overtook <= longer_s / BATCH_S + len(clients) + 1

@@ -85,9 +85,9 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
     """Same as NORMAL."""
     PRIORITY_LOW: _Priority.ValueType  # 1
-    """Work that nobody watches: indexing, evaluation. Gives way for at most 10 s."""
+    """Work that nobody watches: indexing, evaluation. Gives way for at most 35 s."""
     PRIORITY_NORMAL: _Priority.ValueType  # 2
-    """Gives way for at most 1 s."""
+    """Gives way for at most 3 s."""
     PRIORITY_HIGH: _Priority.ValueType  # 3
     """Somebody waits for the answer. Gives way to nothing that arrives later."""
 
@@ -99,9 +99,9 @@ class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """Same as NORMAL."""
 PRIORITY_LOW: Priority.ValueType  # 1
-"""Work that nobody watches: indexing, evaluation. Gives way for at most 10 s."""
+"""Work that nobody watches: indexing, evaluation. Gives way for at most 35 s."""
 PRIORITY_NORMAL: Priority.ValueType  # 2
-"""Gives way for at most 1 s."""
+"""Gives way for at most 3 s."""
 PRIORITY_HIGH: Priority.ValueType  # 3
 """Somebody waits for the answer. Gives way to nothing that arrives later."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015

@@ -6,6 +6,7 @@ way to do all that waits is then to run as much of it at once as fits, and what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,8 @@ class FullestBatch:
     """
 
     shapes: PackedShapes
+    most_s: float = math.inf
+    """No batch but of the smallest shape shall take longer."""
 
     def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """Takes no part of a batch for other workers: they share one device."""
@@ -90,14 +93,25 @@ class FullestBatch:
         order.remove(pool.anchor)
         tokens, rows, longest = 0, 0, 0
         takes = []
-        most_tokens, most_rows = self.shapes.tokens[-1], self.shapes.most_rows
+        most_tokens, most_rows = self._most_tokens(costs), self.shapes.most_rows
         for level in (pool.anchor, *order):
             length = int(pool.lengths[level])
-            count = min(int(pool.counts[level]), (most_tokens - tokens) // length, most_rows - rows)
+            room = self.shapes.tokens[-1] if not rows and length > most_tokens else most_tokens
+            count = min(int(pool.counts[level]), (room - tokens) // length, most_rows - rows)
+            if room > most_tokens:
+                count = min(count, 1)
             if count > 0:
                 takes.append((level, count))
                 tokens, rows, longest = tokens + count * length, rows + count, max(longest, length)
         return Plan(self.bucket(tokens, rows, longest), tuple(takes))
+
+    def _most_tokens(self, costs: Costs) -> int:
+        if self.most_s == math.inf:
+            return self.shapes.tokens[-1]
+        return max(tokens for tokens in self.shapes.tokens if self._is_quick(tokens, costs))
+
+    def _is_quick(self, tokens: int, costs: Costs) -> bool:
+        return tokens == self.shapes.tokens[0] or costs.seconds(1, tokens) <= self.most_s
 
     def bucket(self, tokens: int, rows: int, longest: int) -> Bucket:
         """(1, tokens of the smallest shape that holds them). A plan's own is of rows as long as their levels."""

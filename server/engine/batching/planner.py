@@ -15,6 +15,7 @@ table does.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -79,6 +80,9 @@ class PackingPlanner(Planner, Protocol):
 class OptimalCover:
     """The batch of a cheapest cover of the pool that holds the anchor."""
 
+    most_s: float = math.inf
+    """No batch of several rows shall take longer."""
+
     def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """Plans as much of the pool as can touch the anchor."""
         if pool.anchor >= pool.unpadded_level:  # long rows run alone, in the fused kernel that takes no padding
@@ -88,7 +92,7 @@ class OptimalCover:
             return Plan(Bucket(1, int(pool.lengths[pool.anchor])), ((pool.anchor, 1),))
         levels = [level for level in waiting if level < pool.unpadded_level]
         counts: list[int] = pool.counts[levels].tolist()
-        most = _most_rows(levels, pool, costs, share_s)
+        most = _within(_most_rows(levels, pool, costs, share_s), levels, costs, self.most_s)
         best = [min(costs.best_rows(level), rows) for level, rows in zip(levels, most, strict=True)]
         anchor = levels.index(pool.anchor)
         if counts[anchor] >= 2 * best[anchor]:
@@ -114,6 +118,17 @@ def _most_rows(levels: list[int], pool: PoolView, costs: Costs, share_s: float) 
     return [
         limit if rows >= limit else min(limit, max(int(rows), costs.worthwhile_rows(int(pool.lengths[level]))))
         for level, limit, rows in zip(levels, most, fair, strict=True)
+    ]
+
+
+def _within(most: list[int], levels: list[int], costs: Costs, most_s: float) -> list[int]:
+    """The same, but no more rows than can be done in ``most_s``; at least one."""
+    if most_s == math.inf:
+        return most
+    table_s = most_s / costs.factor
+    return [
+        min(rows, max(1, bisect_right(costs.batch_seconds(level), table_s) - 1))
+        for level, rows in zip(levels, most, strict=True)
     ]
 
 

@@ -23,9 +23,6 @@ from .priority import Priority
 P = TypeVar("P")
 """What the caller attaches to rows; never looked at here."""
 
-_SLICE_S = 0.1
-"""Waiting tokens are summed up by when they are due, to such a slice of time."""
-
 
 @dataclass(eq=False, slots=True)
 class LevelRows:
@@ -60,6 +57,10 @@ class QueuedRows(Generic[P]):
     priority: Priority = Priority.NORMAL
     field: str = "rows"
     """What the caller calls its rows, for error messages, e.g. ``pairs``."""
+    caller: str = ""
+    """Whom it is served for; callers share the machine fairly."""
+    seconds: float = 0.0
+    """What its waiting rows would take in their best batches, by the cost table."""
     sequence: int = -1
     """Order of admission; -1 before."""
     open: bool = False
@@ -69,6 +70,8 @@ class QueuedRows(Generic[P]):
     arrival: float = math.nan
     due: float = math.nan
     """What is due earlier goes first; of equals the one with the lower ``sequence``."""
+    patient_until: float = math.inf
+    """From then on no priority goes before it."""
     started: float = math.nan
     """When the first batch with one of its rows began."""
     finished: float = math.nan
@@ -86,6 +89,8 @@ class BatchRows(Generic[P]):
     """Indices into the queued rows."""
     tokens: int
     """Useful tokens of them."""
+    level: int
+    """Whose length they are padded to."""
 
 
 def queue_rows(
@@ -97,6 +102,7 @@ def queue_rows(
     deadline: float = math.inf,
     priority: Priority = Priority.NORMAL,
     field: str = "rows",
+    caller: str = "",
 ) -> QueuedRows[P]:
     """At least one row, sorted by padded length, ready to be admitted. Needs no lock."""
     if len(lengths) == 1:  # the commonest case of all; numpy's fixed costs would dominate it
@@ -119,6 +125,7 @@ def queue_rows(
         waiting=len(lengths),
         priority=priority,
         field=field,
+        caller=caller,
     )
 
 
@@ -136,7 +143,6 @@ class Pool(Generic[P]):
         self._counts = np.zeros(len(ladder), dtype=np.int64)
         self._arrivals: Float64Array = np.full(len(ladder), math.inf)
         self._deadlines: Float64Array = np.full(len(ladder), math.inf)
-        self._tokens_due: dict[int, int] = {}  # by slice of time; no slice is kept that has none
         self._queues: list[Agenda[tuple[QueuedRows[P], LevelRows]]] = [Agenda() for _ in ladder.lengths]
 
     @property
@@ -151,36 +157,38 @@ class Pool(Generic[P]):
             self._counts[level] += level_rows.waiting
             self._note_front(level)
         self.rows += queued.waiting
-        self._count_tokens(queued, queued.tokens)
+        self.tokens += queued.tokens
 
     def remove(self, queued: QueuedRows[P]) -> None:
         """Takes out what still waits of these rows, for good."""
         for level, level_rows in queued.by_level.items():
             self._queues[level].remove(queued.sequence)
             self._counts[level] -= level_rows.waiting
-            self._count_tokens(queued, -int(queued.lengths[level_rows.rows[level_rows.taken :]].sum(dtype=np.int64)))
+            self.tokens -= int(queued.lengths[level_rows.rows[level_rows.taken :]].sum(dtype=np.int64))
             self._note_front(level)
         self.rows -= queued.waiting
         queued.waiting = 0
         queued.by_level.clear()
 
-    def take(self, level: int, count: int) -> list[BatchRows[P]]:
-        """The ``count`` rows of a level that are due first; it must have that many."""
+    def take(self, level: int, count: int, chosen: QueuedRows[P] | None = None) -> list[BatchRows[P]]:
+        """The ``count`` rows of a level that are due first, before them those of ``chosen``; it must have that many."""
         pieces: list[BatchRows[P]] = []
         queue = self._queues[level]
         left = count
+        preferred = None if chosen is None else chosen.by_level.get(level)
         while left:
-            front = queue.first()
+            front = queue.first() if chosen is None or preferred is None else (chosen, preferred)
+            preferred = None
             assert front is not None, "fewer rows wait than are to be taken"
             queued, level_rows = front
             rows = level_rows.rows[level_rows.taken : level_rows.taken + left]
             level_rows.taken += len(rows)
             left -= len(rows)
             tokens = int(queued.lengths[rows].sum(dtype=np.int64))
-            pieces.append(BatchRows(queued, rows, tokens))
+            pieces.append(BatchRows(queued, rows, tokens, level))
             queued.waiting -= len(rows)
             queued.running += len(rows)
-            self._count_tokens(queued, -tokens)
+            self.tokens -= tokens
             if not level_rows.waiting:
                 queue.remove(queued.sequence)
                 del queued.by_level[level]
@@ -188,13 +196,6 @@ class Pool(Generic[P]):
         self.rows -= count
         self._note_front(level)
         return pieces
-
-    def share_due_by(self, due: float) -> float:
-        """Which part of the waiting tokens is due by then, 0 to 1, to a tenth of a second."""
-        if not self.tokens:
-            return 0.0
-        last = due // _SLICE_S
-        return sum(tokens for at, tokens in self._tokens_due.items() if at <= last) / self.tokens
 
     def view(self, anchor: int) -> PoolView:
         """What a planner sees."""
@@ -204,12 +205,3 @@ class Pool(Generic[P]):
         front = self._queues[level].first()
         self._arrivals[level] = front[0].arrival if front else math.inf
         self._deadlines[level] = front[0].deadline if front else math.inf
-
-    def _count_tokens(self, queued: QueuedRows[P], tokens: int) -> None:
-        self.tokens += tokens
-        at = int(queued.due // _SLICE_S)
-        total = self._tokens_due.get(at, 0) + tokens
-        if total:
-            self._tokens_due[at] = total
-        else:
-            self._tokens_due.pop(at, None)

@@ -21,7 +21,6 @@ class Priority(Enum):
         return _PATIENCE_S[self]
 
 
-_PATIENCE_S: Mapping[Priority, float] = {Priority.HIGH: 0.0, Priority.NORMAL: 1.0, Priority.LOW: 10.0}
-"""A second is what somebody waits without losing the thread (Nielsen, Usability Engineering, 1993, chapter 5): a queue
-that keeps normal requests longer is overloaded, and then the oldest is the most urgent. Ten seconds at low priority
-leave two thirds of the client's default timeout (30 s) for the queue that stands before them even then."""
+_PATIENCE_S: Mapping[Priority, float] = {Priority.HIGH: 0.0, Priority.NORMAL: 3.0, Priority.LOW: 35.0}
+"""More than a request of that priority may have to wait for others when it is let in (--queue-s, --low-queue-s): so
+what is more urgent goes first under overload too, and only what has been overtaken for so long is overtaken no more."""

@@ -1,4 +1,4 @@
-"""Who is admitted, who runs next, who has come too late: pure logic with the time as an argument.
+"""What is let in, what runs next, what has come too late: pure logic with the time as an argument.
 
 No thread, no lock, no input or output, no tensor: `worker` calls it under one lock, tests and simulations call it in
 virtual time. All models of an engine share one queue and one set of workers.
@@ -6,7 +6,10 @@ virtual time. All models of an engine share one queue and one set of workers.
 Guarantees
 - Every admitted row is run exactly once, unless its request is cancelled, fails or expires first; then its waiting rows
   are never run, and what is running of it is thrown away.
-- No row enters a batch at or after its request's deadline.
+- No row enters a batch at or after its deadline. A request that could not be done in time any more, even if it
+  were the only one, is dropped when its turn comes, before it costs more.
+- What is let in is expected to be in time, and to make nobody else late; see `admission`.
+- Between callers: see `callers`. All of the following is about requests of one caller, or of callers on one step.
 - Order: a request is *due* its priority's patience (`priority`) and ``STRETCH`` times its own time after its arrival,
   or as long before its deadline as it would take if that is earlier, but never before its arrival. Every batch contains
   at least one row of the request that is due first, over all models, of equals the one admitted first; others only ride
@@ -21,24 +24,34 @@ Guarantees
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
-from ...errors import DeadlineExceeded, InvalidInput, Overloaded
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InvalidInput
+from .admission import SAFETY, STRETCH, Admission, Asked, QueueLimits, Wanted
 from .agenda import Agenda
-from .buckets import Bucket, Ladder
+from .batch import Batch as Batch
+from .batch import Decision, ModelWork, padding_of
+from .batch import SchedulerStatistics as SchedulerStatistics
+from .buckets import Ladder
+from .callers import Booking, Callers
 from .cost import Costs
+from .pace import Pace
 from .planner import PackingPlanner, Plan, Planner
 from .pool import BatchRows, P, Pool, QueuedRows
+from .priority import Priority
 
-STRETCH = 4.0
-"""How many times its own time a request gives way to what arrives later. In mixed traffic at 80 % of capacity 4 cuts
-the median latency to a quarter of that of plain arrival order and the 99th percentile of the slowdown to half, while
-the 99th percentile of the latency stays; 8 raises that by a fifth."""
-_OPTIMISM = 0.5
-"""A request is refused for a deadline only if it could not be met even if all went twice as fast as estimated."""
+_GUESSED = 1.25
+"""Work may be so many times what it was taken for before it was read, and is still let in unseen."""
+_NEAREST = 512
+"""Requests that are looked at for what may fill another's batches."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,61 +64,6 @@ class BatchingRules:
     """What makes its batches, where its rows are not padded."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Batch(Generic[P]):
-    """Rows to run as one bucket."""
-
-    number: int
-    """Unique within a scheduler."""
-    model: str
-    bucket: Bucket
-    pieces: list[BatchRows[P]]
-    started: float
-    expected_s: float
-    """By the cost table."""
-
-    @property
-    def rows(self) -> int:
-        """Rows with text."""
-        return sum(len(piece.rows) for piece in self.pieces)
-
-    @property
-    def tokens(self) -> int:
-        """Useful tokens."""
-        return sum(piece.tokens for piece in self.pieces)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Decision(Generic[P]):
-    """What a worker that asked for work shall do."""
-
-    batch: Batch[P] | None
-    """None: wait until something is admitted."""
-    expired: list[QueuedRows[P]]
-    """Closed just now because their deadline has passed; to be told."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelWork:
-    """One model's work at one moment."""
-
-    queued_rows: int
-    queued_tokens: int
-    running_rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerStatistics:
-    """All work at one moment."""
-
-    queued_rows: int
-    queued_tokens: int
-    running_rows: int
-    running_batches: int
-    estimated_wait_s: float
-    models: Mapping[str, ModelWork]
-
-
 class Scheduler(Generic[P]):
     """The queue of an engine. Not thread-safe."""
 
@@ -116,17 +74,41 @@ class Scheduler(Generic[P]):
         *,
         workers: int,
         queue_tokens: int,
+        queue_s: float = math.inf,
+        low_queue_s: float = math.inf,
+        weights: Mapping[str, float] | None = None,
         stretch: float = STRETCH,
+        random: Callable[[], float] = lambda: 0.5,
     ) -> None:
-        """``stretch``: how many times its own time a request gives way to what arrives later; 0 for none."""
-        self._stretch = stretch
+        """All about ``rules``' models.
+
+        Args:
+            rules: by model.
+            planner: makes the batches of models whose rows are padded.
+            workers: batches that run at once.
+            queue_tokens: most tokens that may wait.
+            queue_s: longest wait of a request that is let in, by the estimate.
+            low_queue_s: the same at LOW priority.
+            weights: what callers get of the machine, relative to 1.
+            stretch: how many times its own time a request gives way to what arrives later; 0 for none.
+            random: numbers from 0 to 1 that spread push-back.
+        """
         self._rules = dict(rules)
         self._pools: dict[str, Pool[P]] = {name: Pool(each.ladder) for name, each in rules.items()}
+        # By the tables alone: what batches really take is `Pace`'s to learn.
+        self._row_s: dict[str, list[float]] = {
+            name: (each.costs.row_seconds() / each.costs.factor).tolist() for name, each in rules.items()
+        }
         self._planner = planner
         self._workers = workers
         self._queue_tokens = queue_tokens
+        self._callers: Callers[P] = Callers(weights)
+        self._pace = Pace(workers)
+        limits = QueueLimits(tokens=queue_tokens, wait_s=queue_s, low_wait_s=low_queue_s)
+        self._admission: Admission[P] = Admission(
+            self._callers, self._pace, workers=workers, limits=limits, stretch=stretch, random=random
+        )
         self._open: dict[int, QueuedRows[P]] = {}
-        self._waiting: Agenda[QueuedRows[P]] = Agenda()
         self._deadlines: Agenda[QueuedRows[P]] = Agenda()
         self._running: dict[int, Batch[P]] = {}
         self._requests = 0
@@ -142,30 +124,69 @@ class Scheduler(Generic[P]):
         """Workers without a batch."""
         return self._workers - len(self._running)
 
-    def admit(self, queued: QueuedRows[P], now: float) -> None:
-        """Takes a request in.
+    def expect(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int, now: float
+    ) -> Booking:
+        """Books work that will be admitted soon, so that what comes meanwhile is told of it; to be released.
+
+        ``row_tokens``: tokens of a row, as far as one can tell.
+
+        Raises:
+            Overloaded, DeadlineExceeded: as ``admit``.
+        """
+        level = self._level(model, row_tokens)
+        row_s = self._row_s[model][level]
+        asked = Asked(
+            caller=caller,
+            priority=priority,
+            deadline=deadline,
+            seconds=rows * row_s,
+            rows=rows,
+            tokens=rows * row_tokens,
+            batch_s=self._batch_s(model, level),
+        )
+        wanted = self._admission.wanted(asked, now)
+        self._check(wanted, now)
+        booking = Booking(caller, deadline, (wanted.due, self._requests), rows, row_s)
+        self._requests += 1
+        self._callers.book(booking)
+        return booking
+
+    def release(self, booking: Booking, rows: int | None = None) -> None:
+        """So many of its rows have come, or will not come; all of them unless said otherwise."""
+        self._callers.unbook(booking, booking.rows if rows is None else rows)
+
+    def admit(self, queued: QueuedRows[P], now: float, booking: Booking | None = None) -> None:
+        """Takes a request in; rows that were booked take the place that was kept for them, and are due with the rest.
 
         Raises:
             InvalidInput: it alone is larger than the whole queue.
             Overloaded: the queue has no room for it now.
-            DeadlineExceeded: its deadline has passed, or cannot be met even by an optimistic estimate.
+            DeadlineExceeded: its deadline has passed, would not be met, or would cost somebody else's.
         """
-        self._check_room(queued, now)
-        own_s = self._seconds_alone(queued)
-        queued.due = self._due(queued, own_s, now)
-        if queued.deadline < math.inf:
-            self._check_deadline(queued, own_s, now)
+        self._check_size(queued)
+        wanted = self._wanted_of(queued, now)
+        if booking is not None and booking.rows:
+            booked_s = min(queued.waiting, booking.rows) * booking.row_s
+            self.release(booking, queued.waiting)
+            wanted = dataclasses.replace(wanted, due=booking.key[0])
+            if wanted.asked.seconds > _GUESSED * booked_s and queued.deadline < math.inf:
+                self._check(wanted, now, booked=True)
+        else:
+            self._check(wanted, now)
+        queued.due, queued.seconds = wanted.due, wanted.asked.seconds
+        queued.patient_until = wanted.patient_until
         queued.sequence, queued.arrival, queued.open = self._requests, now, True
         self._requests += 1
         self._open[queued.sequence] = queued
-        self._waiting.add(queued.due, queued.sequence, queued)
+        self._callers.enter(queued)
         self._pools[queued.model].add(queued)
         if queued.deadline < math.inf:
             self._deadlines.add(queued.deadline, queued.sequence, queued)
 
     def due(self, queued: QueuedRows[P], now: float) -> float:
         """When a request would be due if it were admitted now."""
-        return self._due(queued, self._seconds_alone(queued), now)
+        return self._wanted_of(queued, now).due
 
     def cancel(self, queued: QueuedRows[P]) -> bool:
         """Closes a request whose caller has gone; its waiting rows leave at once. False if it was closed already."""
@@ -174,7 +195,8 @@ class Scheduler(Generic[P]):
         queued.open = False
         del self._open[queued.sequence]
         self._deadlines.remove(queued.sequence)
-        if self._waiting.remove(queued.sequence):
+        if queued.waiting:
+            self._callers.leave(queued)
             self._pools[queued.model].remove(queued)
         return True
 
@@ -185,24 +207,33 @@ class Scheduler(Generic[P]):
     def next_batch(self, now: float) -> Decision[P]:
         """Work for one idle worker."""
         expired = self._expire(now)
-        first = self._waiting.first()
+        while (first := self._callers.first(now)) is not None and self._is_too_late(first, now):
+            self.cancel(first)
+            expired.append(first)
         if first is None:
+            self._pace.idle()
             return Decision(None, expired)
         pool, rules = self._pools[first.model], self._rules[first.model]
         # The longest first: what is left for the end of a request is then short and spreads evenly over the workers.
         view = pool.view(max(first.by_level))
+        counts = self._company(first, pool, now)
+        if counts is not None:
+            view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
-        batch = self._start(first.model, plan, now)
-        return Decision(batch, expired)
+        return Decision(self._start(first, plan, now), expired)
 
     def complete(self, batch: Batch[P], now: float, *, learn: bool = True) -> list[QueuedRows[P]]:
         """Takes back a batch that ran; the requests whose last row was in it, now closed.
 
         ``learn``: whether the time that it took is what such a batch takes.
         """
+        took_s = now - batch.started
         if learn:
-            self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, now - batch.started)
+            self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, took_s)
+            self._pace.learn(
+                now, took_s=took_s, table_s=batch.table_s, rows_s=batch.rows_s, under_load=batch.under_load
+            )
         finished = []
         for queued in self._end(batch):
             if queued.open and not queued.waiting and not queued.running:
@@ -217,7 +248,15 @@ class Scheduler(Generic[P]):
 
     def estimated_wait_s(self, now: float) -> float:
         """Seconds until all that is here would be done, the workers sharing it evenly."""
-        return self._wait_s(now, math.inf)
+        seconds = self._running_s(now)
+        for name, pool in self._pools.items():
+            if pool.rows:
+                seconds += float(pool.counts @ self._rules[name].costs.row_seconds())
+        return seconds / self._workers
+
+    def pushback_s(self, now: float) -> float:
+        """When who is refused now should come back."""
+        return self._admission.pushback_s(now, self.estimated_wait_s(now), 0.0)
 
     def statistics(self, now: float) -> SchedulerStatistics:
         """A snapshot."""
@@ -233,68 +272,113 @@ class Scheduler(Generic[P]):
             models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
 
-    def _check_room(self, queued: QueuedRows[P], now: float) -> None:
+    def _check_size(self, queued: QueuedRows[P]) -> None:
         if queued.tokens > self._queue_tokens:
             raise InvalidInput(
                 queued.field,
                 f"{queued.tokens} tokens are more than the whole queue holds ({self._queue_tokens}); "
                 "split the input over several requests",
             )
-        waiting = self.queued_tokens
-        over = waiting + queued.tokens - self._queue_tokens
-        if over > 0:
-            retry_after_s = self.estimated_wait_s(now) * over / waiting
-            raise Overloaded(
-                f"the queue holds {waiting} tokens of at most {self._queue_tokens} and has no room for "
-                f"{queued.tokens} more; try again in {retry_after_s:.3f} s",
-                retry_after_s=retry_after_s,
-            )
 
-    def _check_deadline(self, queued: QueuedRows[P], own_s: float, now: float) -> None:
-        left = queued.deadline - now
-        if left <= 0:
-            raise DeadlineExceeded("the deadline had passed before the request was queued; allow more time")
-        estimate = self._wait_s(now, queued.due) + own_s
-        if _OPTIMISM * estimate > left:
-            raise DeadlineExceeded(
-                f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s; "
-                "allow more time, send less, or try another server"
-            )
+    def _check(self, wanted: Wanted, now: float, *, booked: bool = False) -> None:
+        self._admission.check(
+            wanted, now, running_s=self._running_s(now), waiting_tokens=self.queued_tokens, booked=booked
+        )
 
-    def _due(self, queued: QueuedRows[P], own_s: float, now: float) -> float:
-        due = now + queued.priority.patience_s + self._stretch * own_s
-        return due if queued.deadline == math.inf else max(now, min(due, queued.deadline - own_s))
+    def _wanted_of(self, queued: QueuedRows[P], now: float) -> Wanted:
+        row_s = self._row_s[queued.model]
+        asked = Asked(
+            caller=queued.caller,
+            priority=queued.priority,
+            deadline=queued.deadline,
+            seconds=sum(rows.waiting * row_s[level] for level, rows in queued.by_level.items()),
+            rows=queued.waiting,
+            tokens=queued.tokens,
+            batch_s=self._batch_s(queued.model, max(queued.by_level)),
+        )
+        return self._admission.wanted(asked, now)
 
-    def _seconds_alone(self, queued: QueuedRows[P]) -> float:
-        """What the request would take if nothing else were here."""
-        row_seconds = self._rules[queued.model].costs.row_seconds()
-        total = sum(level_rows.waiting * float(row_seconds[level]) for level, level_rows in queued.by_level.items())
-        return total / min(self._workers, queued.waiting)
+    def _batch_s(self, model: str, level: int) -> float:
+        """By the cost table, a full batch."""
+        return self._rules[model].costs.best_rows(level) * self._row_s[model][level]
 
-    def _wait_s(self, now: float, due: float) -> float:
-        """Seconds until all that runs, and all that waits and is due by then, would be done, shared evenly."""
-        seconds = sum(max(0.0, batch.started + batch.expected_s - now) for batch in self._running.values())
-        for name, pool in self._pools.items():
-            share = 1.0 if due == math.inf else pool.share_due_by(due)
-            if pool.rows and share:
-                seconds += share * float(pool.counts @ self._rules[name].costs.row_seconds())
-        return seconds / self._workers
+    def _level(self, model: str, row_tokens: int) -> int:
+        ladder = self._rules[model].ladder
+        return int(ladder.levels(np.array([min(row_tokens, ladder.lengths[-1])], np.int32))[0])
 
-    def _start(self, model: str, plan: Plan, now: float) -> Batch[P]:
-        pool = self._pools[model]
-        pieces = [piece for level, rows in plan.takes for piece in pool.take(level, rows)]
-        for queued in (piece.queued for piece in pieces):
-            if math.isnan(queued.started):
-                queued.started = now
-            if not queued.waiting:
-                self._waiting.remove(queued.sequence)
-        rules, bucket = self._rules[model], plan.bucket
+    def _running_s(self, now: float) -> float:
+        """Seconds that the batches that run still take, added up."""
+        return sum(max(0.0, batch.started + batch.expected_s - now) for batch in self._running.values())
+
+    def _is_too_late(self, queued: QueuedRows[P], now: float) -> bool:
+        """Whether it would not be in time any more if all workers did nothing else from now on."""
+        if queued.deadline == math.inf:
+            return False
+        least_s = queued.seconds * self._pace.factor / min(self._workers, queued.waiting)
+        return now + least_s > queued.deadline
+
+    def _company(self, first: QueuedRows[P], pool: Pool[P], now: float) -> npt.NDArray[np.int64] | None:
+        """[levels] rows that may fill the batches of a request; None for all that wait.
+
+        What fills its batches goes before it, so to say: as they are due, what can be done before its deadline, and
+        nothing of callers who have had more than its own.
+        """
+        shares, left_s = self._callers.not_above(first.caller), math.inf
+        if first.deadline < math.inf and len(first.by_level) > 1:
+            left_s = ((first.deadline - now) / SAFETY - self._running_s(now) / self._workers) * self._pace.speed
+            if sum(share.ledger.total for share in self._callers) <= left_s:
+                left_s = math.inf
+        if shares is None and left_s == math.inf:
+            return None
+        counts = np.zeros(len(pool.counts), np.int64)
+        keys = (share.ledger for share in shares or [self._callers.share(first.caller)])
+        for _, number in itertools.islice(itertools.chain.from_iterable(keys), _NEAREST):
+            queued = self._open.get(number)
+            if queued is None or queued.model != first.model:
+                continue
+            left_s -= queued.seconds
+            if left_s < 0 and queued is not first:
+                break
+            for each, rows in queued.by_level.items():
+                counts[each] += rows.waiting
+        for each, rows in first.by_level.items():
+            counts[each] = max(counts[each], rows.waiting)
+        return counts
+
+    def _begin(self, piece: BatchRows[P], now: float) -> float:
+        """Books rows as begun; what the cost table says of them."""
+        queued = piece.queued
+        if math.isnan(queued.started):
+            queued.started = now
+        seconds = min(queued.seconds, len(piece.rows) * self._row_s[queued.model][piece.level])
+        self._callers.begin(queued, seconds)
+        return seconds
+
+    def _start(self, first: QueuedRows[P], plan: Plan, now: float) -> Batch[P]:
+        model = first.model
+        pool, rules, bucket = self._pools[model], self._rules[model], plan.bucket
+        pieces: list[BatchRows[P]] = []
+        rows_s = 0.0
+        for level, rows in plan.takes:
+            for piece in pool.take(level, rows, first):
+                rows_s += self._begin(piece, now)
+                pieces.append(piece)
         if rules.planner is not None:
             longest = max(int(piece.queued.lengths[piece.rows].max()) for piece in pieces)
-            tokens, rows = sum(piece.tokens for piece in pieces), sum(len(piece.rows) for piece in pieces)
-            bucket = rules.planner.bucket(tokens, rows, longest)
-        expected_s = rules.costs.seconds(bucket.rows, bucket.length)
-        batch = Batch(self._batches, model, bucket, pieces, now, expected_s)
+            tokens, count = sum(piece.tokens for piece in pieces), sum(len(piece.rows) for piece in pieces)
+            bucket = rules.planner.bucket(tokens, count, longest)
+        table_s = rules.costs.seconds(bucket.rows, bucket.length) / rules.costs.factor
+        batch = Batch(
+            number=self._batches,
+            model=model,
+            bucket=bucket,
+            pieces=pieces,
+            started=now,
+            expected_s=table_s * self._pace.factor,
+            rows_s=rows_s,
+            table_s=table_s,
+            under_load=self.queued_tokens > 0,
+        )
         self._batches += 1
         self._running[batch.number] = batch
         return batch
@@ -302,7 +386,7 @@ class Scheduler(Generic[P]):
     def _end(self, batch: Batch[P]) -> list[QueuedRows[P]]:
         """Books a batch as no longer running; its requests, each once."""
         del self._running[batch.number]
-        for piece, padding in zip(batch.pieces, _padding(batch), strict=True):
+        for piece, padding in zip(batch.pieces, padding_of(batch), strict=True):
             piece.queued.running -= len(piece.rows)
             piece.queued.padded_tokens += padding
         return list({piece.queued.sequence: piece.queued for piece in batch.pieces}.values())
@@ -313,16 +397,3 @@ class Scheduler(Generic[P]):
             self.cancel(queued)
             expired.append(queued)
         return expired
-
-
-def _padding(batch: Batch[P]) -> list[int]:
-    """Padding of each piece: of its own rows, or its share of that at the end where rows stand one after the other."""
-    if batch.bucket.rows == batch.rows:
-        return [len(piece.rows) * batch.bucket.length - piece.tokens for piece in batch.pieces]
-    left, tokens = batch.bucket.tokens - batch.tokens, batch.tokens
-    shares = []
-    for piece in batch.pieces:
-        share = round(left * piece.tokens / tokens)
-        shares.append(share)
-        left, tokens = left - share, tokens - piece.tokens
-    return shares

@@ -77,7 +77,7 @@ def model_on(
         config=config,
         costs=PackedCosts(ladder, runtime.seconds()),
         ladder=ladder,
-        planner=FullestBatch(runtime.shapes),
+        planner=FullestBatch(runtime.shapes, config.latency_target_s),
     )
 
 

@@ -54,7 +54,7 @@ class Ended:
     rejected: list[tuple[Ticket, int, int]] = field(default_factory=list)
     """One of their rows has no finite value: ticket, row of its output, row of the batch."""
     expired: list[Ticket] = field(default_factory=list)
-    """Their deadline has passed."""
+    """Their deadline has passed, or cannot be met any more."""
     refused: list[tuple[Ticket, PairwireError]] = field(default_factory=list)
     """Followers whose owner left and whose own rows could not be queued."""
     requeued: int = 0
@@ -91,6 +91,11 @@ class Inflight:
         """Workers without a batch."""
         return self._scheduler.idle_workers
 
+    @property
+    def waiting(self) -> bool:
+        """Whether rows wait for a worker."""
+        return self._scheduler.queued_tokens > 0
+
     def reserve(self, ticket: Ticket, rows: int, row_tokens: int) -> bool:
         """Keeps room in an empty queue for a ticket whose rows will come in parts, until they came or it is closed."""
         free = self._queue_tokens - self._reserved_tokens()
@@ -98,6 +103,22 @@ class Inflight:
             return False
         self._reserved[ticket] = (rows, row_tokens)
         return True
+
+    def expect(self, ticket: Ticket, rows: int, row_tokens: int, now: float) -> None:
+        """Books the rows of a ticket, which will come in one or several parts; ``row_tokens`` is a guess.
+
+        Raises:
+            Overloaded, DeadlineExceeded: as ``Scheduler.admit``.
+        """
+        ticket.booking = self._scheduler.expect(
+            ticket.model,
+            ticket.caller,
+            ticket.priority,
+            ticket.deadline,
+            rows=rows,
+            row_tokens=row_tokens,
+            now=now,
+        )
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float, *, known: int = 0) -> int:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. The number of rows that were queued.
@@ -124,6 +145,8 @@ class Inflight:
         if ticket in self._reserved:
             rows, tokens = self._reserved[ticket]
             self._reserved[ticket] = (rows - len(encoded) - known, tokens)
+        if ticket.booking is not None:  # what follows others, or is known, needs no room
+            self._scheduler.release(ticket.booking, len(encoded) - count + known)
         ticket.left -= known
         if not ticket.left:
             self._retire(ticket)
@@ -252,7 +275,7 @@ class Inflight:
         queued = self._queue_rows(shared, ticket, encoded, at)
         if self._reserved:
             self._check_reserved(ticket, queued.tokens, now)
-        self._scheduler.admit(queued, now)
+        self._scheduler.admit(queued, now, ticket.booking)
         ticket.parts.append(queued)
         for row in encoded.rows:
             shared.owners.setdefault(row, queued)  # a more urgent row runs beside the one that others follow
@@ -265,7 +288,7 @@ class Inflight:
         queued, reserved = self._scheduler.queued_tokens, self._reserved_tokens()
         over = queued + reserved + tokens - self._queue_tokens
         if over > 0 and ticket not in self._reserved:
-            retry_after_s = self._scheduler.estimated_wait_s(now)
+            retry_after_s = self._scheduler.pushback_s(now)
             raise Overloaded(
                 f"the queue holds {queued} tokens of at most {self._queue_tokens}, up to {reserved} more are on their "
                 f"way, and there is no room for another {tokens}; try again in {retry_after_s:.3f} s",
@@ -283,6 +306,7 @@ class Inflight:
             deadline=ticket.deadline,
             priority=ticket.priority,
             field=ticket.field,
+            caller=ticket.caller,
         )
 
     @staticmethod
@@ -309,6 +333,8 @@ class Inflight:
 
     def _retire(self, ticket: Ticket) -> None:
         ticket.open = False
+        if ticket.booking is not None:
+            self._scheduler.release(ticket.booking)
         ticket.padded_tokens = sum(queued.padded_tokens for queued in ticket.parts)
         ticket.parts.clear()  # they point back at the ticket: do not leave rings to the garbage collector
         self._tickets.pop(ticket, None)

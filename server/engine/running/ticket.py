@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ...errors import PairwireError
 from ...runtime.base import Float32Array, Int32Array
+from ..batching.callers import Booking
 from ..batching.pool import QueuedRows
 from ..batching.priority import Priority
 from ..outputs.heads import Activation
@@ -32,6 +33,10 @@ class Ticket:
     deadline: float = math.inf
     """On the engine's clock; +inf for none."""
     priority: Priority = Priority.NORMAL
+    caller: str = ""
+    """Whom it is for; callers share the machine fairly."""
+    booking: Booking | None = None
+    """Room in the queue for its rows that are still to come."""
     left: int = 0
     """Rows without a result; set to all of them on construction."""
     open: bool = True

@@ -36,12 +36,14 @@ from .written import Written
 logger = logging.getLogger(__name__)
 
 _UNHURRIED = 2.0
-"""A request is taken in by parts if there is time for so many times the work that it is expected to be."""
+"""Stream a request only if its deadline leaves room for this many times its estimated work."""
 _DEAD = "the engine has stopped after a fault of its own; restart the server"
 _STUCK = "a run of a model hangs, so that the server has to be started again; try again later, or another server"
 _STOPPING_S = 1.0
 """For running batches to end, once they have been asked to."""
-_LATE = "the deadline passed while the request waited in the queue; allow more time or try another server"
+_LATE = (
+    "the deadline passed, or could not be met any more, while the request waited; allow more time or try another server"
+)
 
 
 class WorkerPool:
@@ -104,6 +106,20 @@ class WorkerPool:
             if now + _UNHURRIED * seconds > ticket.deadline:
                 return False
             return self._inflight.reserve(ticket, texts.rows, texts.most_tokens)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether anything waits; a guess, without the lock."""
+        return self._inflight.waiting
+
+    def expect(self, ticket: Ticket, rows: int, row_tokens: int) -> None:
+        """Books room for the rows of a ticket, which are being read; refuses it before that costs anything.
+
+        Raises:
+            Overloaded, DeadlineExceeded: as ``submit``.
+        """
+        with self._changed:
+            self._inflight.expect(ticket, rows, row_tokens, self._clock.monotonic())
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> None:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. May be called again for more rows.

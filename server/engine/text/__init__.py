@@ -6,6 +6,7 @@ given.py           what callers pass -> lists
 encoder.py         text -> token ids -> rows -> padded batches
 token_ids.py       ids instead of a text, and the checks of both
 pair_template.py   a pair as one text, for checkpoints that have a template
+cutting.py         where a long text may be cut before it is tokenised
 truncation.py      which tokens of a long input are kept
 special_tokens.py  the special tokens around a row
 rows.py            rows, ready to be padded

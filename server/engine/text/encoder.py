@@ -9,6 +9,7 @@ digest of the text, so that no text outlives its request.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from array import array
@@ -25,6 +26,7 @@ from ...errors import InvalidInput
 from ...runtime.base import TokenBatch
 from ...runtime.packed import PackedBatch
 from ..cache import DIGEST_BYTES, ByteCache
+from .cutting import cutting_of, tokenize
 from .pair_template import PairTemplate
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
@@ -64,6 +66,7 @@ class TextEncoder:
         self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
         self._pad_type = bytes([rules.pad_token_type_id])
+        self._cutting = None if rules.truncate_left else cutting_of(tokenizer, rules.max_length + 1)
         around = [each.prefix + each.middle + each.suffix for each in (self._single, self._pair)]
         self.vocabulary.check_special(rules, around)
 
@@ -79,6 +82,11 @@ class TextEncoder:
             ValueError: as the constructor.
         """
         return TextEncoder(self._tokenizer, replace(self.rules, vocab_size=rows))
+
+    @property
+    def most_characters(self) -> float:
+        """Of a text, what is tokenised as a rule; +inf where all of it is."""
+        return math.inf if self._cutting is None else self._cutting.characters
 
     @property
     def takes_empty_pairs(self) -> bool:
@@ -153,7 +161,7 @@ class TextEncoder:
         special = self._pair
         limit = self.pair_limit(max_length)
         heads = [f"{prompt}{first}" for first in firsts] if prompt else firsts
-        ids = self._contents([*heads, *seconds], cache, any_ids)
+        ids = self._contents([*heads, *seconds], cache, any_ids, truncation)
         first, second = ids[: len(firsts)], ids[len(firsts) :]
         if len(first) < len(second):
             first *= len(second)
@@ -161,6 +169,8 @@ class TextEncoder:
         if not self.takes_empty_pairs:
             refuse_empty(lengths, fields[1])
         room = limit - special.special_tokens
+        if self._cutting is not None and room % 2 and truncation is Truncation.LONGEST_FIRST:
+            self._complete(heads, seconds, first, second)
         over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
         if over:
             self._cut_pairs(first, second, over, limit, truncation, fields)
@@ -195,7 +205,7 @@ class TextEncoder:
         special = self._single
         limit = limit_of(max_length, self.rules.max_length, special.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
-        ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids)
+        ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids, truncation)
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
         if not self.takes_empty_texts:
             refuse_empty(lengths, field)
@@ -217,12 +227,16 @@ class TextEncoder:
             truncated=over.astype(np.int32),
         )
 
-    def tokenize(self, texts: Sequence[str], cache: ByteCache = _OFF) -> list[bytes]:
-        """Content ids of each text, an int32 each, without special tokens and uncut; each distinct text once.
+    def tokenize(self, texts: Sequence[str], cache: ByteCache = _OFF, *, whole: bool = False) -> list[bytes]:
+        """Content ids of each text, an int32 each, without special tokens; each distinct text once.
+
+        Of a text that is longer than any row, what comes after that may be missing, unless ``whole``.
 
         Raises:
             TypeError: something is not text, or not valid Unicode.
         """
+        if whole and self._cutting is not None and any(len(text) > self._cutting.characters for text in texts):
+            return [_packed(ids) for ids in tokenize(self._tokenizer, None, texts)]
         if len(texts) == 2 and texts[0] != texts[1] and not cache:  # one pair, the commonest request of all
             return self._tokenize_new(list(texts))
         distinct = dict.fromkeys(texts, b"")
@@ -320,16 +334,29 @@ class TextEncoder:
             second = (fields[1].format(start + index), seconds[index])
             self.vocabulary.refuse(id, [second, first, ("prompt", prompt)])
 
-    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool) -> list[bytes]:
-        """What ``tokenize`` gives for texts, of which some may be ids already."""
+    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool, truncation: Truncation) -> list[bytes]:
+        """What ``tokenize`` gives for texts, of which some may be ids already; whole where the caller is told of it."""
+        whole = truncation is not Truncation.LONGEST_FIRST
         if not any_ids:
-            return self.tokenize(cast(Sequence[str], texts), cache)
-        known = iter(self.tokenize([text for text in texts if isinstance(text, str)], cache))
+            return self.tokenize(cast(Sequence[str], texts), cache, whole=whole)
+        known = iter(self.tokenize([text for text in texts if isinstance(text, str)], cache, whole=whole))
         return [next(known) if isinstance(text, str) else text.data for text in texts]
 
+    def _complete(
+        self, firsts: Sequence[Text], seconds: Sequence[Text], first: list[bytes], second: list[bytes]
+    ) -> None:
+        """Of two texts that were both cut, the longer one keeps the odd token: reads the rest of both, in place."""
+        assert self._cutting is not None
+        least = self._cutting.tokens * ID_BYTES
+        for index, (a, b) in enumerate(zip(first, second, strict=True)):
+            if len(a) >= least and len(b) >= least:
+                texts = [firsts[index if len(firsts) > 1 else 0], seconds[index]]
+                first[index], second[index] = (
+                    self.tokenize([text], whole=True)[0] if isinstance(text, str) else text.data for text in texts
+                )
+
     def _tokenize_new(self, texts: Sequence[str]) -> list[bytes]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [array("i", encoding.ids).tobytes() for encoding in encodings]
+        return [_packed(ids) for ids in tokenize(self._tokenizer, self._cutting, texts)]
 
     def _cut(self, ids: bytes, keep: int) -> bytes:
         return ids[max(0, len(ids) - keep * ID_BYTES) :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
@@ -376,7 +403,7 @@ class TextEncoder:
         limit = self.pair_limit(max_length)
         queries = list(firsts) if len(firsts) == len(seconds) else list(firsts) * len(seconds)
         texts = [template.render(str(a), str(b), prompt) for a, b in zip(queries, seconds, strict=True)]
-        ids = self.tokenize(texts)
+        ids = self.tokenize(texts, whole=truncation is not Truncation.LONGEST_FIRST)
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
         if not self.takes_empty_pairs:
             refuse_empty(lengths, fields[1])
@@ -422,3 +449,7 @@ class TextEncoder:
         row, *_ = self._single.row(self._cut(self.tokenize([prompt], cache)[0], room))
         last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
         return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
+
+
+def _packed(ids: Sequence[int]) -> bytes:
+    return array("i", ids).tobytes()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,12 +23,21 @@ class Texts(Protocol):
 
     @property
     def characters(self) -> int:
-        """Of all texts together; 0 where something is no text, which ``encode`` will name."""
+        """Of all texts together, as far as they are read; 0 where something is no text, which ``encode`` will name."""
+        ...
+
+    @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
         ...
 
     @property
     def may_be_split(self) -> bool:
         """Whether rows may be encoded apart: no text can be refused for its tokens."""
+        ...
+
+    def sizes(self) -> list[int]:
+        """Characters of each row, but for the one first text of many; not more than are read of a text."""
         ...
 
     @property
@@ -67,7 +77,8 @@ class PairTexts:
     @property
     def characters(self) -> int:
         """Of all that is tokenised; 0 where something is no text."""
-        firsts, seconds = count_characters(self.firsts), count_characters(self.seconds)
+        most = self._most_characters
+        firsts, seconds = count_characters(self.firsts, most), count_characters(self.seconds, most)
         template = self.encoder.rules.template
         if template is None:
             return firsts + seconds + len(self.prompt) * len(self.firsts)
@@ -75,9 +86,30 @@ class PairTexts:
         return firsts * times + seconds + (template.literal_characters + len(self.prompt)) * len(self.seconds)
 
     @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
+        template = self.encoder.rules.template
+        around = len(self.prompt) + (0 if template is None else template.literal_characters)
+        most = self._most_characters
+        firsts, seconds = count_characters(self.firsts, most), count_characters(self.seconds, most)
+        return around + firsts / len(self.firsts) + seconds / self.rows
+
+    @property
+    def _most_characters(self) -> float:
+        return self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+
+    @property
     def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for the number of its tokens."""
+        """Whether rows may be computed before all are read: no text can be refused for the number of its tokens."""
         return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_pairs
+
+    def sizes(self) -> list[int]:
+        """Characters of each row, but for the one first text of many; not more than are read of a text."""
+        most = self._most_characters
+        seconds = [int(min(len(text), most)) for text in self.seconds]
+        if len(self.firsts) < len(seconds):
+            return seconds
+        return [size + int(min(len(text), most)) for size, text in zip(seconds, self.firsts, strict=True)]
 
     @property
     def most_tokens(self) -> int:
@@ -122,12 +154,23 @@ class SingleTexts:
     @property
     def characters(self) -> int:
         """Of all texts together, prompts included."""
-        return count_characters(self.texts) + len(self.prompt) * len(self.texts)
+        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        return count_characters(self.texts, most) + len(self.prompt) * len(self.texts)
+
+    @property
+    def row_characters(self) -> float:
+        """Of a row, on average."""
+        return self.characters / self.rows
 
     @property
     def may_be_split(self) -> bool:
-        """Whether rows may be encoded apart: no text can be refused for the number of its tokens."""
+        """Whether rows may be computed before all are read: no text can be refused for the number of its tokens."""
         return self.truncation is Truncation.LONGEST_FIRST and self.encoder.takes_empty_texts
+
+    def sizes(self) -> list[int]:
+        """Characters of each row; not more than are read of a text."""
+        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        return [int(min(len(text), most)) + len(self.prompt) for text in self.texts]
 
     @property
     def most_tokens(self) -> int:
@@ -150,9 +193,15 @@ class SingleTexts:
         )
 
 
-def count_characters(texts: Iterable[Text]) -> int:
-    """Of all of them, each token id as one; 0 where something is no text, for the tokenizer's stage to say which."""
+def count_characters(texts: Sequence[Text], most: float = math.inf) -> int:
+    """Of all of them, each token id as one, and of each at most ``most``.
+
+    0 where something is no text, for the tokenizer's stage to say which.
+    """
     try:
-        return sum(map(len, texts))
+        sizes = list(map(len, texts))
+        if max(sizes, default=0) <= most:
+            return sum(sizes)
+        return int(sum(min(size, most) for size in sizes))
     except TypeError:
         return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ...errors import Overloaded
@@ -18,6 +19,13 @@ thread and back would cost some 0.06 ms more (one Zen 4 core)."""
 
 _CHARACTERS_PER_TOKEN = 8
 """More than any language has on average: text within the bound is refused by its tokens, never by its characters."""
+
+_SLICE_CHARACTERS = 32_768
+"""What a thread has to tokenise at most before others have their turn, but for a single text: some 12 ms."""
+_CALLERS_SHARE = 0.75
+"""Part of the text that may wait that one caller may hold."""
+_CHARACTERS_PER_S = 2_500_000
+"""Of one thread, for an estimate."""
 
 _SPLIT_CHARACTERS = 8192
 """What a thread should have to tokenise at least: some 3 ms, fifty times the hop there and back."""
@@ -44,42 +52,51 @@ class TextStage:
         self._limit = _CHARACTERS_PER_TOKEN * queue_tokens
         self._wait_s = wait_s
         self._characters = 0
+        self._held: dict[str, int] = {}  # characters by caller
 
     def may_stream(self, texts: Texts) -> bool:
         """Whether it pays to compute the first rows while the others are still being tokenised, and cannot go wrong."""
         large = texts.rows >= _STREAM_ROWS or (texts.rows > _LEAST_ROWS and texts.characters >= _SPLIT_CHARACTERS)
         return large and texts.may_be_split
 
-    async def encode(self, texts: Texts, *, stream: bool = False) -> AsyncGenerator[EncodedRows, None]:
+    async def encode(
+        self, texts: Texts, *, stream: bool = False, caller: str = ""
+    ) -> AsyncGenerator[EncodedRows, None]:
         """All rows in order: in one piece, or, to ``stream`` them, in several. Close it when you stop reading early.
 
         Streamed, a few rows come first, then more and more; or, where threads share them, all pieces are about equal.
+        Large texts are read slice by slice, and between two of them others have their turn.
 
         Raises:
-            InvalidInput: as the encoder; where rows are streamed, before the first of them, but for a token without an
-                embedding, which is found when its slice is tokenised.
+            InvalidInput: as the encoder; where rows are read in slices, of the texts themselves before the first.
             Overloaded: too much text waits already.
         """
         characters = texts.characters
         if characters <= INLINE_CHARACTERS:
             yield contained(texts.encode, 0, texts.rows)
             return
-        self._check_backlog(characters)
+        self._check_backlog(characters, caller)
         least = _SPLIT_CHARACTERS if self._characters else _SPLIT_IDLE_CHARACTERS
-        slices = self._slices(texts, characters, stream, least)
+        slices = deque(self._slices(texts, characters, stream, least))
         if len(slices) > 1:
             contained(texts.check)
-        self._characters += characters
-        loop = asyncio.get_running_loop()
-        waiting = [loop.run_in_executor(self._pool, contained, texts.encode, begin, end) for begin, end in slices]
+        self._hold(caller, characters)
+        waiting: deque[asyncio.Future[EncodedRows]] = deque()
+        pieces: list[EncodedRows] = []
         try:
-            if stream:
-                for each in waiting:
-                    yield await each
-            else:
-                yield join([await each for each in waiting])
+            self._submit(texts, slices, waiting)
+            while waiting:
+                rows = await waiting[0]
+                waiting.popleft()
+                self._submit(texts, slices, waiting)
+                if stream:
+                    yield rows
+                else:
+                    pieces.append(rows)
+            if not stream:
+                yield join(pieces)
         finally:
-            self._characters -= characters
+            self._hold(caller, -characters)
             for each in waiting:
                 each.cancel()
 
@@ -97,17 +114,51 @@ class TextStage:
                 sizes.append(size)
                 size *= _GROWTH
         else:
-            count = min(self._threads, rows, characters // least) if texts.may_be_split else 1
+            count = min(self._threads, rows, characters // least)
             sizes = [-(-rows // max(1, count))] * max(1, count)
         ends = [min(rows, end) for end in itertools.accumulate(sizes)]
-        return [(begin, end) for begin, end in itertools.pairwise([0, *ends]) if begin < end]
+        coarse = [(begin, end) for begin, end in itertools.pairwise([0, *ends]) if begin < end]
+        if characters <= _SLICE_CHARACTERS:
+            return coarse
+        each = texts.sizes()
+        return [part for begin, end in coarse for part in _parts(each, begin, end)]
 
-    def _check_backlog(self, characters: int) -> None:
-        """The queue is bounded in tokens, and before they are counted, text is bounded too."""
-        if self._characters and self._characters + characters > self._limit:
-            retry_after_s = self._wait_s()
-            raise Overloaded(
-                f"{self._characters} characters wait to be tokenised, at most {self._limit} may; "
-                f"try again in {retry_after_s:.3f} s",
-                retry_after_s=retry_after_s,
-            )
+    def _submit(
+        self,
+        texts: Texts,
+        slices: deque[tuple[int, int]],
+        waiting: deque[asyncio.Future[EncodedRows]],
+    ) -> None:
+        """Gives the threads the next slices: never so many that what comes meanwhile would wait for all of them."""
+        loop = asyncio.get_running_loop()
+        while slices and len(waiting) <= self._threads:
+            waiting.append(loop.run_in_executor(self._pool, contained, texts.encode, *slices.popleft()))
+
+    def _hold(self, caller: str, characters: int) -> None:
+        self._characters += characters
+        held = self._held.pop(caller, 0) + characters
+        if held:
+            self._held[caller] = held
+
+    def _check_backlog(self, characters: int, caller: str) -> None:
+        """The queue is bounded in tokens; before they are counted text is bounded too, of one caller and of all."""
+        held, most = self._held.get(caller, 0), int(_CALLERS_SHARE * self._limit)
+        if held and held + characters > most:
+            what = f"{held} characters of yours wait to be tokenised, at most {most} may"
+        elif self._characters and self._characters + characters > self._limit:
+            what = f"{self._characters} characters wait to be tokenised, at most {self._limit} may"
+        else:
+            return
+        retry_after_s = self._wait_s() + self._characters / _CHARACTERS_PER_S / self._threads
+        raise Overloaded(f"{what}; try again in {retry_after_s:.3f} s", retry_after_s=retry_after_s)
+
+
+def _parts(sizes: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:
+    """Rows ``begin`` to ``end`` in parts of at most so many characters, at least a row each."""
+    parts, first, held = [], begin, 0
+    for row in range(begin, end):
+        if held and held + sizes[row] > _SLICE_CHARACTERS:
+            parts.append((first, row))
+            first, held = row, 0
+        held += sizes[row]
+    return [*parts, (first, end)]

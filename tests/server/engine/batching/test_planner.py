@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pairwire.server.engine.batching.buckets import Bucket, Ladder
 from pairwire.server.engine.batching.cost import CostTable
 from pairwire.server.engine.batching.planner import OptimalCover, Plan, PoolView
+from pairwire.server.engine.batching.pool import Pool, queue_rows
 from tests.server.engine import toys
 
 LADDER = Ladder(tuple(range(8, 129, 8)))
@@ -134,3 +135,17 @@ def _check(plan: Plan, waiting: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     assert plan.bucket.rows == sum(taken.values())
     assert plan.bucket.length == max(LADDER.lengths[level] for level in taken)
     assert plan.bucket.tokens <= budget or plan.bucket.rows == 1
+
+
+@pytest.mark.parametrize(("most_s", "rows"), [(math.inf, 16), (0.0651, 8), (0.0649, 7), (0.009, 1), (1e-9, 1)])
+def test_no_batch_takes_longer_than_it_may_but_a_row_alone(most_s: float, rows: int) -> None:
+    ladder = Ladder((8, 16))
+    costs = toys.linear_costs(ladder, fixed_s=0.001, token_s=0.001, batch_tokens=128)
+    pool: Pool[None] = Pool(ladder)
+    pool.add(queue_rows(ladder, "model", np.full(16, 8, np.int32), None))
+    plan = OptimalCover(most_s)(pool.view(0), costs, share_s=math.inf, now=0.0)
+    assert plan.bucket.rows == rows
+    for _ in range(200):  # the machine has become twice as slow, so that half of it fits
+        costs.learn(8, 8, 2 * costs.batch_seconds(0)[8])
+    slower = OptimalCover(most_s)(pool.view(0), costs, share_s=math.inf, now=0.0)
+    assert slower.bucket.rows == (rows if rows in (1, 16) else pytest.approx(rows / 2, abs=1))
