@@ -185,7 +185,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", default="builtin", help="builtin, stsb, qnli, xquad or scifact (default builtin)")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--pairs-file", type=Path, help="two tab-separated texts a line, instead of a data set")
-    parser.add_argument("--limit", type=int, default=2048, help="sample at most so many pairs (default 2048)")
+    parser.add_argument("--limit", type=int, default=2048, help="sample at most N pairs (default 2048)")
     parser.add_argument("--pairs", type=int, nargs="+", default=[32], help="pairs a request (default 32)")
     parser.add_argument("--concurrency", type=int, nargs="*", default=[], help="closed loop: calls in flight")
     parser.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: calls a second")

@@ -35,7 +35,7 @@ class Plan:
     concurrency: int
     """Closed loop: calls in flight. Ignored where ``rate_hz`` is set."""
     connections: int
-    """Calls go over so many in turn. A server of several processes gets its share of them, not of the calls."""
+    """Calls go over this many in turn. A server of several processes gets its share of them, not of the calls."""
     rate_hz: float | None
     """Open loop: mean arrivals a second, with exponential gaps."""
     warmup_s: float

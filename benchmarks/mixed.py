@@ -265,7 +265,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
-    parser.add_argument("--limit", type=int, default=400, help="sample at most so many pairs of a set (default 400)")
+    parser.add_argument("--limit", type=int, default=400, help="sample at most N pairs of a set (default 400)")
     parser.add_argument("--requests", type=int, default=150, help="distinct requests (default 150)")
     parser.add_argument("--share", type=float, nargs="+", default=[0.8], help="of the capacity (default 0.8)")
     parser.add_argument("--concurrency", type=int, default=32, help="calls in flight to find the capacity (default 32)")

@@ -183,7 +183,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", default="builtin", help="builtin, stsb, qnli, xquad or scifact (default builtin)")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
-    parser.add_argument("--limit", type=int, default=2048, help="sample at most so many pairs (default 2048)")
+    parser.add_argument("--limit", type=int, default=2048, help="sample at most N pairs (default 2048)")
     parser.add_argument("--pairs", type=int, default=32, help="pairs a request (default 32)")
     parser.add_argument("--load", type=float, nargs="+", default=[1.2, 2.0, 5.0], help="times the capacity")
     parser.add_argument("--deadline", type=float, default=1.0, help="deadline of a call in seconds (default 1)")

@@ -100,7 +100,7 @@ def _systems(
         except ImportError as error:
             print(f"{name}: left out, {error}")
     for precision in args.precision:
-        # No run depends on an earlier one: repeats score the same pairs, and the rivals tokenise them anew each time.
+        # No run depends on an earlier one: repeats score the same pairs, and the rivals tokenise them again each time.
         config = EngineConfig(variant=f"cpu-{precision}", cache_dir="none", token_cache_bytes=0)
         systems[f"pairwire-{precision}"] = EngineSystem(package, config)
     return systems
@@ -153,7 +153,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
-    parser.add_argument("--limit", type=int, default=512, help="sample at most so many pairs of a set (default 512)")
+    parser.add_argument("--limit", type=int, default=512, help="sample at most N pairs of a set (default 512)")
     parser.add_argument("--precision", nargs="+", default=["int8", "fp32"], help="our variants (default int8 fp32)")
     parser.add_argument("--rivals", nargs="*", default=list(rivals.RIVALS), choices=list(rivals.RIVALS))
     parser.add_argument("--batch-size", type=int, default=32, help="the rivals' batch size (default 32, as theirs)")

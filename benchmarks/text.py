@@ -144,7 +144,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
-    parser.add_argument("--limit", type=int, default=256, help="sample at most so many pairs of a set (default 256)")
+    parser.add_argument("--limit", type=int, default=256, help="sample at most N pairs of a set (default 256)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     return parser.parse_args()

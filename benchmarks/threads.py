@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.threads --package DIR [--shapes 18x28 4x128 1x384] [--layouts 1x1 2x1 1x2]``
 
-A layout is WORKERSxTHREADS: so many threads that each run batches on the one session, which uses so many threads for
+A layout is WORKERSxTHREADS: threads that each run batches on the one session, and threads that the session uses for
 one run. Rates are by wall time, because working side by side is what is measured: layouts take turns, and the medians
 of the turns are compared. On a machine that others load too, only two columns are solid: the CPU time of a token, and
 ``undisturbed``, the rate that would be if every run were as fast as the fastest.

@@ -42,7 +42,7 @@ RUN = 256
 """Inputs that are given to the engine at once."""
 
 IN_FLIGHT = 4
-"""So many runs keep the engine's workers busy while the next are read; more would only fill its queue."""
+"""This many runs keep the engine's workers busy while the next are read; more would only fill its queue."""
 
 
 class EngineThread:

@@ -16,7 +16,7 @@ SHOW_AFTER_S = 1.0
 
 
 Advance = Callable[[int], object]
-"""Moves a progress bar by so many records."""
+"""Moves a progress bar by this many records."""
 
 
 @contextmanager

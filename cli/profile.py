@@ -161,7 +161,7 @@ def _builtin(*, pairs: bool) -> list[tuple[str, ...]]:
 
 
 _TOPICS = 8
-"""So many topics' passages are paired with each query."""
+"""This many topics' passages are paired with each query."""
 
 
 def _timers() -> Timers:

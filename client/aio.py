@@ -239,7 +239,7 @@ class AsyncClient(AsyncConnection):
     ) -> SparseEmbedResult:
         """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
 
-        ``max_active_dims`` keeps so many of the largest weights of each text; None means what the checkpoint does,
+        ``max_active_dims`` keeps this many of the largest weights of each text; None means what the checkpoint does,
         which may be all. Texts may be `TokenIds`, all of a call or none.
 
         Raises:

@@ -65,7 +65,7 @@ class ReadingOptions:
     """The checkpoint's prompt that is put before every text (of a pair: the first), or, with a template for
     pairs, becomes its instruction; None means the default one, which often is none."""
     prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty means none."""
+    """A prompt as text, instead of a name; empty means none."""
     truncation: Truncation | None = None
     max_length: int | None = None
     """Most tokens of an input, special tokens included; at most the model's own limit."""

@@ -46,7 +46,7 @@ class SparseEncoder:
     ) -> SparseEmbedResult:
         """Sparse vectors of texts, in input order.
 
-        ``prompt`` is put before every text, and wins over ``prompt_name``. ``max_active_dims`` keeps so many of the
+        ``prompt`` is put before every text, and wins over ``prompt_name``. ``max_active_dims`` keeps this many of the
         largest weights of each text. ``batch_size``, ``show_progress_bar``, ``device``, ``pool``, ``chunk_size``,
         and what is said about sparse tensors mean nothing here.
 

@@ -30,7 +30,7 @@ class Collection:
     """Query -> document -> grade, of at least 1."""
 
     def first(self, queries: int) -> Collection:
-        """The same documents with the first so many queries."""
+        """The same documents with the first N queries."""
         kept = dict(list(self.queries.items())[:queries])
         return Collection(self.documents, kept, {query: self.relevant[query] for query in kept})
 

@@ -30,7 +30,7 @@ SHOWN_SENTENCES = 3
 def main(argv: Sequence[str] | None = None) -> None:
     """Embeds, clusters, and measures the rate of pairs."""
     parser = _serving.arguments("cluster", __doc__)
-    parser.add_argument("--sentences", type=int, default=10_000, help="at most so many (default 10000)")
+    parser.add_argument("--sentences", type=int, default=10_000, help="at most N (default 10000)")
     parser.add_argument("--clusters", type=int, help="how many (default: the square root of the sentences)")
     parser.add_argument("--pairs", type=int, default=1000, help="pairs that the rate is measured with (default 1000)")
     args = parser.parse_args(argv)

@@ -28,7 +28,7 @@ Run = list[ScoredDoc]
 def main(argv: Sequence[str] | None = None) -> None:
     """Searches, and says what each stage took and was worth."""
     parser = _serving.arguments("retrieve_and_rerank", __doc__)
-    parser.add_argument("--queries", type=int, default=30, help="only the first so many (default 30)")
+    parser.add_argument("--queries", type=int, default=30, help="only the first N (default 30)")
     parser.add_argument("--depth", type=int, default=100, help="candidates that are reranked (default 100)")
     parser.add_argument("--max-length", type=int, help="tokens a pair is cut to (default: the model's limit)")
     args = parser.parse_args(argv)

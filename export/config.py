@@ -50,7 +50,7 @@ class Sensitivity:
     measure: bool = False
     """Find out what each layer costs."""
     keep_float: int = 0
-    """The layers that cost most are left in float32, so many of them."""
+    """The layers that cost most are left in float32, this many of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class ExportConfig:
     sensitivity: bool = False
     """Measure what each layer of an int8 variant costs; the table goes into the report."""
     keep_float: int = 0
-    """So many layers of an int8 variant, those that cost most, stay float32."""
+    """This many layers of an int8 variant, those that cost most, stay float32."""
 
     def __post_init__(self) -> None:
         known = [precision.value for precision in Precision]

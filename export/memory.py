@@ -39,7 +39,7 @@ def check_memory(directory: Path, name: str) -> None:
 
 
 def needed_bytes(weights: int) -> float:
-    """The peak of an export of so many bytes of float32 weights."""
+    """The peak of an export of this many bytes of float32 weights."""
     return BASE_BYTES + PER_WEIGHT * weights
 
 

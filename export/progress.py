@@ -187,7 +187,7 @@ class Printer:
             self._stream.write(f"{line}\n")
 
     def _over(self, line: str) -> None:
-        """Writes a line, on a terminal in the place of the one before."""
+        """Writes a line, on a terminal instead of the one before."""
         self._stream.write(f"{chr(13) if self._width else ''}{line.ljust(self._width)}")
         self._width = len(line) if self._live else 0
 

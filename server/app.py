@@ -43,7 +43,7 @@ QUIET_S = 0.05
 """Where nothing has come for so long after that, nobody will send in the moment in which gRPC stops."""
 
 _BEATS = 10
-"""So many times in the time after which it would be taken to hang, the event loop shows that it does not."""
+"""This many times in the time after which it would be taken to hang, the event loop shows that it does not."""
 
 _CLOSING_S = 1.0
 """For the last bytes of answers, and for streams such as reflection, once every RPC has ended."""

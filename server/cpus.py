@@ -14,7 +14,7 @@ _share: int | None = None
 
 
 def limit_cpus(count: int) -> None:
-    """From now on this process counts no more than so many CPUs as usable: its share, where several divide a quota.
+    """From now on this process counts no more than this many CPUs as usable: its share, where several divide a quota.
 
     A quota holds for all processes of a group together, so no process can read its share of it anywhere.
     """

@@ -42,7 +42,7 @@ def catch_signals(stop: asyncio.Event, on_second: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, logger.info, "SIGHUP: nothing is read again; start the server anew for that")
+    loop.add_signal_handler(signal.SIGHUP, logger.info, "SIGHUP: nothing is read again; restart the server for that")
 
 
 def leave(code: int) -> NoReturn:

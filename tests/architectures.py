@@ -1,9 +1,9 @@
 """Small configurations and tokenizers of the architectures that `tests.checkpoints` builds checkpoints of.
 
 The tokenizers are of a few hundred tokens, trained once on ``checkpoints.TEXTS`` and ``PAIRS`` with the `tokenizers`
-library and kept in tests/tokenizers, one of each family. Not trained anew on every run: its trainers break ties at
-random, and with other ids the random weights score anew. An architecture gets the file of its family with its own
-special tokens, normalisation and template around it.
+library and kept in tests/tokenizers, one of each family. Not trained again on every run: its trainers break ties at
+random, and with other ids the random weights score differently. An architecture gets the file of its family with its
+own special tokens, normalisation and template around it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The scheduler's own time against the compute that it plans.
 
-A pool is kept at so many pairs: what a batch takes out of it is put back before the next one is asked for. The time is
-processor time of the calling thread, so that a busy machine does not count; the compute is what the cost table says.
+A pool is kept at a number of pairs: what a batch takes out of it is put back before the next one is asked for. The
+time is processor time of the calling thread, so that a busy machine does not count; the compute is what the cost table says.
 Timed are the planner alone, and all that the lock is held for: admission, the next batch, its end.
 """
 
@@ -44,7 +44,7 @@ class TimedPlanner:
 
 
 def planning_time(recording: Recording, series: Sequence[Int32Array], pool: int, seed: int) -> dict[str, float]:
-    """Time for a batch, and as a share of the batch's own seconds, with so many pairs waiting."""
+    """Time for a batch, and as a share of the batch's own seconds, with this many pairs waiting."""
     planner, ladder = TimedPlanner(OptimalCover()), recording.ladder()
     lane = BatchingRules(ladder, recording.engine_costs())
     scheduler: Scheduler[None] = Scheduler({"model": lane}, planner, workers=1, queue_tokens=2**62)
@@ -78,7 +78,7 @@ def planning_time(recording: Recording, series: Sequence[Int32Array], pool: int,
 
 
 def _stretches(series: Sequence[Int32Array], pool: int, seed: int) -> Iterator[Int32Array]:
-    """The lengths of so many pairs in all, in requests like those of the simulation."""
+    """The lengths of this many pairs in all, in requests like those of the simulation."""
     left = pool
     for call in make_calls(series, pool, seed):
         if left:

@@ -89,7 +89,7 @@ class FifoFixed:
 
 
 class SortedBudget:
-    """All that waits is sorted, longest first, and cut into batches of at most so many tokens, padding included.
+    """All that waits is sorted, longest first, and cut into batches of at most N tokens, padding included.
 
     The rule of offline jobs (fairseq's and OpenNMT's ``--max-tokens``), as a server would do it: what arrives while the
     batches of one sort are worked off waits for the next sort, so that no length starves.

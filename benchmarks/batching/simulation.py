@@ -26,7 +26,7 @@ class OpenLoop:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """So many calls are always in flight: one that is answered is followed by the next at once."""
+    """This many calls are always in flight: one that is answered is followed by the next at once."""
 
     in_flight: int
 

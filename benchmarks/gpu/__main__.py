@@ -196,7 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="the checkpoint directory that it was exported from")
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
-    parser.add_argument("--limit", type=int, default=4096, help="sample at most so many pairs of a set (default 4096)")
+    parser.add_argument("--limit", type=int, default=4096, help="sample at most N pairs of a set (default 4096)")
     parser.add_argument("--parity-limit", type=int, default=1024, help="pairs that are compared (default 1024)")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 256], help="of torch (default 32 256)")
     parser.add_argument("--text-threads", type=int, default=0, help="of our engine")

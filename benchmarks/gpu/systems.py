@@ -50,7 +50,7 @@ class Ours:
         return next(iter(self._engine.models.values()))
 
     def kernel_seconds(self, counts: Mapping[int, int]) -> float:
-        """Seconds that batches of so many tokens (tokens -> number of batches) took the device when it was warmed."""
+        """Seconds that batches of this many tokens (tokens -> number of batches) took the device when it was warmed."""
         costs = self._model.costs
         return sum(count * costs.seconds(1, tokens) / costs.factor for tokens, count in counts.items())
 

@@ -117,7 +117,7 @@ def _with_default(transformer: Any, prompts: Sequence[str], default_prompt: str)
 
 
 def _default(with_prompt: list[str | Slot], without: list[str | Slot]) -> str | None:
-    """What ``without`` has in the place of the prompt; None where they differ in more than that."""
+    """What ``without`` has instead of the prompt; None where they differ in more than that."""
     if with_prompt.count(Slot.PROMPT) != 1:
         return None
     at = with_prompt.index(Slot.PROMPT)

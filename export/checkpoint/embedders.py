@@ -25,7 +25,7 @@ class Embedder(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, prompt_lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``prompt_lengths`` [rows] where pooling leaves so many tokens out. Rows are padded on the right."""
+        """``prompt_lengths`` [rows] where pooling leaves this many tokens out. Rows are padded on the right."""
         features = self.first({_IDS: input_ids, _MASK: attention_mask})
         if prompt_lengths is not None:
             features[PROMPT_LENGTHS] = prompt_lengths

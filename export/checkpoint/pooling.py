@@ -18,7 +18,7 @@ PROMPT_LENGTHS = "prompt_lengths"
 
 
 def replace_pooling(model: Any) -> None:
-    """Puts a module that can be traced in the place of the library's ``Pooling`` of a ``SentenceTransformer``.
+    """Puts a module that can be traced instead of the library's ``Pooling`` of a ``SentenceTransformer``.
 
     The mean of all tokens stays: the library's own is traced as it should be, and what runs on a GPU knows its form.
     """
@@ -32,7 +32,7 @@ def replace_pooling(model: Any) -> None:
 
 
 def right_padded(modes: Sequence[str], *, include_prompt: bool) -> Any:
-    """A ``torch.nn.Module`` in the place of the library's ``Pooling``: modes are concatenated in order."""
+    """A ``torch.nn.Module`` instead of the library's ``Pooling``: modes are concatenated in order."""
     import torch
 
     class RightPadded(torch.nn.Module):

@@ -56,7 +56,7 @@ def describe(reference: Any) -> dict[str, Any]:
 
 
 def splade(pooling: Any) -> Any:
-    """A ``torch.nn.Module`` in the place of the library's ``SpladePooling``, that gives the same in fewer passes.
+    """A ``torch.nn.Module`` instead of the library's ``SpladePooling``, that gives the same in fewer passes.
 
     log(1 + x) grows with x, so the largest logit is found first, and only that goes through the logarithm.
     """

@@ -22,7 +22,7 @@ _AXES = ("batch_size", "sequence_length")
 
 @dataclass(frozen=True, slots=True)
 class Traceable:
-    """A module of ours and how it is traced; in the place of a model that optimum knows."""
+    """A module of ours and how it is traced; instead of a model that optimum knows."""
 
     module: torch.nn.Module
     """Takes the inputs by position and returns the output."""

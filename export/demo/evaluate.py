@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = ["sts", "qnli", "dev", "scifact"]
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=["sts", "qnli", "scifact"])
     parser.add_argument("--max-length", type=int, default=512, help="tokens of a row")
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 50, 100], help="scifact: BM25's best so many")
+    parser.add_argument("--depths", type=int, nargs="+", default=[20, 50, 100], help="scifact: BM25's best N")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     args = parser.parse_args(argv)
     score_pairs, embed = Scorer(args.adapter, args.max_length, args.workers), Embedder(args.cache)

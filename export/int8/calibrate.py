@@ -59,7 +59,7 @@ def observe(
     rows: EncodedRows,
     advance: Advance = silent,
 ) -> Mapping[str, Seen]:
-    """Ranges and samples of the named tensors, [..., channels] each, which have so many channels.
+    """Ranges and samples of the named tensors, [..., channels] each, which have this many channels.
 
     Every row runs alone and unpadded, so that padding, which no score depends on, widens no range.
     """

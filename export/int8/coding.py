@@ -37,9 +37,9 @@ on the calibration texts may be large in others, and would be cut off."""
 RARE = 0.1
 """Weight of what is cut off in the worst case beside what rounding does to every token."""
 TRIED_TOKENS = 512
-"""About so many tokens of each half are tried."""
+"""About this many tokens of each half are tried."""
 TRIED_OUTPUTS = 768
-"""At most about so many outputs of a tensor's products are computed to compare ways, evenly spaced."""
+"""At most about this many outputs of a tensor's products are computed to compare ways, evenly spaced."""
 FEW_APART = 8
 """Channels of a tensor that may be set apart where they stand anywhere."""
 MANY_APART = (16, 24, 32)
@@ -47,7 +47,7 @@ MANY_APART = (16, 24, 32)
 BOTH_BELOW = 4
 """Outputs for each input below which channels may be set apart beside a balanced tensor: adding more takes too long."""
 OUTLIER = 1.5
-"""A channel is set apart where it is so many times larger than the largest that would stay."""
+"""A channel is set apart where it is this many times larger than the largest that would stay."""
 STEPS = 255
 MIDDLE = 128
 """Code of 0 where each token has its own scale."""

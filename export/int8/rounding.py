@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pairwire.server.runtime.base import Float32Array
 
 MOST_INPUTS = 4608
-"""Rows up to which errors are taken back: the work grows with their cube (10 s for so many)."""
+"""Rows up to which errors are taken back: the work grows with their cube (10 s for this many)."""
 DAMPING = 0.01
 """Share of the mean square of an input that is added to that of every input: what was not seen must not go astray."""
 SAMPLES = 2

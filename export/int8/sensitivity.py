@@ -23,7 +23,7 @@ from .calibrate import observe
 from .findings import LayerFinding
 
 MOST_LAYERS = 12
-"""Layers that are measured; of a deeper model so many at even distances, the first and the last among them."""
+"""Layers that are measured; of a deeper model this many at even distances, the first and the last among them."""
 FEWEST_TEXTS, MOST_TEXTS = 6, 24
 WORK = 4e9
 """Weights times graphs times texts, above which texts become fewer."""
@@ -39,7 +39,7 @@ def sampled(layers: Iterable[str]) -> list[str]:
 def measure_layers(
     model: ModelProto, checkpoint: Checkpoint, graphs: Iterable[tuple[str, ModelProto]], *, count: int, weights: int
 ) -> list[LayerFinding]:
-    """What each of the ``count`` graphs is off from ``model``, which has so many weights; one is held at a time."""
+    """What each of the ``count`` graphs is off from ``model``, which has this many weights; one is held at a time."""
     most = int(np.clip(WORK / (weights * (count + 1)), FEWEST_TEXTS, MOST_TEXTS))
     texts = servable(checkpoint, Texts(held_out_texts(checkpoint.kind, most), BUILT_IN)).inputs
     expected = _results(model, checkpoint, texts)

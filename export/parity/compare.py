@@ -98,7 +98,7 @@ class Reference:
 
 @contextlib.contextmanager
 def _watched(model: Any, tokens: int, advance: Advance) -> Iterator[None]:
-    """Tells how much of so many tokens the model's transformer has run, padding included; it changes nothing."""
+    """Tells how much of this many tokens the model's transformer has run, padding included; it changes nothing."""
     done = 0
 
     def count(_module: object, inputs: tuple[Any, ...], _outputs: object) -> None:
@@ -309,7 +309,7 @@ class _Runner:
 
 
 def _reference_results(checkpoint: Checkpoint, inputs: Sequence[Input], rows: int) -> npt.NDArray[np.float64]:
-    """[inputs, columns], computed in batches of so many rows."""
+    """[inputs, columns], computed in batches of this many rows."""
     model = checkpoint.reference
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
         # The library warns about Softmax without an axis; for [rows, labels] torch takes the labels' one.

@@ -41,7 +41,7 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
 def softmax_of(view: GraphView, name: str) -> NodeProto | None:
     """The softmax over products ``name`` where it takes a number that is added to all of a query's out again.
 
-    Between both may stand scales, additions, and a Where that puts something hugely negative in the place of what is
+    Between both may stand scales, additions, and a Where that puts something hugely negative instead of what is
     masked.
     """
     while True:

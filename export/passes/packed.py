@@ -54,7 +54,7 @@ _PADDED = (([3, 7, 5], 7), ([4], 4), ([2, 9], 12))
 _SHORT = 32
 """What every model reads."""
 _LONGEST_PROBE = 320
-"""Windows are shorter, and the products of all attentions of a row of so many tokens fit into memory."""
+"""Windows are shorter, and the products of all attentions of a row of this many tokens fit into memory."""
 
 Values = Mapping[str, npt.NDArray[Any]]
 

@@ -37,7 +37,7 @@ UNPADDED = "pairwire/unpadded"
 _SHORT = 64
 """What every model reads."""
 _LONGEST_PROBE = 2048
-"""No model looks further before its windows or buckets of distances end, and a mask of so many tokens has 16 MiB."""
+"""No model looks further before its windows or buckets of distances end, and a mask of this many tokens has 16 MiB."""
 UNPADDED_FROM = 256
 """Tokens from which the fused kernel is used, unless another number is asked for; below, it gains less than 5 %."""
 

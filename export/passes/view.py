@@ -202,6 +202,6 @@ def _without_weights(model: ModelProto) -> ModelProto:
 
 
 _SMALL = 64
-"""Initializers of at most so many values may be shapes and axes, whose values the inference reads."""
+"""Initializers of at most N values may be shapes and axes, whose values the inference reads."""
 _LIKE_REDUCE_SUM = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin")
 """Operators that the inference does not know and whose output has ReduceSum's shape."""

@@ -145,7 +145,7 @@ class EngineConfig:
         return self.workers or (CUDA_WORKERS if cuda else max(1, usable_cpus() // self.intra_op_threads))
 
     def batch_token_limit(self, tuned: int = 0) -> int:
-        """Most tokens of a batch in force, where a package was ``tuned`` to so many; 0 where it was not."""
+        """Most tokens of a batch in force, where a package was ``tuned`` to this many; 0 where it was not."""
         return self.batch_tokens or tuned or BATCH_TOKENS
 
     def cuda_batch_token_limit(self, tuned: int = 0) -> int:

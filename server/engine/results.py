@@ -24,7 +24,7 @@ class ReadingOptions:
     prompt_name: str | None = None
     """Which of the checkpoint's prompts is put before every text (of a pair: the first); None means the default one."""
     prompt: str | None = None
-    """A prompt in so many words, in place of a name; empty for none at all."""
+    """A prompt as text, instead of a name; empty for none at all."""
     truncation: Truncation = Truncation.LONGEST_FIRST
     max_length: int | None = None
     """Most tokens of an input, special tokens included; None means the model's own limit, which it may not exceed."""

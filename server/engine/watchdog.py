@@ -27,12 +27,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 FACTOR = 20.0
-"""A run is overdue when it has taken so many times what it should. A machine whose CPUs are taken by others makes a run
-last several times as long; a run that hangs lasts for ever, so that there is no hurry."""
+"""A run is overdue when it has taken this many times what it should. A machine whose CPUs are taken by others makes a
+run last several times as long; a run that hangs lasts for ever, so that there is no hurry."""
 GRACE_S = 5.0
 """What a run that was asked to end has for it. ONNX Runtime looks after each operator."""
 _TICKS = 10
-"""The floor is waited for in so many parts."""
+"""The floor is waited for in this many parts."""
 
 
 class RunHung(Exception):

@@ -1,4 +1,4 @@
-"""How long to wait before a process is started anew."""
+"""How long to wait before a process is started again."""
 
 from __future__ import annotations
 

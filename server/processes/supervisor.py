@@ -128,7 +128,7 @@ class Supervisor:
         return child
 
     async def _keep(self, spec: Spec) -> None:
-        """Starts the process anew whenever it has ended."""
+        """Starts the process again whenever it has ended."""
         back_off = BackOff()
         while True:
             child = self._children[spec.number]
@@ -136,7 +136,7 @@ class Supervisor:
             self._retire(child)
             wait_s = back_off.after(child.served_s)
             logger.error(
-                "process %d, pid %d, %s; %d of %d serve; it is started anew in %g s",
+                "process %d, pid %d, %s; %d of %d serve; it is started again in %g s",
                 *(spec.number, child.pid, child.describe_end(), self._ready(), len(self._specs), wait_s),
             )
             child = await self._start_anew(spec, back_off, wait_s)

@@ -43,7 +43,7 @@ class Work:
     """Heads times their dimensions; 0 without attention."""
 
     def operations(self, lengths: Int32Array | Sequence[int]) -> int:
-        """Useful operations of rows of so many tokens."""
+        """Useful operations of rows of this many tokens."""
         return sum(int(tokens) * (2 * self.weights + 4 * int(tokens) * self.width * self.layers) for tokens in lengths)
 
 

@@ -31,7 +31,7 @@ class TextProfile:
     inputs: int
     workers: int
     cores: int
-    """CPUs that the workers may use: one each, as far as there are so many."""
+    """CPUs that the workers may use: one each, as far as there are this many."""
     wall_s: float
     useful_tokens: int
     computed_tokens: int

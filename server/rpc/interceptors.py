@@ -1,6 +1,6 @@
 """What every RPC goes through, one concern a class.
 
-Handlers are wrapped once, when the server is built: grpc.aio's own interceptors are awaited anew on each
+Handlers are wrapped once, when the server is built: grpc.aio's own interceptors are awaited again on each
 call.
 The order is in `server.build_server`.
 """
@@ -150,7 +150,7 @@ def _is_late(context: Context) -> bool:
 
 
 def _sentence(rpc: str, error: BaseException) -> str:
-    """What the caller is told, whatever was raised; a cancellation is raised anew where no caller is left."""
+    """What the caller is told, whatever was raised; a cancellation is raised again where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():

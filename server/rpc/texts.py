@@ -93,7 +93,7 @@ def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
     """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
     Raises:
-        InvalidInput: it is too long, by itself or before so many rows.
+        InvalidInput: it is too long, by itself or before this many rows.
     """
     if not request.prompt:
         return

@@ -28,7 +28,7 @@ FEWEST_PLACES = 8
 PATIENCE_S = 1.0
 """What a message has to arrive in while others wait for its place."""
 _OF_ONE = 2
-"""A connection may have one in so many of the places, and of the bytes, but at least a message and its answer."""
+"""A connection may have one in this many of the places, and of the bytes, but at least a message and its answer."""
 _FAST_S = 0.05
 """A message that takes longer than twice this needs a place."""
 _RETRY_AFTER_S = 1.0
@@ -54,7 +54,7 @@ class _Reading:
         self._timer.cancel()
 
     def cut_after(self, seconds: float) -> None:
-        """Has it end, if it does not arrive within so many seconds of its beginning."""
+        """Has it end, if it does not arrive within this many seconds of its beginning."""
         self.cut = True
         self._limit.reschedule(max(self._loop.time(), self._started + seconds))
 
@@ -63,7 +63,7 @@ class _Reading:
 
 
 class Places:
-    """Where messages that take their time are received: so many at once. Belongs to one event loop.
+    """Where messages that take their time are received: this many at once. Belongs to one event loop.
 
     Small ones, and those of fast networks, never see it. It is when a message has not arrived for a while that it needs
     a place, and is cut off where there is none. As long as all places are taken, no new message is begun with.

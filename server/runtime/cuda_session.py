@@ -46,7 +46,7 @@ def open_session(graph: Path, options: CudaOptions) -> ort.InferenceSession:
         return ort.InferenceSession(str(graph), built, providers=["CPUExecutionProvider"])
     if PROVIDER not in ort.get_available_providers():
         raise RuntimeMissing(
-            f"this onnxruntime has no {PROVIDER}; install `pairwire[gpu]` in the place of `pairwire[cpu]`, "
+            f"this onnxruntime has no {PROVIDER}; install `pairwire[gpu]` instead of `pairwire[cpu]`, "
             "`pairwire doctor` tells more"
         )
     # As the driver's own tools count; CUDA would put the fastest first.

@@ -27,10 +27,10 @@ TOKEN_OFFSET = "token_offset"
 MOST_TOKENS = 1 << 16
 """Most tokens of a packed batch."""
 SHORT = 128
-"""Rows of at most so many tokens have shapes of their own: attention starts a block of threads for each 128 tokens that
+"""Rows of at most N tokens have shapes of their own: attention starts a block of threads for each 128 tokens that
 a row may have."""
 _STEPS = ((256, 64), (512, 128), (1024, 256), (2048, 512), (MOST_TOKENS, 1024))
-"""(up to so many tokens, step)"""
+"""(up to this many tokens, step)"""
 _TOKENS_OF_A_ROW = 16
 _ALIGNED = 64
 """Numbers: the parts of the buffer begin at multiples of 256 bytes, as CUDA's own allocations do."""
@@ -115,7 +115,7 @@ class PackedShape:
         return self.rows - batch.rows - self._tail(self.tokens - int(batch.lengths.sum()))
 
     def holds(self, tokens: int, rows: int) -> bool:
-        """Whether so many rows with so many tokens together fit, none of them longer than ``length``."""
+        """Whether this many rows with this many tokens together fit, none of them longer than ``length``."""
         return tokens <= self.tokens and rows + self._tail(self.tokens - tokens) <= self.rows
 
     def token_offset(self, lengths: Int32Array) -> Int32Array:

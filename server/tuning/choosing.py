@@ -5,7 +5,7 @@ far; the fastest takes its place where it gives the same answers and is faster b
 
 Two sessions of one and the same graph differ by 1 to 3 %, by where their weights happen to lie in memory, and the one
 that was opened first tends to be slower. So the best so far takes part twice, opened before and after the others;
-who wants its place must beat both instances, and must do so once more with everything opened anew.
+a challenger must beat both instances, and again after everything is reopened.
 """
 
 from __future__ import annotations

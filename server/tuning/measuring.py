@@ -32,7 +32,7 @@ BUDGET_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many rows of one length."""
+    """This many rows of one length."""
 
     rows: int
     length: int
@@ -70,7 +70,7 @@ Measure = Callable[[Sequence[Contender]], Timings]
 
 
 def shapes_up_to(max_length: int) -> tuple[Shape, ...]:
-    """``SHAPES`` of a model that reads at most so many tokens, without doubles."""
+    """``SHAPES`` of a model that reads at most N tokens, without doubles."""
     return tuple(dict.fromkeys(Shape(shape.rows, min(shape.length, max_length)) for shape in SHAPES))
 
 

@@ -24,7 +24,7 @@ TEXTS = (
     " row while wages rose and unemployment stayed at its lowest level in two decades.",
 )
 _LONG = (1, 2, 3)
-"""All texts, so many times one after the other: about 200, 400 and 600 tokens, for the kernels of long rows."""
+"""All texts, this many times one after the other: about 200, 400 and 600 tokens, for the kernels of long rows."""
 
 
 class Probe:

@@ -74,7 +74,7 @@ def tune_package(
 
 
 def record(variant: manifest_pb2.Variant, tuning: manifest_pb2.Tuning) -> None:
-    """Writes a choice into the variant, in the place of an earlier one of the same subject."""
+    """Writes a choice into the variant, instead of an earlier one of the same subject."""
     kept = [one for one in variant.tunings if one.subject != tuning.subject]
     del variant.tunings[:]
     variant.tunings.extend([*kept, tuning])

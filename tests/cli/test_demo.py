@@ -1,4 +1,4 @@
-"""`make demo`: with a tiny package in the place of the demo's, and the real export, server and client."""
+"""`make demo`: with a tiny package instead of the demo's, and the real export, server and client."""
 
 import json
 import shutil

@@ -105,7 +105,7 @@ class Script:
         self.gate.set()
 
     def wait_for_active(self, count: int) -> None:
-        """Returns once so many calls are inside."""
+        """Returns once this many calls are inside."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.active >= count, timeout=120)
 

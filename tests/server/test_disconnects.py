@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 CLIENTS = 200
 WARM_ROUNDS = 4
-"""After so many the allocator has what it needs for such a crowd."""
+"""After this many the allocator has what it needs for such a crowd."""
 ROUNDS = 8
 MOST_GROWTH_BYTES = 20 << 20
 """Over the later rounds. The texts alone of one of them are 8 MB."""

@@ -38,7 +38,7 @@ class Busy:
         self.gate = threading.Event()
         self.order: list[int] = []
         self.least_queued = 0
-        """A run lasts until so many rows wait."""
+        """A run lasts until this many rows wait."""
         self.engine: Engine
 
     def runtime(self, special_tokens: int, outputs: int = 1) -> FakeRuntime:
@@ -77,18 +77,18 @@ class Busy:
                 await application.abort()
 
     async def queued(self, rows: int) -> None:
-        """Returns once so many rows wait."""
+        """Returns once this many rows wait."""
         await serving.eventually(lambda: self.engine.statistics().queued_rows == rows)
 
 
 def pair(words: int, priority: scoring_pb2.Priority.ValueType) -> scoring_pb2.ScoreRequest:
-    """Asks for one pair of so many words."""
+    """Asks for one pair of this many words."""
     pairs = [scoring_pb2.TextPair(first=toys.unlike(words))]
     return scoring_pb2.ScoreRequest(text_pairs=scoring_pb2.TextPairs(pairs=pairs), priority=priority)
 
 
 def ranking(words: int, priority: scoring_pb2.Priority.ValueType) -> scoring_pb2.RerankRequest:
-    """Asks for the rank of one document of so many words."""
+    """Asks for the rank of one document of this many words."""
     return scoring_pb2.RerankRequest(query="", documents=[toys.unlike(words)], priority=priority)
 
 

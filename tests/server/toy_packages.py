@@ -30,7 +30,7 @@ def write_cross_encoder(
 ) -> Path:
     """A cross-encoder whose logit is the sum of a number for each token; returns the directory.
 
-    ``work`` makes it slow: so many matrix products for each token that change nothing. ``faults``: other tokens
+    ``work`` makes it slow: this many matrix products for each token that change nothing. ``faults``: other tokens
     than the faults' own, e.g. ``[PAD]``, which warm-up is made of; None for no faults at all.
     """
     manifest = toys.cross_encoder_manifest(name, labels=labels, max_length=max_length)

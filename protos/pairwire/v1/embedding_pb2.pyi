@@ -85,11 +85,11 @@ class EmbedRequest(_message.Message):
     (often none). An unknown name is INVALID_ARGUMENT with the known ones.
     """
     prompt: _builtins.str
-    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
     dimensions: _builtins.int
-    """Matryoshka: keep so many of the first numbers of each vector; 0 means what the checkpoint gives. More than it has is
+    """Matryoshka: keep this many of the first numbers of each vector; 0 means what the checkpoint gives. More than it has is
     INVALID_ARGUMENT.
     """
     normalize: _builtins.bool
@@ -231,7 +231,7 @@ class EmbedSparseRequest(_message.Message):
     max_length: _builtins.int
     priority: _scoring_pb2.Priority.ValueType
     max_active_dims: _builtins.int
-    """Keep so many of the largest weights of each text; 0 means what the checkpoint does, which may be all."""
+    """Keep this many of the largest weights of each text; 0 means what the checkpoint does, which may be all."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At least one, at most the server's --max-items. A text may be empty."""

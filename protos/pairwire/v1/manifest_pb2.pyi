@@ -370,7 +370,7 @@ class Variant(_message.Message):
     size_bytes: _builtins.int
     output: _builtins.str
     unpadded_from: _builtins.int
-    """Rows of at least so many tokens are run alone and without padding: the graph computes them by a faster kernel that takes
+    """Rows of at least this many tokens are run alone and without padding: the graph computes them by a faster kernel that takes
     no mask, and whose rounding differs. 0 where the graph has no such kernel.
     """
     batch_tokens: _builtins.int

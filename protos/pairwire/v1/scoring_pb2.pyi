@@ -291,7 +291,7 @@ class ScoreRequest(_message.Message):
     (ModelManifest.template) takes it as its instruction.
     """
     prompt: _builtins.str
-    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
     @_builtins.property
@@ -461,7 +461,7 @@ class RerankRequest(_message.Message):
     (ModelManifest.template) takes it as its instruction.
     """
     prompt: _builtins.str
-    """A prompt in so many words, in place of a name; empty means none, also where the checkpoint has a default one. Both are
+    """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
     @_builtins.property

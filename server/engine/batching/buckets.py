@@ -1,4 +1,4 @@
-"""The ladder of padded row lengths. A batch is one bucket: so many rows, all padded to one length of the ladder."""
+"""The ladder of padded row lengths. A batch is one bucket: a number of rows, all padded to one length of the ladder."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Callers(Generic[P]):
         self.share(booking.caller).ledger.add(booking.key, booking.rows * booking.row_s, booking.deadline)
 
     def unbook(self, booking: Booking, rows: int) -> None:
-        """So many of its rows have come, or will not come."""
+        """This many of its rows have come, or will not come."""
         if not booking.rows:
             return
         booking.rows -= min(rows, booking.rows)
@@ -183,7 +183,7 @@ class Callers(Generic[P]):
         return min(other.ledger.total, max(fair, other.urgent_s))
 
     def _forget(self) -> None:
-        """Callers of whom nothing waits and who would start anew all the same."""
+        """Callers of whom nothing waits and who would start again all the same."""
         lowest = self._reached - STEP_S
         idle = [name for name, share in self._shares.items() if not share.ledger]
         for name in idle:

@@ -227,7 +227,7 @@ def confirm(
 
 
 def plausible(ratio: float) -> bool:
-    """Whether a batch that took so many times what the table says is one that live timings can correct it for."""
+    """Whether a batch that took this many times what the table says is one that live timings can correct it for."""
     low, high = _FACTOR_RANGE
     return low <= ratio <= high
 

@@ -1,7 +1,7 @@
 """Keeps measured costs on disk, so that a restart does not measure again. One small JSON file for each key.
 
 A file is trusted only where everything fits: its format, its checksum, every field of its key, and its shapes. What
-does not fit is measured again and written anew, with a line in the log that says why. A directory that cannot be
+does not fit is measured again and written again, with a line in the log that says why. A directory that cannot be
 written costs nothing but that line. Any file may be deleted at any time, and any number of processes may start at
 once: files appear whole or not at all, and the last one stays.
 """

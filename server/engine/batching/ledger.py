@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 _CHUNK = 64
 """Entries of a chunk, at most twice as many."""
 _SAME_SPEED = 0.03
-"""A chunk's slack is worked out anew where the speed has changed by more than this."""
+"""A chunk's slack is worked out again where the speed has changed by more than this."""
 
 Key = tuple[float, int]
 """(when it is due, number): no two entries have the same."""

@@ -49,7 +49,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One batch: so many rows of so many levels, all padded to the bucket's length."""
+    """One batch: some rows of some levels, all padded to the bucket's length."""
 
     bucket: Bucket
     takes: tuple[tuple[int, int], ...]
@@ -62,7 +62,7 @@ class Planner(Protocol):
     def __call__(self, pool: PoolView, costs: Costs, *, share_s: float, now: float) -> Plan:
         """A plan that takes at least one row of ``pool.anchor``.
 
-        ``share_s``: after so many seconds all workers would be done with all that waits and runs, if they could
+        ``share_s``: after this many seconds all workers would be done with all that waits and runs, if they could
         share it evenly; +inf where there is but one of them.
         """
         ...
@@ -72,7 +72,7 @@ class PackingPlanner(Planner, Protocol):
     """The planner of a model whose rows are not padded: only the tokens of all of them tell the shape of a batch."""
 
     def bucket(self, tokens: int, rows: int, longest: int) -> Bucket:
-        """(1, tokens computed) of a batch of so many tokens and rows, the longest of them so long."""
+        """(1, tokens computed) of a batch of this many tokens and rows, the longest of them so long."""
         ...
 
 

@@ -49,7 +49,7 @@ from .pool import BatchRows, P, Pool, QueuedRows
 from .priority import Priority
 
 _GUESSED = 1.25
-"""Work may be so many times what it was taken for before it was read, and is still let in unseen."""
+"""Work may be this many times what it was taken for before it was read, and is still let in unseen."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
 
@@ -153,7 +153,7 @@ class Scheduler(Generic[P]):
         return booking
 
     def release(self, booking: Booking, rows: int | None = None) -> None:
-        """So many of its rows have come, or will not come; all of them unless said otherwise."""
+        """This many of its rows have come, or will not come; all of them unless said otherwise."""
         self._callers.unbook(booking, booking.rows if rows is None else rows)
 
     def admit(self, queued: QueuedRows[P], now: float, booking: Booking | None = None) -> None:

@@ -11,7 +11,7 @@ from ...runtime.base import Float32Array, UInt32Array
 MOST_BYTES = 256 << 20
 """Of the dense matrix that a call's sparse vectors are taken from: 2,198 texts with a vocabulary of 30,522 tokens."""
 INLINE_ROWS = 32
-"""So many rows are looked through on the event loop, in some 0.6 ms (30,522 tokens, one core); 2,000 take 50 ms."""
+"""This many rows are looked through on the event loop, in some 0.6 ms (30,522 tokens, one core); 2,000 take 50 ms."""
 
 
 def check_size(rows: int, dimensions: int) -> None:

@@ -14,7 +14,7 @@ Int8Array = npt.NDArray[np.int8]
 UInt8Array = npt.NDArray[np.uint8]
 
 INLINE_BYTES = 1 << 18
-"""Vectors of up to so many bytes in float32 are worked on and encoded on the event loop. That takes 0.2 ms at most
+"""Vectors of up to this many bytes in float32 are worked on and encoded on the event loop. That takes 0.2 ms at most
 (as float16); a hop to a thread and back takes 0.05 ms (one Zen 4 core)."""
 _SMALLEST_LENGTH = np.float32(1e-12)
 """A vector of zeros stays one: torch.nn.functional.normalize's ``eps``."""

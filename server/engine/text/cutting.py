@@ -52,7 +52,7 @@ class Cutting:
     """How texts of one tokenizer are cut."""
 
     tokens: int
-    """So many are always enough."""
+    """This many are always enough."""
 
     @property
     def characters(self) -> int:
@@ -60,7 +60,7 @@ class Cutting:
         return CHARACTERS_PER_TOKEN * self.tokens
 
     def piece(self, text: str, characters: int) -> str:
-        """The beginning of a text, at least so many characters of it; all of it where there is no place to cut."""
+        """The beginning of a text, at least this many characters of it; all of it where there is no place to cut."""
         place = _PLACE.search(text, characters)
         return text if place is None else text[: place.start()]
 

@@ -82,7 +82,7 @@ class PairTexts:
         template = self.encoder.rules.template
         if template is None:
             return firsts + seconds + len(self.prompt) * len(self.firsts)
-        times = len(self.seconds) // len(self.firsts)  # a query is tokenised anew with every document
+        times = len(self.seconds) // len(self.firsts)  # a query is tokenised again with every document
         return firsts * times + seconds + (template.literal_characters + len(self.prompt)) * len(self.seconds)
 
     @property

@@ -45,7 +45,7 @@ class SpecialTokens:
         return ids, (len(self.prefix) + len(first)) // ID_BYTES, left_out
 
     def types(self, tokens: int, split: int) -> tuple[bytes, bytes, bytes]:
-        """The token types of a row of so many tokens, in three pieces, a byte a token."""
+        """The token types of a row of this many tokens, in three pieces, a byte a token."""
         end = self.end_types
         return self.head_types[:split], self.tail_types[: tokens - split - len(end)], end
 

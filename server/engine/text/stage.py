@@ -14,8 +14,8 @@ from .encoder import EncodedRows, join
 from .inputs import Texts
 
 INLINE_CHARACTERS = 512
-"""Texts up to so many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to a
-thread and back would cost some 0.06 ms more (one Zen 4 core)."""
+"""Texts up to this many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to
+a thread and back would cost some 0.06 ms more (one Zen 4 core)."""
 
 _CHARACTERS_PER_TOKEN = 8
 """More than any language has on average: text within the bound is refused by its tokens, never by its characters."""
@@ -105,7 +105,7 @@ class TextStage:
         self._pool.shutdown(wait=False)
 
     def _slices(self, texts: Texts, characters: int, stream: bool, least: int) -> list[tuple[int, int]]:
-        """Rows from where to where are tokenised by one thread at a time, at ``least`` so many characters each."""
+        """Rows from where to where are tokenised by one thread at a time, at ``least`` this many characters each."""
         rows = texts.rows
         sizes: list[int] = []
         if stream and self._threads <= _FEW_THREADS:
@@ -154,7 +154,7 @@ class TextStage:
 
 
 def _parts(sizes: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:
-    """Rows ``begin`` to ``end`` in parts of at most so many characters, at least a row each."""
+    """Rows ``begin`` to ``end`` in parts of at most N characters, at least a row each."""
     parts, first, held = [], begin, 0
     for row in range(begin, end):
         if held and held + sizes[row] > _SLICE_CHARACTERS:

@@ -26,7 +26,7 @@ class Marking:
 
 
 def as_pickle(file: Path, mark: Path | None, *, old: bool = False) -> Path:
-    """Puts pytorch_model.bin in the place of a safetensors file, with a call in it where there is a mark to leave."""
+    """Puts pytorch_model.bin instead of a safetensors file, with a call in it where there is a mark to leave."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,7 +1,7 @@
 """What docs/models.md tells of: small checkpoints, what must come of them, and what is refused.
 
 A row more is one more `Case` in ``CASES``, or one more `Refusal` in ``REFUSALS``; then
-``python -m tests.export.models`` writes the document anew.
+``python -m tests.export.models`` writes the document again.
 """
 
 from __future__ import annotations

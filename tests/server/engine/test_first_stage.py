@@ -61,7 +61,7 @@ DOCUMENTS = [
 ]
 NEAREST_IS_EQUAL = FirstStage(keep=2, query_prompt_name="query", document_prompt_name="query")
 """One prompt for both sides: nothing is nearer to a query than the same text. Other vectors are random in each run, for
-the toys' tokenizer is trained anew."""
+the toys' tokenizer is trained again."""
 CONFIG = EngineConfig(warmup_s=0.01, cache_dir="none", workers=1)
 PROMPTS = {"query": "query: ", "passage": "text: "}
 

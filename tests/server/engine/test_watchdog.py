@@ -14,7 +14,7 @@ from pairwire.server.engine.watchdog import RunHung, RunStuck, Watchdog
 
 FLOOR_S = 0.05
 LONG_S = 1e6
-"""So many seconds are never waited for."""
+"""This many seconds are never waited for."""
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ _LETTERS = itertools.cycle(string.ascii_lowercase + string.digits)
 
 
 def unlike(words: int) -> str:
-    """A text of so many words, a token each, that is like none of those before it: equal rows would share a run."""
+    """A text of this many words, a token each, that is like none of those before it: equal rows would share a run."""
     return " ".join(itertools.islice(_LETTERS, words))
 
 

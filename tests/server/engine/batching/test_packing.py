@@ -34,7 +34,7 @@ def _levels(*lengths: int) -> list[int]:
 
 
 def _pool(counts: Mapping[int, int], anchor: int, arrivals: Mapping[int, float] | None = None) -> PoolView:
-    """So many rows of each length of the ladder; what is not said to arrive later arrives at 0."""
+    """This many rows of each length of the ladder; what is not said to arrive later arrives at 0."""
     waiting = np.zeros(len(LADDER), np.int64)
     came = np.full(len(LADDER), math.inf)
     for length, count in counts.items():

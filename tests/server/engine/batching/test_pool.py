@@ -1,4 +1,4 @@
-"""The pool against the plainest model of it: a list of (length, due, sequence) that is sorted anew every time."""
+"""The pool against the plainest model of it: a list of (length, due, sequence) that is sorted again every time."""
 
 import numpy as np
 from hypothesis import given

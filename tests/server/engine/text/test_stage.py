@@ -19,7 +19,7 @@ from pairwire.server.errors import Overloaded
 
 @dataclass
 class Rows:
-    """Texts of so many characters each, which are read when ``gate`` opens, and by name in ``order``."""
+    """Texts of this many characters each, which are read when ``gate`` opens, and by name in ``order``."""
 
     name: str
     texts: Sequence[int]
