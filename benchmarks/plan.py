@@ -5,8 +5,8 @@ the same workers and the same costs of a batch: a recorded table, or with ``--pa
 Calls have 1 to 100 pairs, small ones as often as large ones on a logarithmic scale.
 
 Two loads: saturation, with a number of calls always in flight, which shows the capacity; and Poisson arrivals at a
-share of the capacity of Pairwire's rule, which tell the latency. A rule whose own capacity is below that rate is overloaded
-there: its queue grows for as long as the simulation lasts, and so do its latencies. ``slowdown`` is a call's latency in
+share of the capacity of Pairwire's rule, which show the latency. A rule whose own capacity is below that rate is
+overloaded there: its queue grows for as long as the simulation lasts, and so do its latencies. ``slowdown`` is a call's latency in
 terms of what Pairwire's rule would need for it on an idle server; ``lost`` is unfairness, see ``batching/figures.py``.
 
 ``--overload`` shows instead what is answered in time when more comes than can be done: goodput, as a share of the

@@ -1,7 +1,8 @@
 """The scheduler's own time against the compute that it plans.
 
 A pool is kept at a number of pairs: what a batch takes out of it is put back before the next one is asked for. The
-time is processor time of the calling thread, so that a busy machine does not count; the compute is what the cost table says.
+time is processor time of the calling thread, so that a busy machine does not count; the compute is what the cost table
+says.
 Timed are the planner alone, and all that the lock is held for: admission, the next batch, its end.
 """
 
