@@ -6,8 +6,9 @@ Calls have 1 to 100 pairs, small ones as often as large ones on a logarithmic sc
 
 Two loads: saturation, with a number of calls always in flight, which shows the capacity; and Poisson arrivals at a
 share of the capacity of Pairwire's rule, which show the latency. A rule whose own capacity is below that rate is
-overloaded there: its queue grows for as long as the simulation lasts, and so do its latencies. ``slowdown`` is a call's latency in
-terms of what Pairwire's rule would need for it on an idle server; ``lost`` is unfairness, see ``batching/figures.py``.
+overloaded there: its queue grows for as long as the simulation lasts, and so do its latencies. ``slowdown`` is a
+call's latency in terms of what Pairwire's rule would need for it on an idle server; ``lost`` is unfairness, see
+``batching/figures.py``.
 
 ``--overload`` shows instead what is answered in time when more comes than can be done: goodput, as a share of the
 capacity, at several times the capacity, for requests of 32 pairs and for a mix of sizes and deadlines, with exact
