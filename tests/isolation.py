@@ -42,6 +42,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escapes what a test has logged or printed that is not UTF-8: a worker could not send it, and all would end."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
+
+
 def _drop_leftovers() -> None:
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):  # pytest keeps the failed test's frames here
         with contextlib.suppress(AttributeError):
