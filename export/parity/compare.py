@@ -40,7 +40,7 @@ MATES = 32
 _NEXT_BUCKET = 16
 _REFERENCE_BATCH = 8
 """Rows of a batch of the reference. It sorts by length; small batches keep long texts from padding short ones."""
-_ALONE_FROM = 1024
+_ALONE_FROM = 256
 """Tokens above which a row of the reference runs by itself."""
 _ANY_PROMPT = "query: "
 _ALONE = 0.6

@@ -23,7 +23,7 @@ CLEAR_TURNS = 3
 """Turns after which a contender may be out."""
 GAIN = 0.02
 """Share of the time that a contender must save to be faster; less is noise, and not worth a change."""
-LEAST_TURNS = 5
+LEAST_TURNS = 4
 MOST_TURNS = 25
 """Turns of a contender for one column."""
 BUDGET_S = 2.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-RULES = {"fifo-32", "sorted-budget", "tei", "tei-tuned", "triton", "pairwire"}
+RULES = {"fifo-32", "sorted-budget", "tei", "tei-tuned", "triton", "pairwire", "pairwire-10ms"}
 
 
 def _run(out: Path, *options: str) -> str:
