@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointUnsupported
+from .weights import listed
 
 _PREFIX = "base_model.model."
 _CONFIG = "adapter_config.json"
@@ -121,7 +122,7 @@ def _check_names(adapted: Any, directory: Path, unexpected: Sequence[str], missi
 
     if unexpected:
         raise CheckpointUnsupported(
-            f"{directory.name}: the base has no place for the adapter's {_some(unexpected)}; it was trained on another"
+            f"{directory.name}: the base has no place for the adapter's {listed(unexpected)}; it was trained on another"
             " model, or as another kind (encoder, classifier, language model)"
         )
     saved = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
@@ -129,7 +130,7 @@ def _check_names(adapted: Any, directory: Path, unexpected: Sequence[str], missi
     lacking = [name for name in lacking if name in saved or name.removesuffix(".weight") in saved]
     if lacking:
         raise CheckpointUnsupported(
-            f"{directory.name}: {_CONFIG} names layers that the adapter's file lacks: {_some(lacking)}"
+            f"{directory.name}: {_CONFIG} names layers that the adapter's file lacks: {listed(lacking)}"
         )
 
 
@@ -171,11 +172,6 @@ def _trained_tokens(config: Any) -> list[int]:
     indices = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
     lists = indices.values() if isinstance(indices, Mapping) else [indices]
     return [int(index) for each in lists for index in each]
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def _reason(error: Exception) -> str:

@@ -96,7 +96,7 @@ def check_weights(reference: Any, loads: Sequence[Load], name: str) -> None:
         _check_left_over(load, name)
     if damaged:
         raise WeightsInvalid(
-            f"{name}: {_counted(len(damaged), 'tensor')} with NaN or infinite numbers ({_listed(list(damaged))});"
+            f"{name}: {_counted(len(damaged), 'tensor')} with NaN or infinite numbers ({listed(list(damaged))});"
             " the file is damaged, or, for an adapter, its base lacks them"
         )
 
@@ -106,7 +106,7 @@ def _load(model: Any, missing: list[str], said: Mapping[str, Any], name: str) ->
     empty = [name for name, tensor in tensors.items() if tensor.is_meta]
     if empty:
         raise WeightsInvalid(
-            f"{name}: {_counted(len(empty), 'tensor')} {_have(empty)} no numbers ({_listed(empty)}): a"
+            f"{name}: {_counted(len(empty), 'tensor')} {_have(empty)} no numbers ({listed(empty)}): a"
             f" file that the index names lacks it, or only the other one of two tied names is there; {_ADVICE}"
         )
     load = Load(model, {name: tensors[name] for name in missing if name in tensors})
@@ -180,7 +180,7 @@ def _check_left_over(load: Load, name: str) -> None:
     if inside:
         raise WeightsInvalid(
             f"{name}: the model of config.json has no place for {_counted(len(inside), 'tensor')} of its weights"
-            f" ({_listed(inside)}), which would be left out; make config.json agree with the weights"
+            f" ({listed(inside)}), which would be left out; make config.json agree with the weights"
         )
 
 
@@ -196,10 +196,10 @@ def _sentence_of_lost(lost: Sequence[str], loads: Sequence[Load]) -> str:
     if other and not missing:
         return (
             f"{_counted(len(other), 'tensor')} {_have(other)} another shape in its weights than in config.json"
-            f" ({_listed(other)}) and would be random numbers; {_ADVICE}"
+            f" ({listed(other)}) and would be random numbers; {_ADVICE}"
         )
     prefix = _prefix(missing, [key for load in loads for key in load.unexpected])
-    found = f"{_counted(len(missing), 'tensor')} {_are(missing)} missing from its weights ({_listed(missing)})"
+    found = f"{_counted(len(missing), 'tensor')} {_are(missing)} missing from its weights ({listed(missing)})"
     if prefix:
         origin = ", which distributed training leaves" if prefix.startswith("module.") else ""
         return f"{found}; the names in the file carry the prefix {prefix!r}{origin}: remove it from them"
@@ -216,7 +216,8 @@ def _prefix(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     return ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
