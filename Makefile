@@ -55,10 +55,10 @@ test-chaos: $(STAMP) models/demo
 # The files below deploy/ by the schemas, linters and programs that they are for; test-mesh only what needs the real Envoy.
 TOOLS := .venv-deploy
 test-deploy: $(STAMP) $(TOOLS)/.installed
-	PAIRWIRE_TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy
 
 test-mesh: $(STAMP) $(TOOLS)/.installed
-	PAIRWIRE_TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy/test_mesh.py tests/deploy/test_envoy.py
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy/test_mesh.py tests/deploy/test_envoy.py
 
 $(TOOLS)/.installed: tests/deploy/tools.txt
 	$(PYTHON) -m venv $(TOOLS)

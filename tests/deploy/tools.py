@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = "PAIRWIRE_TEST_TOOLS"
+TOOLS = "TEST_TOOLS"
 """Variable with the folder of the environment."""
 
 
