@@ -323,7 +323,6 @@ class Engine:
                     queued_rows=work.queued_rows,
                     queued_tokens=work.queued_tokens,
                     running_rows=work.running_rows,
-                    capacity_tokens_per_s=work.capacity_tokens_per_s,
                     shared_rows=shared[name],
                     token_cache=self._tokens[name].statistics(),
                     vector_cache=self._stages.cache_statistics(name),

@@ -156,8 +156,6 @@ class ModelStatistics:
     queued_rows: int
     queued_tokens: int
     running_rows: int
-    capacity_tokens_per_s: float
-    """Tokens of text a second that could be computed of this model alone, in the lengths that came lately."""
     shared_rows: int
     """Rows since the start that were answered with the result of an equal row, of the same or another request."""
     token_cache: CacheStatistics

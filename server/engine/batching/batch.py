@@ -57,9 +57,6 @@ class ModelWork:
     queued_rows: int
     queued_tokens: int
     running_rows: int
-    capacity_tokens_per_s: float
-    """Tokens of text a second, were nothing else computed: by the cost table, in the lengths that came lately, and by
-    what batches have taken."""
 
 
 @dataclass(frozen=True, slots=True)

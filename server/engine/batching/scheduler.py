@@ -28,6 +28,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Generic
 
 import numpy as np
@@ -39,18 +40,28 @@ from .agenda import Agenda
 from .batch import Batch as Batch
 from .batch import Decision, ModelWork, padding_of
 from .batch import SchedulerStatistics as SchedulerStatistics
+from .buckets import Ladder
 from .callers import Booking, Callers
-from .mix import Mix
+from .cost import Costs
 from .pace import Pace
-from .planner import Plan, Planner
+from .planner import PackingPlanner, Plan, Planner
 from .pool import BatchRows, P, Pool, QueuedRows
 from .priority import Priority
-from .rules import BatchingRules as BatchingRules
 
 _GUESSED = 1.25
 """Work may be this many times what it was taken for before it was read, and is still let in unseen."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BatchingRules:
+    """How batches of one model are made: their shapes, what they cost, who picks them."""
+
+    ladder: Ladder
+    costs: Costs
+    planner: PackingPlanner | None = None
+    """What makes its batches, where its rows are not padded."""
 
 
 class Scheduler(Generic[P]):
@@ -99,7 +110,6 @@ class Scheduler(Generic[P]):
         )
         self._open: dict[int, QueuedRows[P]] = {}
         self._deadlines: Agenda[QueuedRows[P]] = Agenda()
-        self._mixes = {name: Mix.typical(each.ladder, each.costs) for name, each in rules.items()}
         self._running: dict[int, Batch[P]] = {}
         self._requests = 0
         self._batches = 0
@@ -224,7 +234,6 @@ class Scheduler(Generic[P]):
             self._pace.learn(
                 now, took_s=took_s, table_s=batch.table_s, rows_s=batch.rows_s, under_load=batch.under_load
             )
-            self._mixes[batch.model].learn(batch.tokens, batch.rows_s)
         finished = []
         for queued in self._end(batch):
             if queued.open and not queued.waiting and not queued.running:
@@ -260,12 +269,7 @@ class Scheduler(Generic[P]):
             running_rows=sum(running.values()),
             running_batches=len(self._running),
             estimated_wait_s=self.estimated_wait_s(now),
-            models={
-                name: ModelWork(
-                    pool.rows, pool.tokens, running[name], self._mixes[name].tokens_per_s * self._pace.speed
-                )
-                for name, pool in self._pools.items()
-            },
+            models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
 
     def _check_size(self, queued: QueuedRows[P]) -> None:

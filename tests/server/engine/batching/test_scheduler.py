@@ -681,37 +681,3 @@ def test_low_priority_is_served_under_a_load_of_normal_requests_that_never_ends(
 @given(plan=arrivals, workers=st.integers(1, 4), failing=st.frozensets(st.integers(0, 20), max_size=3))
 def test_the_same_calls_give_the_same_batches(plan: list[Arrival], workers: int, failing: frozenset[int]) -> None:
     assert _simulate(plan, workers, failing).log() == _simulate(plan, workers, failing).log()
-
-
-def _capacity(scheduler: Scheduler[str], now: float = 0.0, model: str = "a") -> float:
-    return scheduler.statistics(now).models[model].capacity_tokens_per_s
-
-
-def test_capacity_is_what_the_workers_compute_by_the_cost_table() -> None:
-    assert _capacity(_scheduler(workers=1)) == pytest.approx(1000, rel=0.01)
-    assert _capacity(_scheduler(workers=3)) == pytest.approx(3000, rel=0.01)
-
-
-def test_capacity_counts_tokens_of_text_in_the_lengths_that_come() -> None:
-    scheduler, now = _scheduler(), 0.0
-    for _ in range(300):
-        scheduler.admit(_request(12), now)  # padded to 16
-        now = _run(scheduler, now)
-    assert _capacity(scheduler, now) == pytest.approx(1000 * 12 / 16, rel=0.05)
-    assert _capacity(scheduler, now, "b") == pytest.approx(1000, rel=0.05)
-
-
-def test_capacity_falls_where_batches_take_longer_than_they_were_measured_to() -> None:
-    scheduler, now = _scheduler(), 0.0
-    for _ in range(300):
-        scheduler.admit(_request(16), now)
-        now = _run(scheduler, now, slower=2.0)
-    assert _capacity(scheduler, now) == pytest.approx(500, rel=0.05)
-
-
-def _run(scheduler: Scheduler[str], now: float, slower: float = 1.0) -> float:
-    """One batch, which takes as long as the table says, or longer; when it has ended."""
-    batch = _next(scheduler, now)
-    now += batch.table_s * slower
-    scheduler.complete(batch, now)
-    return now
