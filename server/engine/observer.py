@@ -57,6 +57,10 @@ class RequestEvent:
     queue_s: float
     tokenize_s: float
     compute_s: float
+    unscored: int = 0
+    """Rows of a partial result that have none."""
+    caller: str = ""
+    """Whom it was for."""
 
 
 class Observer(Protocol):

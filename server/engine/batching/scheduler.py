@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InvalidInput
-from .admission import SAFETY, STRETCH, Admission, Asked, QueueLimits, Wanted
+from .admission import SAFETY, STRETCH, Admission, Asked, Objection, QueueLimits, Wanted
 from .agenda import Agenda
 from .batch import Batch as Batch
 from .batch import Decision, ModelWork, padding_of
@@ -134,23 +134,35 @@ class Scheduler(Generic[P]):
         Raises:
             Overloaded, DeadlineExceeded: as ``admit``.
         """
-        level = self._level(model, row_tokens)
-        row_s = self._row_s[model][level]
-        asked = Asked(
-            caller=caller,
-            priority=priority,
-            deadline=deadline,
-            seconds=rows * row_s,
-            rows=rows,
-            tokens=rows * row_tokens,
-            batch_s=self._batch_s(model, level),
-        )
+        asked, row_s = self._guessed(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
         wanted = self._admission.wanted(asked, now)
         self._check(wanted, now)
-        booking = Booking(caller, deadline, (wanted.due, self._requests), rows, row_s)
-        self._requests += 1
-        self._callers.book(booking)
-        return booking
+        return self._book(wanted, row_s)
+
+    def expect_some(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int, now: float
+    ) -> tuple[Booking | None, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in; and what speaks against one more."""
+        asked, row_s = self._guessed(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
+        running_s, waiting_tokens = self._running_s(now), self.queued_tokens
+
+        def attempt(count: int) -> tuple[Wanted, Objection | None]:
+            some = dataclasses.replace(asked, rows=count, seconds=count * row_s, tokens=count * row_tokens)
+            wanted = self._admission.wanted(some, now)
+            return wanted, self._admission.objection(wanted, now, running_s=running_s, waiting_tokens=waiting_tokens)
+
+        wanted, objection = attempt(rows)
+        if objection is None:
+            return self._book(wanted, row_s), None
+        fitting, over, taken = 0, rows, None
+        while over - fitting > 1:
+            middle = (fitting + over) // 2
+            wanted, found = attempt(middle)
+            if found is None:
+                fitting, taken = middle, wanted
+            else:
+                over, objection = middle, found
+        return None if taken is None else self._book(taken, row_s), objection
 
     def release(self, booking: Booking, rows: int | None = None) -> None:
         """This many of its rows have come, or will not come; all of them unless said otherwise."""
@@ -193,6 +205,7 @@ class Scheduler(Generic[P]):
         if not queued.open:
             return False
         queued.open = False
+        queued.dropped = queued.waiting
         del self._open[queued.sequence]
         self._deadlines.remove(queued.sequence)
         if queued.waiting:
@@ -271,6 +284,30 @@ class Scheduler(Generic[P]):
             estimated_wait_s=self.estimated_wait_s(now),
             models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
+
+    def _guessed(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int
+    ) -> tuple[Asked, float]:
+        """Work that has not been read yet, and what a row of it takes by the cost table."""
+        level = self._level(model, row_tokens)
+        row_s = self._row_s[model][level]
+        asked = Asked(
+            caller=caller,
+            priority=priority,
+            deadline=deadline,
+            seconds=rows * row_s,
+            rows=rows,
+            tokens=rows * row_tokens,
+            batch_s=self._batch_s(model, level),
+        )
+        return asked, row_s
+
+    def _book(self, wanted: Wanted, row_s: float) -> Booking:
+        asked = wanted.asked
+        booking = Booking(asked.caller, asked.deadline, (wanted.due, self._requests), asked.rows, row_s)
+        self._requests += 1
+        self._callers.book(booking)
+        return booking
 
     def _check_size(self, queued: QueuedRows[P]) -> None:
         if queued.tokens > self._queue_tokens:
