@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from pairwire.server.engine import Engine, EngineConfig, FirstStage, RequestEvent, UnscoredReason
+from pairwire.server.engine import Engine, EngineConfig, FirstStage, RequestEvent, SimClock, UnscoredReason
 from pairwire.server.engine.anytime import answer_after
 from pairwire.server.engine.observer import Observer
 from pairwire.server.engine.outputs.ranking import rank
@@ -57,6 +57,18 @@ class Stoppable:
             self.gate.wait()
 
 
+def slow(observer: Observer | None = None) -> Engine:
+    """One worker, to which a token is a second, on a clock of its own; some eight for a document. And a bi-encoder."""
+    clock = SimClock()
+
+    def runtime(token_s: float, outputs: int) -> FakeRuntime:
+        return FakeRuntime(outputs=outputs, on_run=lambda batch: clock.advance(token_s * batch.input_ids.size))
+
+    scorer = toys.toy_model(runtime(1.0, 1), token_s=1.0)
+    near = toys.toy_model(runtime(1e-3, 4), toys.bi_encoder_manifest(), token_s=1e-3)
+    return Engine([scorer, near], config=ONE, clock=clock, observer=observer)
+
+
 @pytest.fixture
 async def stopped() -> AsyncIterator[Stoppable]:
     setup = Stoppable()
@@ -77,14 +89,13 @@ async def test_where_there_is_time_for_all_it_is_the_whole_answer() -> None:
 
 async def test_where_there_is_not_the_first_documents_are_scored_and_the_others_have_a_reason() -> None:
     observer = Requests()
-    slow = toys.toy_model(token_s=1.0)  # by its costs: a document takes eight seconds
-    async with Engine([slow], config=ONE, observer=observer) as engine:
+    async with slow(observer) as engine:
         found = await engine.rerank(QUERY, DOCUMENTS, timeout_s=200.0, partial_ok=True)
     async with Engine([toys.toy_model()]) as engine:
         plain = (await engine.rerank(QUERY, DOCUMENTS)).scores[:, 0]
     assert found.unscored is not None
     count = len(DOCUMENTS) - len(found.unscored.indices)
-    assert 0 < count < 100  # runs take no time, and the scheduler learns that meanwhile
+    assert 5 < count < 60  # some 180 / 8 before the first has run
     assert found.unscored.indices == tuple(range(count, len(DOCUMENTS)))
     assert found.unscored.reason is UnscoredReason.DEADLINE
     assert "the deadline is in" in found.unscored.sentence
@@ -108,7 +119,7 @@ async def test_an_answer_comes_with_what_is_there_where_the_estimate_was_too_hop
 
 
 async def test_what_was_scored_by_then_is_answered() -> None:
-    setup = Stoppable(free=1)
+    setup = Stoppable(free=1, config=EngineConfig(workers=1, batch_tokens=64))
     found = await setup.engine.rerank(QUERY, DOCUMENTS, timeout_s=1.0, partial_ok=True)
     setup.gate.set()
     await setup.engine.close()
@@ -138,7 +149,7 @@ async def test_a_full_queue_leaves_out_what_it_has_no_room_for() -> None:
 
 
 async def test_without_any_time_nothing_is_scored_and_it_is_an_answer_all_the_same(stopped: Stoppable) -> None:
-    async with Engine([toys.toy_model(token_s=1.0)], config=ONE) as engine:
+    async with slow() as engine:
         found = await engine.rerank(QUERY, DOCUMENTS, timeout_s=0.5, partial_ok=True)
     assert found.unscored is not None
     assert len(found.unscored.indices) == 100
@@ -173,9 +184,7 @@ async def test_a_caller_that_leaves_leaves_nothing_behind(stopped: Stoppable) ->
 
 
 async def test_with_a_first_stage_the_nearest_are_scored_and_the_others_keep_its_order() -> None:
-    slow = toys.toy_model(token_s=1.0)
-    near = toys.toy_model(FakeRuntime(outputs=4), toys.bi_encoder_manifest())
-    async with Engine([slow, near], config=ONE) as engine:
+    async with slow() as engine:
         stage = FirstStage(keep=60)
         found = await engine.retrieve_and_rerank(QUERY, DOCUMENTS, first_stage=stage, timeout_s=200.0, partial_ok=True)
         nothing = await engine.retrieve_and_rerank(QUERY, DOCUMENTS, first_stage=stage, timeout_s=1e-9, partial_ok=True)
