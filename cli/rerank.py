@@ -120,7 +120,7 @@ def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:
         print(output.json_line({"query": query, "results": [_entry(found) for found in result]}))
         return
     if result.unscored:
-        print(f"pairwire: {result.unscored} documents are not scored: {result.unscored_reason}", file=sys.stderr)
+        print(f"pairwire: documents without a score: {result.unscored} ({result.unscored_reason})", file=sys.stderr)
     if args.query is None:  # several queries: say which this is
         print(f"# {output.one_line(query)}")
     for rank, found in enumerate(result, start=1):
