@@ -105,7 +105,7 @@ class Application:
         """
         self.config = config
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.engine.weights())
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
         self.fault: BaseException | None = None

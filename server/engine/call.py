@@ -42,6 +42,8 @@ from .text.token_ids import Text
 _TOKEN_CHARACTERS = 4.0
 """Of a token, special ones included, until some text of a model has been read."""
 _LEAST_TOKEN_CHARACTERS = 0.5
+_EARLY_S = 0.02
+"""gRPC cancels what is late, some milliseconds early."""
 _LEARNT = 0.1
 """Weight of the newest call in what is known of a model's text."""
 
@@ -132,9 +134,11 @@ class Call:
             return Timing(0.0, self.tokenize_s, 0.0)
         return Timing(ticket.started - ticket.arrival, self.tokenize_s, ticket.finished - ticket.started)
 
-    def event(self, error: BaseException | None) -> RequestEvent:
+    def event(self, error: BaseException | None, now: float) -> RequestEvent:
         """For the observer, when it has ended, with or without an error."""
         timing = self.timing
+        if isinstance(error, asyncio.CancelledError) and self.ticket and now > self.ticket.deadline - _EARLY_S:
+            error = DeadlineExceeded("it was cancelled because its time was over")  # gRPC does that
         return RequestEvent(
             model=self.model.name,
             kind=self.model.kind,
@@ -146,6 +150,7 @@ class Call:
             compute_s=timing.compute_s,
             unscored=0 if self.unscored is None else len(self.unscored.indices),
             caller=self.caller,
+            refused=isinstance(error, DeadlineExceeded) and error.retry_after_s is not None,
         )
 
 
@@ -264,7 +269,7 @@ class Calls:
             failure = error
             raise
         finally:
-            self._observer.request_finished(call.event(failure))
+            self._observer.request_finished(call.event(failure, self._clock.monotonic()))
             failure = None  # a frame that holds the exception that holds the frame would be a ring
 
     async def _within_deadline(self, call: Call) -> Float32Array:

@@ -321,6 +321,7 @@ class Engine:
             running_batches=queue.running_batches,
             open_requests=self._open.count,
             estimated_wait_s=queue.estimated_wait_s,
+            capacity_tokens_per_s=queue.capacity_tokens_per_s,
             score_cache=self._scores.statistics(),
             draining=self._open.draining,
             failed=self._workers.fatal is not None,

@@ -61,6 +61,8 @@ class RequestEvent:
     """Rows of a partial result that have none."""
     caller: str = ""
     """Whom it was for."""
+    refused: bool = False
+    """Told at once, because of the load, that it would not be in time."""
 
 
 class Observer(Protocol):

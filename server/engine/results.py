@@ -202,6 +202,8 @@ class EngineStatistics:
     """Requests accepted and not yet answered, those being tokenised included."""
     estimated_wait_s: float
     """When a row that came now would be done, if it came last: by the cost tables."""
+    capacity_tokens_per_s: float
+    """Tokens that all workers do in a second, of such text as came lately."""
     score_cache: CacheStatistics
     draining: bool
     failed: bool

@@ -41,6 +41,7 @@ class Pace:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._runs, self._shapes, self._gaps = _Ratio(), _Ratio(), _Ratio()
+        self._tokens = self._rows_s = 0.0  # summed up and slowly forgotten
         self._busy_since: float | None = None
 
     @property
@@ -59,16 +60,23 @@ class Pace:
         """Seconds of work, as the tables count it, that all workers together do in a second."""
         return self._workers / (self.factor * self.waste)
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens of such text as came lately that all workers together do in a second; None before any has come."""
+        return self.speed * self._tokens / self._rows_s if self._rows_s else None
+
     def idle(self) -> None:
         """A worker has found nothing to do."""
         self._busy_since = None
 
-    def learn(self, now: float, *, took_s: float, table_s: float, rows_s: float, under_load: bool) -> None:
-        """A batch has ended.
+    def learn(self, now: float, *, took_s: float, table_s: float, rows_s: float, tokens: int, under_load: bool) -> None:
+        """A batch of so many tokens has ended.
 
         ``table_s`` is what its table says of it, ``rows_s`` of its rows at their best; ``under_load``: more waited when
         it began.
         """
+        self._tokens += tokens - _MEMORY * self._tokens
+        self._rows_s += rows_s - _MEMORY * self._rows_s
         self._runs.learn(took_s, table_s)
         if not under_load:
             return

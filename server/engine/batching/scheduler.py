@@ -245,7 +245,12 @@ class Scheduler(Generic[P]):
         if learn:
             self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, took_s)
             self._pace.learn(
-                now, took_s=took_s, table_s=batch.table_s, rows_s=batch.rows_s, under_load=batch.under_load
+                now,
+                took_s=took_s,
+                table_s=batch.table_s,
+                rows_s=batch.rows_s,
+                tokens=batch.tokens,
+                under_load=batch.under_load,
             )
         finished = []
         for queued in self._end(batch):
@@ -267,6 +272,19 @@ class Scheduler(Generic[P]):
                 seconds += float(pool.counts @ self._rules[name].costs.row_seconds())
         return seconds / self._workers
 
+    @property
+    def capacity_tokens_per_s(self) -> float:
+        """What all workers do in a second: of such text as came lately; before that, by the tables, at best."""
+        known = self._pace.tokens_per_s
+        if known is not None:
+            return known
+        rates = [
+            length / row_s
+            for name, rules in self._rules.items()
+            for length, row_s in zip(rules.ladder.lengths, self._row_s[name], strict=True)
+        ]
+        return max(rates, default=0.0) * self._pace.speed
+
     def pushback_s(self, now: float) -> float:
         """When who is refused now should come back."""
         return self._admission.pushback_s(now, self.estimated_wait_s(now), 0.0)
@@ -282,6 +300,7 @@ class Scheduler(Generic[P]):
             running_rows=sum(running.values()),
             running_batches=len(self._running),
             estimated_wait_s=self.estimated_wait_s(now),
+            capacity_tokens_per_s=self.capacity_tokens_per_s,
             models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
 
