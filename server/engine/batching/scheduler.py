@@ -233,6 +233,8 @@ class Scheduler(Generic[P]):
         if counts is not None:
             view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
+        if self._callers.others_about(first.caller, now):
+            share_s = 0.0  # no longer than pays: others shall not have to wait for the end of it
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         return Decision(self._start(first, plan, now), expired)
 
