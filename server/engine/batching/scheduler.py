@@ -50,6 +50,8 @@ from .priority import Priority
 
 _GUESSED = 1.25
 """Work may be this many times what it was taken for before it was read, and is still let in unseen."""
+_SHARED = 0.5
+"""Part of a full batch that is run at once while several callers are about."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
 
@@ -234,7 +236,8 @@ class Scheduler(Generic[P]):
             view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
         if self._callers.others_about(first.caller, now):
-            share_s = 0.0  # no longer than pays: others shall not have to wait for the end of it
+            # They shall not have to wait long for its end. Half of a full batch costs some per cent more, row for row.
+            share_s = min(share_s, _SHARED * self._batch_s(first.model, max(first.by_level)) * rules.costs.factor)
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         return Decision(self._start(first, plan, now), expired)
 
