@@ -124,5 +124,5 @@ def _until_idle(process: psutil.Process) -> float:
         before, at = sum(process.cpu_times()[:2]), time.monotonic()
         time.sleep(_LOOK_S)
         if sum(process.cpu_times()[:2]) - before < _IDLE_CPUS * (time.monotonic() - at):
-            return at - began
+            return at - began  # when it began to be idle
     return float("inf")
