@@ -43,22 +43,13 @@ class Pace:
         self._runs, self._shapes, self._gaps = _Ratio(), _Ratio(), _Ratio()
         self._tokens = self._rows_s = 0.0  # summed up and slowly forgotten
         self._busy_since: float | None = None
-
-    @property
-    def factor(self) -> float:
+        # Each request asks for these several times, and only a batch changes them.
+        self.factor = 1.0
         """What a batch takes, relative to its cost table."""
-        return self._runs.value
-
-    @property
-    def waste(self) -> float:
+        self.waste = 1.0
         """What work takes under load, relative to the best batches of its rows; at least 1."""
-        low, high = _WASTE
-        return min(high, max(low, self._shapes.value)) * min(high, max(low, self._gaps.value))
-
-    @property
-    def speed(self) -> float:
+        self.speed = float(workers)
         """Seconds of work, as the tables count it, that all workers together do in a second."""
-        return self._workers / (self.factor * self.waste)
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -78,9 +69,12 @@ class Pace:
         self._tokens += tokens - _MEMORY * self._tokens
         self._rows_s += rows_s - _MEMORY * self._rows_s
         self._runs.learn(took_s, table_s)
-        if not under_load:
-            return
-        self._shapes.learn(table_s, rows_s)
-        if self._busy_since is not None:
-            self._gaps.learn((now - self._busy_since) * self._workers, took_s)
-        self._busy_since = now
+        self.factor = self._runs.value
+        if under_load:
+            self._shapes.learn(table_s, rows_s)
+            if self._busy_since is not None:
+                self._gaps.learn((now - self._busy_since) * self._workers, took_s)
+            self._busy_since = now
+            low, high = _WASTE
+            self.waste = min(high, max(low, self._shapes.value)) * min(high, max(low, self._gaps.value))
+        self.speed = self._workers / (self.factor * self.waste)
