@@ -33,6 +33,7 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
+from .rpc.turns import TakeTurns
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Application:
         """
         self.config = config
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.engine.weights())
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
         self.fault: BaseException | None = None
@@ -271,7 +272,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key), TakeTurns(lambda: self.traffic.arrived)]
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -1,7 +1,7 @@
 """The engine: text in, scores and vectors out. Knows no network: it runs under gRPC, in process or in a batch job.
 
     engine.py         the one public class: Engine
-    call.py           one call on its way, and the path it takes
+    call.py           one call on its way, and the path it takes    anytime.py   one that takes what is ready in time
     text/      ->     text -> rows of token ids
     batching/  ->     which rows run next, and with which others
     running/   ->     threads that run batches, and who waits for them
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         SparseOptions,
         SparseResult,
         Timing,
+        Unscored,
+        UnscoredReason,
         Usage,
     )
     from .text.token_ids import TokenIds
@@ -82,6 +84,8 @@ _HOMES = {
     "Timing": ".results",
     "TokenIds": ".text.token_ids",
     "Truncation": ".text.truncation",
+    "Unscored": ".results",
+    "UnscoredReason": ".results",
     "Usage": ".results",
     "build_model": ".models.building",
     "load_model": ".models.loading",
@@ -117,6 +121,8 @@ __all__ = [
     "Timing",
     "TokenIds",
     "Truncation",
+    "Unscored",
+    "UnscoredReason",
     "Usage",
     "build_model",
     "load_model",
