@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .clock import Clock, SystemClock
+from .compat.roles import Roles
 from .config import METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
@@ -122,6 +123,8 @@ class Application:
         self._beating: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.roles = Roles(self._opened, config.roles)
+        """Which model answers calls that name none."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         self._server = build_server(
@@ -174,6 +177,7 @@ class Application:
             observer=events,
             on_fatal=lambda error: self._die(loop, error),
         )
+        self.roles.check()
         self.metrics.watch(self._engine.models.values(), self._engine.statistics)
         self._beating = asyncio.create_task(
             _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
