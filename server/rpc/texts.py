@@ -89,16 +89,16 @@ def decode_single_texts(
     return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
-def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
+def check_prompt(prompt: str, rows: int, limits: RequestLimits) -> None:
     """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
     Raises:
         InvalidInput: it is too long, by itself or before this many rows.
     """
-    if not request.prompt:
+    if not prompt:
         return
-    _check_sizes((request.prompt,), limits, lambda _: "prompt")
-    size = len(request.prompt.encode("utf-8"))
+    _check_sizes((prompt,), limits, lambda _: "prompt")
+    size = len(prompt.encode("utf-8"))
     if size * rows > limits.max_message_bytes:
         raise InvalidInput(
             "prompt",
