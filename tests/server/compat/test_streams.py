@@ -130,3 +130,16 @@ async def test_messages_that_are_small_and_many_count_too(scorer_package: Path) 
         assert "no room for" in (await stream.details() or "")
         told.set()
         await serving.eventually(lambda: served.application.traffic.held_bytes == 0)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["the error ends the stream", "the stream goes on"])
+async def test_a_large_request_that_is_refused_counts_no_more(scorer_package: Path, ends: bool) -> None:
+    large = request("scorer", texts("query", ["a"] * 3), texts("documents", ["x" * 300_000] * 2))
+    metadata = (("triton_grpc_error", "true"),) if ends else ()
+    async with serving.serve(scorer_package) as served:
+        stream = kserve(served.channel, "ModelStreamInfer")(iter([large] * 3), metadata=metadata)
+        if ends:
+            assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+        else:
+            assert ["query: 3 texts" in answer.error_message async for answer in stream] == [True] * 3
+        await serving.eventually(lambda: served.application.traffic.held_bytes == 0)
