@@ -38,7 +38,7 @@ TABLE: tuple[Series, ...] = (
         "pairwire_requests",
         "counter",
         ("rpc", "model", "code"),
-        "RPCs answered, by gRPC status code: kserve.* and tei.* are those of other protocols; of a stream, each request.",
+        "RPCs answered, by gRPC status code; kserve.* and tei.* are other protocols; of a stream, each request.",
     ),
     Series("pairwire_request_seconds", "histogram", ("rpc", "model"), "Time to answer an RPC.", SECONDS),
     Series(
