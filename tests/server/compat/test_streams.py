@@ -143,3 +143,19 @@ async def test_a_large_request_that_is_refused_counts_no_more(scorer_package: Pa
         else:
             assert ["query: 3 texts" in answer.error_message async for answer in stream] == [True] * 3
         await serving.eventually(lambda: served.application.traffic.held_bytes == 0)
+
+
+async def test_a_caller_that_leaves_before_its_answer_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    gate = threading.Event()
+    settings = serving.config(engine=EngineConfig(workers=1))
+    async with serving.serve(settings=settings, models=lambda: [toys.toy_model(FakeRuntime(gate=gate))]) as served:
+        rerank, stream = tei(served.channel, "Rerank"), tei(served.channel, "PredictStream")
+        calls = [rerank(tei_pb2.RerankRequest(query="a", texts=[toys.unlike(3)])) for _ in range(5)]
+        calls.append(stream(iter([tei_pb2.PredictRequest(inputs=toys.unlike(3)) for _ in range(5)])))
+        await serving.eventually(lambda: served.application.engine.statistics().open_requests == 10)
+        for call in calls:
+            call.cancel()
+        gate.set()
+        await serving.eventually(lambda: served.application.traffic.inside == 0)
+        assert served.application.traffic.held_bytes == 0
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
