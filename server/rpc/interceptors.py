@@ -49,6 +49,12 @@ class ErrorsToStatus:
                 return await handler(request, context)
             except BaseException as error:
                 message = _sentence(rpc, error)
+                # gRPC keeps the exception in a ring that only the garbage collector frees, some time or other; and it
+                # keeps the frames that it came through, with all that they hold of the request.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+                del request
+                if message is None:
+                    raise
                 code = code_of(error)
                 try:
                     await context.abort(code, message, trailers(error, code, message))
@@ -149,14 +155,14 @@ def _is_late(context: Context) -> bool:
     return left is not None and left < _EARLY_S
 
 
-def _sentence(rpc: str, error: BaseException) -> str:
-    """What the caller is told, whatever was raised; a cancellation is raised again where no caller is left."""
+def _sentence(rpc: str, error: BaseException) -> str | None:
+    """What the caller is told, whatever was raised; None where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
         return "the request was cancelled inside the server; try again"
     if isinstance(error, asyncio.CancelledError):
-        raise error
+        return None
     incident = secrets.token_hex(4)
     logger.error("%s failed, incident %s", rpc, incident, exc_info=error)
     return f"an error inside the server; its log has the details under incident {incident}"
