@@ -26,15 +26,17 @@ _PART_ROWS = 16
 _ROUNDS = 3
 """How often it is asked for more room, where rows turned out to be shorter than they were taken for."""
 _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.015, 0.2
+_LATE = 2.0
+"""What a busy event loop was late by lately it may be late by again, more than once on the way of an answer."""
 _MARGIN = 0.1
 """Part of its time that a call leaves for its answer to be encoded and sent."""
 
 _TOO_LATE = "the deadline came before they were scored"
 
 
-def answer_after(timeout_s: float) -> float:
-    """Seconds after which a call with so much time is answered, whatever it has."""
-    margin_s = min(_MOST_MARGIN_S, max(_LEAST_MARGIN_S, _MARGIN * timeout_s))
+def answer_after(timeout_s: float, late_s: float = 0.0) -> float:
+    """Seconds after which a call with so much time is answered, whatever it has; ``late_s``: see `Anytime`."""
+    margin_s = min(_MOST_MARGIN_S, max(_LEAST_MARGIN_S, _MARGIN * timeout_s)) + _LATE * late_s
     return max(timeout_s / 2, timeout_s - margin_s)
 
 
@@ -53,6 +55,8 @@ class Anytime:
     """Books the next rows as tokenised, so many seconds after it came; their places among all."""
     unscored: Unscored | None = None
     """What the answer lacks, once it is there."""
+    late_s: float = 0.0
+    """How much later it was answered than it should have been, because the event loop had other things to do."""
     _reason: UnscoredReason = UnscoredReason.DEADLINE
     _sentence: str = _TOO_LATE
     _submitted: int = 0
@@ -72,7 +76,7 @@ class Anytime:
                 await self._submit()
                 await ticket.done
         except TimeoutError:
-            pass
+            self.late_s = max(0.0, self.clock.monotonic() - ticket.deadline)
         finally:
             self.workers.cancel(ticket)
             ticket.abandon()

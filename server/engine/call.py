@@ -179,6 +179,7 @@ class Calls:
     ) -> None:
         """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
         self._default_timeout_s = default_timeout_s
+        self._late_s = 0.0  # of partial answers, lately at most
         self._token_characters: dict[str, float] = {}  # by model, on average and lately
         self._stage = stage
         self._workers = workers
@@ -281,7 +282,7 @@ class Calls:
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
         if call.partial:
-            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s))
+            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s, self._late_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -334,6 +335,7 @@ class Calls:
         )
         scores = await work.run()
         call.unscored = work.unscored
+        self._late_s = max(work.late_s, (1 - _LEARNT) * self._late_s)
         self._learn(call)
         return scores
 
