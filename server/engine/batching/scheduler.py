@@ -33,7 +33,6 @@ from typing import Generic
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InvalidInput
 from .admission import SAFETY, STRETCH, Admission, Objection, QueueLimits, Wanted
 from .agenda import Agenda
 from .batch import Batch as Batch
@@ -89,7 +88,6 @@ class Scheduler(Generic[P]):
         self._estimates: Estimates[P] = Estimates(self._rules)
         self._planner = planner
         self._workers = workers
-        self._queue_tokens = queue_tokens
         self._callers: Callers[P] = Callers(weights)
         self._pace = Pace(workers)
         limits = QueueLimits(tokens=queue_tokens, wait_s=queue_s, low_wait_s=low_queue_s)
@@ -164,7 +162,7 @@ class Scheduler(Generic[P]):
             Overloaded: the queue has no room for it now.
             DeadlineExceeded: its deadline has passed, would not be met, or would cost somebody else's.
         """
-        self._check_size(queued)
+        self._admission.check_size(queued)
         wanted = self._wanted_of(queued, now)
         if booking is not None and booking.rows:
             booked_s = min(queued.waiting, booking.rows) * booking.row_s
@@ -296,14 +294,6 @@ class Scheduler(Generic[P]):
         self._requests += 1
         self._callers.book(booking)
         return booking
-
-    def _check_size(self, queued: QueuedRows[P]) -> None:
-        if queued.tokens > self._queue_tokens:
-            raise InvalidInput(
-                queued.field,
-                f"{queued.tokens} tokens are more than the whole queue holds ({self._queue_tokens}); "
-                "split the input over several requests",
-            )
 
     def _check(self, wanted: Wanted, now: float, *, booked: bool = False) -> None:
         self._admission.check(
