@@ -13,7 +13,7 @@ import numpy as np
 from ..clock import Clock
 from ..errors import DeadlineExceeded, Overloaded
 from ..runtime.base import Float32Array, Int32Array
-from .off_loop import contained
+from .off_loop import off_loop
 from .results import Unscored, UnscoredReason
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
@@ -23,6 +23,8 @@ from .text.stage import TextStage
 
 _PART_ROWS = 16
 """Rows that wait together: within them the longest go first, from one part to the next it is the order of the rows."""
+_LARGE_CHARACTERS = 100_000
+"""From here on even to look whether it is text takes the event loop too long."""
 _ROUNDS = 3
 """How often it is asked for more room, where rows turned out to be shorter than they were taken for."""
 _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.015, 0.2
@@ -89,7 +91,7 @@ class Anytime:
     async def _submit(self) -> None:
         """Lets in as many rows as there is room for, the first ones."""
         rows, begin = self.texts.rows, 0
-        contained(self.texts.check)
+        await off_loop(self.texts.characters > _LARGE_CHARACTERS, self.texts.check)
         try:
             for number in range(_ROUNDS):
                 count, objection = self.workers.expect_some(self.ticket, rows - begin, self.row_tokens)

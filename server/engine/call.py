@@ -346,7 +346,7 @@ class Calls:
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
-        if not call.truncated and call.encoded == call.texts.rows:
+        if not call.truncated and call.tokens and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
             known = self._token_characters.get(call.model.name, found)
             self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))
