@@ -5,6 +5,7 @@ quality.py      ranking quality of each precision on judged data    first_stage.
 load.py         closed-loop and open-loop load on a running server over gRPC
 mixed.py        small and large calls at once, at a share of capacity     soak.py   minutes of load, memory watched
 chaos/          a server killed, hung, flooded and left under load; then the books are checked
+sizing.py       how many servers a load takes, and how much memory each
 harm.py         stalled uploads, answers that nobody reads, drains: memory, and what is lost
 overload/       more load than a running server can do: goodput, partial answers, floods, the largest requests
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
