@@ -179,6 +179,7 @@ class Calls:
     ) -> None:
         """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
         self._default_timeout_s = default_timeout_s
+        self._late_s = 0.0  # of partial answers, lately at most
         self._token_characters: dict[str, float] = {}  # by model, on average and lately
         self._stage = stage
         self._workers = workers
@@ -301,7 +302,7 @@ class Calls:
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
         if call.partial:
-            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s))
+            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s, self._late_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -354,6 +355,7 @@ class Calls:
         )
         scores = await work.run()
         call.unscored = work.unscored
+        self._late_s = max(work.late_s, (1 - _LEARNT) * self._late_s)
         self._learn(call)
         return scores
 
@@ -364,7 +366,7 @@ class Calls:
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
-        if not call.truncated and call.encoded == call.texts.rows:
+        if not call.truncated and call.tokens and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
             known = self._token_characters.get(call.model.name, found)
             self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))
