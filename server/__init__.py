@@ -3,6 +3,7 @@
     engine/        text -> batches -> scores; knows no network
     runtime/       runs one fixed shape on ONNX Runtime
     rpc/           gRPC: servicers, converters, interceptors
+    compat/        other people's protocols over the same engine calls
     package.py     reads and verifies a model package     onnx_files.py which files a graph reads
     errors.py      the one tree of errors                 clock.py      the only reader of the time
     reasons.py     other people's exceptions in a line    freed_memory.py  back to the system

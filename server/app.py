@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .clock import Clock, SystemClock
+from .compat.roles import Roles
 from .config import HTTP_OFF, METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
@@ -128,6 +129,8 @@ class Application:
         self._beating: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.roles = Roles(self._opened, config.roles)
+        """Which model answers calls that name none."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         interceptors, connections = self._interceptors(), config.connections_of_a_port()
@@ -185,6 +188,7 @@ class Application:
             observer=events,
             on_fatal=lambda error: self._die(loop, error),
         )
+        self.roles.check()
         self.metrics.watch(self._engine.models.values(), self._engine.statistics)
         self._beating = asyncio.create_task(
             _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
@@ -299,11 +303,12 @@ class Application:
             from .compat.http.service import build_listener
         except ImportError as error:
             raise ConfigInvalid(
-                f"http_port: HTTP needs {error.name}, which is not installed; run pip install 'pairwire[http]', or set -1"
+                f"http_port: HTTP needs {error.name}, which is not installed; run pip install 'pairwire[http]', "
+                "or set http_port to -1"
             ) from None
         return build_listener(
             self.config,
-            Services(self._opened, self.config.limits),
+            Services(self._opened, self.roles, self.config.limits),
             healthy=lambda: bool(self._board.serving(OVERALL)),
             registry=self.metrics.registry,
             interceptors=interceptors,

@@ -59,7 +59,7 @@ class HttpConfig:
         for origin in self.http_cors_origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
                 raise ConfigInvalid(
-                    f"http_cors_origins: {origin!r} is no origin; give scheme and host, e.g. https://app.example.com, or *"
+                    f"http_cors_origins: {origin!r} is no origin; give one, e.g. https://app.example.com, or *"
                 )
 
 
@@ -163,6 +163,25 @@ class CallerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RolesConfig:
+    """Which model answers calls that name none, where several could: protocols made for servers of one model."""
+
+    default_embed_model: str = ""
+    """Model for vectors where a call names none; needed where several bi-encoders are loaded."""
+    default_sparse_model: str = ""
+    """Model for sparse vectors where a call names none; needed where several sparse encoders are loaded."""
+    default_rerank_model: str = ""
+    """Model that ranks documents where a call names none; needed where several cross-encoders of one label are
+    loaded."""
+    default_predict_model: str = ""
+    """Model that classifies texts and pairs where a call names none; else the only cross-encoder of several labels, or
+    the only one at all."""
+    default_info_model: str = ""
+    """Model that a protocol describes which knows of one model only (TEI's Info), and that tokenises for it; else the
+    first that was given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainConfig:
     """What the server does after SIGTERM or SIGINT."""
 
@@ -217,6 +236,7 @@ class ServerConfig:
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     callers: CallerConfig = field(default_factory=CallerConfig)
+    roles: RolesConfig = field(default_factory=RolesConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)

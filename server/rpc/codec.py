@@ -17,7 +17,7 @@ from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
 from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.text.truncation import Truncation
+from ..engine.text.truncation import Truncation, TruncationDirection
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
 from .caller import caller
@@ -36,6 +36,11 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+}
+_DIRECTIONS: Mapping[int, TruncationDirection | None] = {
+    scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
+    scoring_pb2.TRUNCATION_DIRECTION_RIGHT: TruncationDirection.RIGHT,
+    scoring_pb2.TRUNCATION_DIRECTION_LEFT: TruncationDirection.LEFT,
 }
 _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -198,6 +203,7 @@ class _Reading(TypedDict):
     prompt_name: str | None
     prompt: str | None
     truncation: Truncation
+    truncation_direction: TruncationDirection | None
     max_length: int | None
     priority: Priority
     caller: str
@@ -210,6 +216,12 @@ def _reading(request: Prompted) -> _Reading:
         "prompt_name": prompt_name,
         "prompt": prompt,
         "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation_direction": _known(
+            "truncation_direction",
+            request.truncation_direction,
+            _DIRECTIONS,
+            scoring_pb2.TruncationDirection.items,
+        ),
         "max_length": request.max_length or None,
         "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
         "caller": caller(),

@@ -1,4 +1,4 @@
-"""What a route gives back, and the JSON of it: floats stay float32, in the shortest form that reads back as the same."""
+"""What a route gives back, and its JSON: float32 in the shortest form that reads back as the same number."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from ...config import RequestLimits
 from ...engine.engine import Engine
 from ...rpc.method import EngineSource
 from ...rpc.wire import Unread, Unreadable
+from ..roles import Roles
 from .answers import Answer
 from .errors import Family, UnknownPath, WrongMethod
 from .exchange import Exchange
@@ -86,6 +87,8 @@ class Services:
     """What routes work with."""
 
     engine: EngineSource
+    roles: Roles
+    """Which model answers where none is named."""
     limits: RequestLimits
 
     @property
