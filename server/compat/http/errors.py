@@ -77,7 +77,7 @@ class Family:
     statuses: Mapping[type[BaseException], int] = field(default_factory=dict)
     """Where they differ from the table."""
     error_type: Any = None
-    """What ``body`` gives, for the OpenAPI document."""
+    """What ``body`` gives, for the OpenAPI document; a tuple where it is one of several."""
 
     def status_of(self, error: BaseException) -> int:
         """The status of the nearest class in the error's ancestry; 500 for what no table knows."""

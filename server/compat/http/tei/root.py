@@ -69,7 +69,7 @@ class Root:
             return await self._labels.rerank(asked)
         if is_unset(request.inputs):
             raise EmptyInput("inputs", "empty; give inputs, or query and texts")
-        if memoryview(request.inputs)[:1] == b"{":
+        if bytes(memoryview(request.inputs)[:1]) == b"{":
             return await self._compared(asked, request.inputs, request.parameters)
         if self._services.serves(Role.EMBED):
             return await self._vectors.embed(asked)
