@@ -229,6 +229,7 @@ class Application:
         sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
         """
         self._gate.hold()
+        self.traffic.close_streams()
         await asyncio.sleep(SETTLE_S)
         arrived = self.traffic.arrived
         await asyncio.sleep(QUIET_S)
