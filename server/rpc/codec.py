@@ -65,7 +65,7 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
     """
     return ScoreOptions(
         **_reading(request),
-        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
+        activation=known_enum("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
     )
 
 
@@ -100,7 +100,7 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+    return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -215,15 +215,15 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        "truncation_direction": _known(
+        "truncation": known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation_direction": known_enum(
             "truncation_direction",
             request.truncation_direction,
             _DIRECTIONS,
             scoring_pb2.TruncationDirection.items,
         ),
         "max_length": request.max_length or None,
-        "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
         "caller": caller(),
     }
 
@@ -237,8 +237,12 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     return name, prompt
 
 
-def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
-    """What an enum's number stands for; proto3 lets any number through."""
+def known_enum(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
+    """What an enum's number stands for; proto3 lets any number through.
+
+    Raises:
+        InvalidInput: nothing; the sentence lists the members.
+    """
     try:
         return table[number]
     except KeyError:

@@ -162,7 +162,10 @@ async def collect(stream: AllTogether, limits: RequestLimits, traffic: Traffic, 
     if not messages:
         return _refused("the stream has no message; send one for each text")
     if size <= INLINE_BYTES:
-        return stream.join(messages)
+        try:
+            return stream.join(messages)
+        except InvalidInput as error:
+            return Unreadable(error)
 
     def read(nothing: bytes) -> Message | Unreadable:
         parsed = [each.parse(each.raw) if isinstance(each, Unread) else each for each in messages]

@@ -10,8 +10,10 @@ from ...clock import Clock
 from ...config import ServerConfig
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
+from ..kserve_statistics import Statistics
 from .app import HttpApp
 from .cors import Cors
+from .kserve import KServe
 from .listener import HttpListener
 from .openai import OpenAi
 from .openapi import OpenApi
@@ -27,7 +29,11 @@ from .vllm import Vllm
 
 
 def all_routes(
-    services: Services, config: ServerConfig, healthy: Callable[[], bool], registry: CollectorRegistry
+    services: Services,
+    config: ServerConfig,
+    healthy: Callable[[str], bool],
+    registry: CollectorRegistry,
+    statistics: Statistics,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels = Vectors(services), Labels(services)
@@ -41,6 +47,7 @@ def all_routes(
         Tokens(services),
         InfoPage(services, config),
         Root(services, vectors, labels),
+        KServe(services, statistics, healthy),
     ):
         yield from family.routes
 
@@ -55,15 +62,16 @@ def build_listener(
     config: ServerConfig,
     services: Services,
     *,
-    healthy: Callable[[], bool],
+    healthy: Callable[[str], bool],
     registry: CollectorRegistry,
+    statistics: Statistics,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
     clock: Clock,
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     app = HttpApp(
-        with_document(all_routes(services, config, healthy, registry)),
+        with_document(all_routes(services, config, healthy, registry, statistics)),
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,
