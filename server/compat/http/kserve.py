@@ -73,9 +73,9 @@ class KServe:
         yield Route.get("/v2/health/live", self.live, KSERVE, "200 (KServe v2)", guarded=False)
         yield Route.get("/v2/health/ready", self.ready, KSERVE, "200 or 503 (KServe v2)", guarded=False)
         yield Route.get("/v2/models/stats", self.all_statistics, KSERVE, "What models have done", dict[str, Any])
-        index = JsonReader(IndexRequest)
+        index = JsonReader(IndexRequest, may_be_empty=True)
         yield Route.post("/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex])
-        anything = JsonReader(msgspec.Raw)
+        anything = JsonReader(msgspec.Raw, may_be_empty=True)
         for what in ("load", "unload"):
             path = "/v2/repository/models/{name}/" + what
             yield Route.post(path, self.refuse, KSERVE, "Not served: models stay as they are", anything, dict[str, Any])
