@@ -145,7 +145,7 @@ class Application:
                 ScoringServicer(self._opened, config.limits),
                 EmbeddingServicer(self._opened, config.limits),
                 ModelServicer(self._opened),
-                kserve.KServeServicer(self._opened, config.limits, self._board, self._statistics),
+                kserve.KServeServicer(self._opened, self.roles, config.limits, self._board, self._statistics),
                 *tei.tei_servicers(self._opened, self.roles, config, self._clock),
             ),
             self._board,

@@ -22,12 +22,16 @@ from .kserve_inference import Inference, infer
 from .kserve_parameters import Parameters
 from .kserve_statistics import Statistics
 from .kserve_wire import encode, parameters_of, read_large, tensors_of, wanted_of
+from .roles import Role, Roles
 
 SERVICE = "inference.GRPCInferenceService"
 _ERRORS_END_STREAMS = ("triton_grpc_error", "true")
 """Metadata with which a client asks for that; else an error is an answer."""
 _INFER_RESPONSE = kserve_pb2.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 _FINAL = "triton_enable_empty_final_response"
+
+_ROLES = ((frozenset({"query", "text_a"}), Role.RERANK), (frozenset({"text"}), Role.EMBED))
+"""What a request that names no model is for, by its inputs."""
 
 _REFUSED = {
     "RepositoryModelLoad": "models are loaded when the server starts; start it with the package",
@@ -46,8 +50,11 @@ class KServeServicer:
 
     service = SERVICE
 
-    def __init__(self, engine: EngineSource, limits: RequestLimits, board: HealthBoard, statistics: Statistics) -> None:
+    def __init__(
+        self, engine: EngineSource, roles: Roles, limits: RequestLimits, board: HealthBoard, statistics: Statistics
+    ) -> None:
         self._engine = engine
+        self._roles = roles
         self._limits = limits
         self._board = board
         self._statistics = statistics
@@ -139,7 +146,7 @@ class KServeServicer:
 
     async def model_infer(self, request: kserve_pb2.ModelInferRequest, timeout_s: float | None, large: bool) -> Message:
         """Scores, vectors or weights."""
-        engine, info = self._engine(), self._found(request.model_name, request.model_version)
+        engine, info = self._engine(), self._meant(request)
         parameters = Parameters(parameters_of(request.parameters))
         inference = Inference(
             model=info,
@@ -161,6 +168,16 @@ class KServeServicer:
             response.parameters["triton_final_response"].bool_param = True
         block = with_block(kserve_pb2.ModelStreamInferResponse(), _INFER_RESPONSE, [response.SerializeToString()])
         return b"".join(block)
+
+    def _meant(self, request: kserve_pb2.ModelInferRequest) -> ModelInfo:
+        """The model that a request names, or else the one that its inputs are for."""
+        if request.model_name:
+            return self._found(request.model_name, request.model_version)
+        given = {each.name for each in request.inputs}
+        for names, role in _ROLES:
+            if given & names:
+                return self._roles.find(role)
+        return self._engine().find("")
 
     def _found(self, name: str, version: str) -> ModelInfo:
         info = self._engine().find(name)

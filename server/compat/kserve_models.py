@@ -139,6 +139,7 @@ def model_statistics(info: ModelInfo, statistics: Statistics) -> kserve_pb2.Mode
         _fill(stats.queue, counts.queue)
         _fill(stats.compute_input, counts.tokenize)
         _fill(stats.compute_infer, counts.compute)
+        stats.compute_output.count = counts.success.count  # perf_analyzer wants as many; encoding is not timed
         for rows in sorted(counts.by_rows):
             _fill(found.batch_stats.add(batch_size=rows).compute_infer, counts.by_rows[rows])
 

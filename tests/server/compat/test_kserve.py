@@ -81,6 +81,12 @@ async def test_outputs_come_in_the_order_in_which_they_are_asked_for(served: ser
     assert [each.name for each in (await infer(request("classifier", *PAIR))).outputs] == ["score", "logit"]
 
 
+async def test_a_request_that_names_no_model_is_answered_by_the_one_for_its_inputs(served: serving.Served) -> None:
+    infer = kserve(served.channel, "ModelInfer")
+    assert (await infer(request("", *PAIR))).model_name == "scorer"
+    assert (await infer(request("", texts("text", ["fox"])))).model_name == "embedder"
+
+
 async def test_a_stream_goes_on_after_an_error_unless_its_client_wants_it_to_end(served: serving.Served) -> None:
     requests = [
         request("scorer", *PAIR, id="a"),
@@ -113,7 +119,7 @@ async def test_a_timeout_is_in_microseconds_and_bounds_the_call(served: serving.
         (request("nobody", *PAIR), "NOT_FOUND", "no model 'nobody' is loaded"),
         (request("scorer", *PAIR, model_version="2"), "NOT_FOUND", "model 'scorer' has no version 2; there is 1"),
         (request("scorer", *PAIR, model_version="x"), "INVALID_ARGUMENT", "model_version: 'x' is no version"),
-        (request("", *PAIR), "INVALID_ARGUMENT", "model: empty, but there are several"),
+        (request("", numbers("input_ids", [[1]])), "INVALID_ARGUMENT", "model: empty, but there are several"),
         (request("scorer"), "INVALID_ARGUMENT", "inputs: there is none; give query and documents"),
         (request("embedder", *PAIR), "INVALID_ARGUMENT", "inputs: there is query, documents; give text"),
         (request("scorer", *PAIR, outputs=["x"]), "INVALID_ARGUMENT", "outputs.x: model 'scorer' has no such output"),
