@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos format protos install clean
+.PHONY: demo test lint types unit test-repeat test-chaos test-clients format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -47,6 +47,11 @@ N    ?= 10
 BUSY ?= 0
 test-repeat: $(STAMP)
 	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
+
+# Clients that people have, each in an environment of its own (.clients/), against one server. NAMES="tritonclient kserve"
+NAMES ?=
+test-clients: $(STAMP)
+	$(BIN)/python -m tests.clients $(NAMES)
 
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0
