@@ -8,6 +8,7 @@ chaos/          a server killed, hung, flooded and left under load; then the boo
 sizing.py       how many servers a load takes, and how much memory each
 harm.py         stalled uploads, answers that nobody reads, drains: memory, and what is lost
 overload/       more load than a running server can do: goodput, partial answers, floods, the largest requests
+http_stacks.py  what HTTP servers and JSON libraries cost a request    http_channel.py   HTTP calls of a load test
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run

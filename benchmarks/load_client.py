@@ -15,6 +15,7 @@ import grpc
 from pairwire.client.proxy import proxy_arguments
 from pairwire.v1 import scoring_pb2
 
+from .http_channel import HttpChannel, HttpFailed
 from .protocols import call_of
 
 
@@ -84,8 +85,12 @@ async def _run(plan: Plan) -> Record:
         *proxy_arguments(plan.address),
     ]
     async with contextlib.AsyncExitStack() as stack:
-        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = []
-        for _ in range(plan.connections):
+        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Any] | HttpChannel] = []
+        if plan.protocol == "http":  # a connection for each call in flight
+            http = HttpChannel(plan.address, chosen.path, chosen.response)
+            stack.callback(http.close)
+            calls.append(http)
+        for _ in range(plan.connections if plan.protocol != "http" else 0):
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(plan.address, options=options))
             calls.append(channel.unary_unary(chosen.path, response_deserializer=chosen.response))
             await channel.channel_ready()
@@ -103,7 +108,7 @@ class _Sender:
     def __init__(
         self,
         plan: Plan,
-        calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Any]],
+        calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Any] | HttpChannel],
         requests: list[tuple[int, bytes]],
         record: Record,
         *,
@@ -145,6 +150,8 @@ class _Sender:
             response = await call(request, timeout=self._plan.deadline_s, metadata=self._plan.metadata)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
+        except HttpFailed as error:
+            code = error.code
         now = time.monotonic()
         self._record.sent += 1
         told = None if response is None else self._told(response)

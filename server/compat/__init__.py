@@ -15,4 +15,6 @@ kserve_models.py        metadata, configuration, statistics, index
 text-embeddings-inference:
 tei.py        its six services                     tei_codec.py           its messages, and its defaults
 tei_cost.py   what it tells of a request's cost
+
+http/         all of them that are JSON: OpenAI, Cohere, Jina, vLLM, TEI, KServe
 """

@@ -91,6 +91,17 @@ def decode_single_texts(
     return [decode_ids(f"token_ids[{index}]", ids.ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
+def decode_id_lists(field: str, lists: Sequence[Sequence[int]], limits: RequestLimits) -> list[TokenIds]:
+    """Texts that are tokenised already, as lists of ids; ``field`` is what the caller calls all of them.
+
+    Raises:
+        InvalidInput: none, too many, one that is too long, or something that cannot be a token id.
+    """
+    _check_count(field, len(lists), limits)
+    _check_ids(field, sum(map(len, lists)), limits)
+    return [decode_ids(f"{field}[{index}]", ids, limits) for index, ids in enumerate(lists)]
+
+
 def check_prompt(prompt: str, rows: int, limits: RequestLimits) -> None:
     """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
@@ -127,7 +138,10 @@ def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenId
 
 def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: RequestLimits) -> None:
     """An id takes a byte of a message and four of memory, before anything else is made of it."""
-    count = sum(len(ids.ids) for ids in texts)
+    _check_ids(field, sum(len(ids.ids) for ids in texts), limits)
+
+
+def _check_ids(field: str, count: int, limits: RequestLimits) -> None:
     if ID_BYTES * count > limits.max_message_bytes:
         raise InvalidInput(
             field,

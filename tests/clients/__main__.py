@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
 
+from benchmarks.serving import Server
+
+from .client import Client
 from .served import served
 from .snippets import Snippet, snippets
-from .table import CLIENTS, Client
+from .table import CLIENTS
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENTS = ROOT / ".clients"
@@ -38,10 +42,10 @@ def main() -> int:
         parser.error(f"no client {', '.join(unknown)}; there is {', '.join(known)}")
     shown = snippets()
     results: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as directory, served(Path(directory), *args.serve_option) as address:
+    with tempfile.TemporaryDirectory() as directory, served(Path(directory), *args.serve_option) as server:
         for name in args.names or known:
             print(f"== {name}", flush=True)
-            results[name] = _run(known[name], shown.get(name, []), address, Path(directory))
+            results[name] = _run(known[name], shown.get(name, []), server, Path(directory))
             print(f"   {results[name]}", flush=True)
     failed = [name for name, result in results.items() if result != OK and not result.startswith(SKIPPED)]
     print(
@@ -50,27 +54,34 @@ def main() -> int:
     return int(bool(failed))
 
 
-def _run(client: Client, shown: list[Snippet], address: str, directory: Path) -> str:
+def _run(client: Client, shown: list[Snippet], server: Server, directory: Path) -> str:
     """How it went, in a word or a sentence."""
     if not shown:
         return "docs/clients.md has no snippet of it"
     environment = ENVIRONMENTS / client.name
-    if reason := _install(client, environment):
+    if reason := _install_npm(client, environment) if client.npm else _install(client, environment):
         return f"{SKIPPED}: {reason}"
     bin_ = environment / "bin"
     variables = os.environ | {
         "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
-        "PAIRWIRE_SERVER": address,
+        "PAIRWIRE_SERVER": server.address,
+        "PAIRWIRE_HTTP": f"http://{server.http}",
         "PAIRWIRE_EXPECTED": str(directory / "expected.json"),
         "HAYSTACK_TELEMETRY_ENABLED": "False",
     }
-    runs = [[str(bin_ / "python"), str(SCRIPTS / client.script)]] if client.script else []
+    variables.pop("HF_HUB_OFFLINE", None)  # with it, Hugging Face's client refuses every address
+    interpreter = ["node", "--input-type=module", "-e"] if client.npm else [str(bin_ / "python"), "-c"]
+    script = SCRIPTS / client.script
+    runs = []
+    if client.script:
+        runs.append([*interpreter, script.read_text(encoding="utf-8")] if client.npm else [interpreter[0], str(script)])
     for snippet in shown:
-        program = [str(bin_ / "python"), "-c"] if snippet.language == "python" else ["bash", "-c"]
-        runs.append([*program, snippet.at(address)])
+        program = ["bash", "-c"] if snippet.language == "console" else interpreter
+        runs.append([*program, snippet.at(server.address, server.http)])
+    where = environment if client.npm else directory  # node looks for modules from where it is
     for command in runs:
         done = subprocess.run(
-            command, env=variables, cwd=directory, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, env=variables, cwd=where, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         if done.returncode:
             return f"exit code {done.returncode} of {command[-1]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -96,6 +107,16 @@ def _install(client: Client, environment: Path) -> str:
         return f"{lines[-1]}{hint}"
     stamp.write_text(wanted, encoding="utf-8")
     return ""
+
+
+def _install_npm(client: Client, environment: Path) -> str:
+    """The same, of npm's."""
+    if shutil.which("npm") is None:
+        return "there is no npm"
+    environment.mkdir(parents=True, exist_ok=True)
+    npm = ["npm", "install", "--no-fund", "--no-audit", "--silent", "--prefix", str(environment), *client.requirements]
+    done = subprocess.run(npm, capture_output=True, text=True, check=False)
+    return done.stderr[-500:] if done.returncode else ""
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "clients.md"
 ADDRESS = "localhost:50051"
-"""What the page calls the server."""
+HTTP_ADDRESS = "localhost:8080"
+"""What the page calls the server, and its HTTP port."""
 _BLOCK = re.compile(
     r"^<!-- client: (?P<name>\S+) -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -19,13 +20,13 @@ class Snippet:
     """A piece of the page."""
 
     language: str
-    """``python``, or ``console``: lines that begin with ``$`` are typed."""
+    """``python``, ``js``, or ``console``: lines that begin with ``$`` are typed."""
     text: str
 
-    def at(self, address: str) -> str:
+    def at(self, address: str, http: str) -> str:
         """The program, for the server there."""
-        lines = self.text.replace(ADDRESS, address)
-        if self.language == "python":
+        lines = self.text.replace(ADDRESS, address).replace(HTTP_ADDRESS, http)
+        if self.language in ("python", "js"):
             return lines
         typed = re.findall(r"^\$ ((?:.*\\\n)*.*)$", lines, re.MULTILINE)
         return "set -e\n" + "\n".join(typed)
