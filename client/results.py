@@ -221,7 +221,7 @@ def merge_scores(parts: Sequence[ScoreResult]) -> ScoreResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.labels) for part in parts])
+    check_same([(part.model, part.labels) for part in parts])
     return ScoreResult(
         scores=np.concatenate([part.scores for part in parts]),
         labels=parts[0].labels,
@@ -237,7 +237,7 @@ def merge_ranked(parts: Sequence[RerankResult], top_k: int | None) -> RerankResu
     Raises:
         ServerFault: the parts come from different models.
     """
-    _check_same([part.model for part in parts])
+    check_same([part.model for part in parts])
     ranked = sorted((document for part in parts for document in part), key=lambda found: (-found.score, found.index))
     return RerankResult(
         results=tuple(ranked[:top_k]),
@@ -256,7 +256,7 @@ def merge_embeddings(parts: Sequence[EmbedResult]) -> EmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
+    check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
     return EmbedResult(
         embeddings=np.concatenate([part.embeddings for part in parts]),
         dimensions=parts[0].dimensions,
@@ -274,7 +274,7 @@ def merge_sparse(parts: Sequence[SparseEmbedResult]) -> SparseEmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions) for part in parts])
+    check_same([(part.model, part.dimensions) for part in parts])
     return SparseEmbedResult(
         indices=np.concatenate([part.indices for part in parts]),
         values=np.concatenate([part.values for part in parts]),
@@ -306,7 +306,8 @@ def merge_timing(parts: Sequence[Timing]) -> Timing:
     )
 
 
-def _check_same(answers: Sequence[object]) -> None:
+def check_same(answers: Sequence[object]) -> None:
+    """Raises ServerFault: parts of one input were answered by servers that serve different things."""
     for answer in answers:
         if answer != answers[0]:
             raise ServerFault(

@@ -8,8 +8,8 @@
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
-    kinds.py          what kinds of models there are
-results.py        what callers give and get       encodings.py      how vectors may be handed on
+    zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
+    results.py        what callers give and get       encodings.py      how vectors may be handed on
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
     off_loop.py       long work beside the event loop watchdog.py      ends runs that hang
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .outputs.heads import Activation
     from .results import (
+        ClassifyOptions,
+        ClassifyResult,
         EmbedOptions,
         EmbedResult,
         EngineStatistics,
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Activation": ".outputs.heads",
     "BatchEvent": ".observer",
+    "ClassifyOptions": ".results",
+    "ClassifyResult": ".results",
     "Clock": "..clock",
     "EmbedOptions": ".results",
     "EmbedResult": ".results",
@@ -90,6 +94,8 @@ _HOMES = {
 __all__ = [
     "Activation",
     "BatchEvent",
+    "ClassifyOptions",
+    "ClassifyResult",
     "Clock",
     "EmbedOptions",
     "EmbedResult",

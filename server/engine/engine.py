@@ -27,6 +27,8 @@ from .off_loop import off_loop
 from .open_requests import OpenRequests
 from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
 from .results import (
+    ClassifyOptions,
+    ClassifyResult,
     EmbedOptions,
     EmbedResult,
     EngineStatistics,
@@ -43,6 +45,7 @@ from .text.given import listed
 from .text.stage import TextStage
 from .text.token_ids import Text
 from .watchdog import Watchdog
+from .zero_shot import classify
 
 logger = logging.getLogger(__name__)
 
@@ -258,6 +261,26 @@ class Engine:
         asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
         with self._open.accept():
             return await self._stages.serve(self._calls, asked)
+
+    async def classify(
+        self,
+        texts: Sequence[Text],
+        candidate_labels: Sequence[str],
+        *,
+        model: str = "",
+        options: ClassifyOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        ``model`` may be empty where exactly one cross-encoder has a label that is called entailment. Errors as
+        ``score``, and they name ``texts[i]`` and ``candidate_labels[i]``; a ``hypothesis_template`` without a place for
+        the label is InvalidInput, a model that does not know entailment WrongModelKind.
+        """
+        classifier = self._catalog.resolve_classifier(model)
+        options = options or ClassifyOptions()
+        accept = self._open.accept
+        return await classify(self._calls, classifier, texts, candidate_labels, options, timeout_s, accept)
 
     async def embed(
         self,

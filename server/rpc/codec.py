@@ -7,7 +7,7 @@ to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeAlias, TypedDict, TypeVar
 
 from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
@@ -25,6 +25,9 @@ from .texts import Prompted
 
 T = TypeVar("T")
 
+Readable: TypeAlias = Prompted | scoring_pb2.ClassifyRequest
+"""Requests that say how their texts are read."""
+
 _ACTIVATIONS: Mapping[int, Activation | None] = {
     scoring_pb2.ACTIVATION_UNSPECIFIED: None,
     scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,
@@ -36,6 +39,7 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+    scoring_pb2.TRUNCATION_ONLY_FIRST: Truncation.ONLY_FIRST,
 }
 _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -96,6 +100,24 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
         InvalidInput: a number that the enum does not have.
     """
     return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+
+
+def decode_truncation(request: Readable) -> Truncation:
+    """What happens to what is too long.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
+
+
+def decode_priority(request: Readable) -> Priority:
+    """What the request may overtake.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -209,9 +231,9 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation": decode_truncation(request),
         "max_length": request.max_length or None,
-        "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": decode_priority(request),
         "caller": caller(),
     }
 
