@@ -6,6 +6,7 @@ load.py         closed-loop and open-loop load on a running server over gRPC
 mixed.py        small and large calls at once, at a share of capacity     soak.py   minutes of load, memory watched
 chaos/          a server killed, hung, flooded and left under load; then the books are checked
 overload.py     more load than a running server can do: goodput, and what a small caller sees of a flood
+http_stacks.py  what HTTP servers and JSON libraries cost a request
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run

@@ -54,6 +54,9 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
         choices=["only_first", "longest_first", "error"],
         help="what to do with longer texts (default: only_first, which leaves hypotheses whole)",
     )
+    group.add_argument(
+        "--truncation-direction", choices=["right", "left"], help="which end to cut off (default: the model's own)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     options = ClassifyOptions(
         model=args.model,
         truncation=args.truncation,
+        truncation_direction=args.truncation_direction,
         max_length=args.max_length,
         priority=args.priority,
         hypothesis_template=args.template,

@@ -221,10 +221,12 @@ def _counting_from(start: int, inputs: str = "") -> Iterator[None]:
 
 def _reading(options: ReadingOptions) -> dict[str, Any]:
     """The fields of the engine's `ReadingOptions`."""
+    direction = options.truncation_direction
     return {
         "prompt_name": options.prompt_name,
         "prompt": options.prompt,
         "truncation": truncation.Truncation(options.truncation or "longest_first"),
+        "truncation_direction": direction and truncation.TruncationDirection(direction),
         "max_length": options.max_length,
         "priority": priority.Priority(options.priority or "normal"),
     }
@@ -236,12 +238,13 @@ def _score_options(options: ScoreOptions) -> results.ScoreOptions:
 
 
 def _classify_options(options: ClassifyOptions) -> results.ClassifyOptions:
+    reading = {
+        **_reading(options),
+        "prompt": "",
+        "truncation": truncation.Truncation(options.truncation or "only_first"),
+    }
     return results.ClassifyOptions(
-        truncation=truncation.Truncation(options.truncation or "only_first"),
-        max_length=options.max_length,
-        priority=priority.Priority(options.priority or "normal"),
-        hypothesis_template=options.hypothesis_template,
-        multi_label=options.multi_label,
+        **reading, hypothesis_template=options.hypothesis_template, multi_label=options.multi_label
     )
 
 

@@ -24,7 +24,8 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.tuning"},
+    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
+    "server/rpc": {"pairwire.server.compat"},
     "server/engine/batching": {
         "tokenizers",
         "onnxruntime",
@@ -32,8 +33,14 @@ FORBIDDEN = {
         "pairwire.server.engine.models",
         "pairwire.server.engine.running",
     },
-    "server/tuning": {"grpc", "pairwire.server.rpc"},
-    "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.tuning"},
+    "server/tuning": {"grpc", "pairwire.server.rpc", "pairwire.server.compat"},
+    "server/runtime": {
+        "grpc",
+        "pairwire.server.rpc",
+        "pairwire.server.compat",
+        "pairwire.server.engine",
+        "pairwire.server.tuning",
+    },
     "client": {
         "pairwire.server",
         "pairwire.export",

@@ -17,7 +17,7 @@ from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
 from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.text.truncation import Truncation
+from ..engine.text.truncation import Truncation, TruncationDirection
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
 from .caller import caller
@@ -40,6 +40,11 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
     scoring_pb2.TRUNCATION_ONLY_FIRST: Truncation.ONLY_FIRST,
+}
+_DIRECTIONS: Mapping[int, TruncationDirection | None] = {
+    scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
+    scoring_pb2.TRUNCATION_DIRECTION_RIGHT: TruncationDirection.RIGHT,
+    scoring_pb2.TRUNCATION_DIRECTION_LEFT: TruncationDirection.LEFT,
 }
 _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -109,6 +114,16 @@ def decode_truncation(request: Readable) -> Truncation:
         InvalidInput: a number that the enum does not have.
     """
     return _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
+
+
+def decode_direction(request: Readable) -> TruncationDirection | None:
+    """Which end is cut off; None for the model's own.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    direction = request.truncation_direction
+    return _known("truncation_direction", direction, _DIRECTIONS, scoring_pb2.TruncationDirection.items)
 
 
 def decode_priority(request: Readable) -> Priority:
@@ -220,6 +235,7 @@ class _Reading(TypedDict):
     prompt_name: str | None
     prompt: str | None
     truncation: Truncation
+    truncation_direction: TruncationDirection | None
     max_length: int | None
     priority: Priority
     caller: str
@@ -232,6 +248,7 @@ def _reading(request: Prompted) -> _Reading:
         "prompt_name": prompt_name,
         "prompt": prompt,
         "truncation": decode_truncation(request),
+        "truncation_direction": decode_direction(request),
         "max_length": request.max_length or None,
         "priority": decode_priority(request),
         "caller": caller(),

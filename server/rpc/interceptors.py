@@ -48,7 +48,7 @@ class ErrorsToStatus:
             try:
                 return await handler(request, context)
             except BaseException as error:
-                message = _sentence(rpc, error)
+                message = sentence_of(rpc, error)
                 code = code_of(error)
                 try:
                     await context.abort(code, message, trailers(error, code, message))
@@ -149,7 +149,7 @@ def _is_late(context: Context) -> bool:
     return left is not None and left < _EARLY_S
 
 
-def _sentence(rpc: str, error: BaseException) -> str:
+def sentence_of(rpc: str, error: BaseException) -> str:
     """What the caller is told, whatever was raised; a cancellation is raised again where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)

@@ -13,7 +13,7 @@ from ..engine.text.truncation import Truncation
 from ..engine.zero_shot import DEFAULT_TEMPLATE, HypothesisTemplate
 from ..errors import InvalidInput
 from .caller import caller
-from .codec import decode_priority, decode_truncation, encode_timing, encode_usage
+from .codec import decode_direction, decode_priority, decode_truncation, encode_timing, encode_usage
 from .texts import decode_text, decode_texts
 
 
@@ -27,6 +27,7 @@ def decode_classify_options(request: scoring_pb2.ClassifyRequest) -> ClassifyOpt
         hypothesis_template=request.hypothesis_template if request.HasField("hypothesis_template") else None,
         multi_label=request.multi_label,
         truncation=decode_truncation(request) if request.truncation else Truncation.ONLY_FIRST,
+        truncation_direction=decode_direction(request),
         max_length=request.max_length or None,
         priority=decode_priority(request),
         caller=caller(),

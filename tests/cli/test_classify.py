@@ -26,7 +26,7 @@ def test_a_line_a_text_with_the_best_label_first(remote: Run) -> None:
 def test_options_reach_the_server(remote: Run, server: FakeServer) -> None:
     done = remote(
         "classify", "the fox", *LABELS, "--multi-label", "--template", "about {}", "--model", "nli", "--json",
-        "--max-length", "9", "--truncation", "error", "--priority", "low",
+        "--max-length", "9", "--truncation", "error", "--truncation-direction", "left", "--priority", "low",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert server.script.requests == [
@@ -38,6 +38,7 @@ def test_options_reach_the_server(remote: Run, server: FakeServer) -> None:
             multi_label=True,
             max_length=9,
             truncation=scoring_pb2.TRUNCATION_ERROR,
+            truncation_direction=scoring_pb2.TRUNCATION_DIRECTION_LEFT,
             priority=scoring_pb2.PRIORITY_LOW,
         )
     ]

@@ -41,7 +41,8 @@ def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["score", "rerank", "embed", "embed-sparse", "models", "inspect", "tune", "profile", "doctor"]
+    "command",
+    ["score", "rerank", "classify", "embed", "embed-sparse", "models", "inspect", "tune", "profile", "doctor"],
 )
 def test_help_of_a_command_has_the_exit_codes(run: Run, command: str) -> None:
     done = run(command, "--help")

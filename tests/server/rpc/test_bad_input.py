@@ -196,6 +196,7 @@ CASES = [
     Case("empty template", "Classify", classify(hypothesis_template=""), INVALID, "'' has no place", "hypothesis_template"),
     Case("hypothesis that may not be cut", "Classify", classify(hypothesis_template="{}", candidate_labels=["b", "b b b b b b b"], max_length=8), INVALID, "exceed max_length 8", "candidate_labels[1]"),
     Case("wrong truncation of a classification", "Classify", classify(truncation=9), INVALID, "9 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
+    Case("wrong direction of a classification", "Classify", classify(truncation_direction=9), INVALID, "9 is unknown; one of TRUNCATION_DIRECTION_UNSPECIFIED (0)", "truncation_direction"),
     Case("wrong priority of a classification", "Classify", classify(priority=9), INVALID, "9 is unknown; one of PRIORITY_UNSPECIFIED (0)", "priority"),
     Case("classification by a classifier", "Classify", classify(model="classifier"), PRECONDITION, "no label that is called entailment (no, maybe, yes)"),
     Case("classification by a bi-encoder", "Classify", classify(model="embedder"), PRECONDITION, "is a bi-encoder"),

@@ -1,0 +1,17 @@
+"""HTTP: every protocol that is JSON, over the engine calls of pairwire.v1.
+
+A request's way: listener -> app -> exchange -> traffic and interceptors (those of gRPC) -> route -> engine -> answer.
+
+    service.py    all routes on one application, and the application on a port
+    listener.py   the port: uvicorn's protocol with bounds
+    app.py        the ASGI application, what every request goes through
+    routes.py     what is served where
+    exchange.py   a request on its way, as traffic and interceptors see it
+    body.py       its body: bounded, inflated
+    reading.py    JSON -> typed requests
+    answers.py    answers -> JSON
+    errors.py     error -> status code, and the families of clients that are told in the same words
+    cors.py       which sites' pages may call
+    probes.py     health and metrics
+    openai.py     OpenAI: embeddings, models
+"""
