@@ -36,6 +36,11 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def unix_seconds() -> int:
+    """Now, in whole seconds since 1970."""
+    return int(time.time())
+
+
 class SimClock:
     """A clock that stands still until it is told to move, for tests and simulations."""
 

@@ -89,6 +89,33 @@ def decode_single_texts(
     return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
+def decode_id_lists(field: str, lists: Sequence[Sequence[int]], limits: RequestLimits) -> list[TokenIds]:
+    """Texts that are tokenised already, as lists of ids; ``field`` is what the caller calls all of them.
+
+    Raises:
+        InvalidInput: none, too many, one that is too long, or something that cannot be a token id.
+    """
+    _check_count(field, len(lists), limits)
+    _check_ids(field, sum(map(len, lists)), limits)
+    return [decode_ids(f"{field}[{index}]", ids, limits) for index, ids in enumerate(lists)]
+
+
+def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenIds:
+    """A text that is tokenised already.
+
+    Raises:
+        InvalidInput: it is too long, or has something that cannot be a token id.
+    """
+    size = ID_BYTES * len(ids)
+    if size > limits.max_text_bytes:
+        raise InvalidInput(
+            field,
+            f"{len(ids)} token ids of {ID_BYTES} bytes exceed --max-text-bytes {limits.max_text_bytes}; "
+            "shorten or split the text",
+        )
+    return TokenIds(ids, field=field)
+
+
 def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
     """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
@@ -108,19 +135,15 @@ def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
 
 
 def _decode_ids(field: str, ids: scoring_pb2.TokenIds, limits: RequestLimits) -> TokenIds:
-    size = ID_BYTES * len(ids.ids)
-    if size > limits.max_text_bytes:
-        raise InvalidInput(
-            field,
-            f"{len(ids.ids)} token ids of {ID_BYTES} bytes exceed --max-text-bytes {limits.max_text_bytes}; "
-            "shorten or split the text",
-        )
-    return TokenIds(ids.ids, field=field)
+    return decode_ids(field, ids.ids, limits)
 
 
 def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: RequestLimits) -> None:
     """An id takes a byte of a message and four of memory, before anything else is made of it."""
-    count = sum(len(ids.ids) for ids in texts)
+    _check_ids(field, sum(len(ids.ids) for ids in texts), limits)
+
+
+def _check_ids(field: str, count: int, limits: RequestLimits) -> None:
     if ID_BYTES * count > limits.max_message_bytes:
         raise InvalidInput(
             field,

@@ -12,6 +12,11 @@ A request's way: listener -> app -> exchange -> traffic and interceptors (those 
     answers.py    answers -> JSON
     errors.py     error -> status code, and the families of clients that are told in the same words
     cors.py       which sites' pages may call
+    openapi.py    the OpenAPI document, from the routes
     probes.py     health and metrics
+    texts.py      fields that hold texts or token ids
     openai.py     OpenAI: embeddings, models
+    rerank.py     Cohere, Jina, vLLM and Infinity: reranking
+    vllm.py       vLLM: score, classify
+    tei/          text-embeddings-inference
 """

@@ -132,7 +132,7 @@ def _innermost(route: Route) -> Any:
 
 
 def _reader(route: Route, limits: RequestLimits) -> Reader:
-    return _no_body if route.reads is None else BodyReader(route.reads, limits)
+    return _no_body if route.reader is None else BodyReader(route.reader, limits)
 
 
 async def _no_body(exchange: Exchange) -> object:

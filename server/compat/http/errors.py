@@ -6,10 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from ... import errors
-from ...rpc.details import clip
 from ...rpc.interceptors import sentence_of
 from .answers import Answer, encode
 from .body import TooLarge, UnknownCoding
@@ -38,6 +37,7 @@ STATUS_CODES: Mapping[type[BaseException], int] = {
     UnknownCoding: 415,
     errors.ModelNotFound: 404,
     errors.WrongModelKind: 400,
+    errors.Unsupported: 400,
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.Cancelled: 499,  # nobody is there to read it
@@ -76,6 +76,8 @@ class Family:
     body: Callable[[Failure], dict[str, Any]]
     statuses: Mapping[type[BaseException], int] = field(default_factory=dict)
     """Where they differ from the table."""
+    error_type: Any = None
+    """What ``body`` gives, for the OpenAPI document."""
 
     def status_of(self, error: BaseException) -> int:
         """The status of the nearest class in the error's ancestry; 500 for what no table knows."""
@@ -104,9 +106,15 @@ def _headers(error: BaseException, status: int) -> tuple[tuple[str, str], ...]:
     return (("retry-after", str(max(1, math.ceil(wait_s)))), ("retry-after-ms", str(max(1, math.ceil(wait_s * 1000)))))
 
 
+class PlainError(TypedDict):
+    """Why nothing is served."""
+
+    error: str
+
+
 def plain(failure: Failure) -> dict[str, Any]:
     """For whoever asks for something that no protocol has."""
-    return {"error": {"message": clip(failure.message), "code": failure.status}}
+    return {"error": failure.message}
 
 
-PLAIN = Family("plain", plain)
+PLAIN = Family("plain", plain, error_type=PlainError)

@@ -56,14 +56,10 @@ class Exchange:
         """The value of a header; empty where there is none."""
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
-    def read_deadline(self) -> None:
-        """Has the time count that the caller gives.
-
-        Raises:
-            InvalidInput: the header is no duration.
-        """
-        if DEADLINE_HEADER.encode() in self.headers:
-            self._timeout_s = parse_duration(self.header(DEADLINE_HEADER))
+    @property
+    def elapsed_s(self) -> float:
+        """Since it began, in seconds."""
+        return self._clock.monotonic() - self._started
 
     # What follows is the part of ServicerContext.
 
@@ -89,8 +85,10 @@ class Exchange:
         """The body, as the reader reads it.
 
         Raises:
+            InvalidInput: the deadline is no duration.
             DeadlineExceeded: the deadline passed meanwhile.
         """
+        self._read_deadline()
         left = self.time_remaining()
         if left is None:
             return await self._reader(self)
@@ -101,6 +99,15 @@ class Exchange:
             if (left := self.time_remaining()) is None or left > 0:
                 raise  # of somebody around this
             raise DeadlineExceeded(f"the request had not arrived within {self._timeout_s:.3f} s; allow more") from None
+
+    def _read_deadline(self) -> None:
+        """Has the time count that the caller gives.
+
+        Raises:
+            InvalidInput: the header is no duration.
+        """
+        if DEADLINE_HEADER.encode() in self.headers:
+            self._timeout_s = parse_duration(self.header(DEADLINE_HEADER))
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Calls it when the exchange has ended."""

@@ -27,22 +27,8 @@ class Probes:
     def routes(self) -> Iterable[Route]:
         """All of them."""
         for path in ("/health", "/ping"):
-            yield Route(
-                method="GET",
-                path=path,
-                call=self.health,
-                family=PLAIN,
-                summary="200 while every model serves, else 503",
-                guarded=False,
-            )
-        yield Route(
-            method="GET",
-            path="/metrics",
-            call=self.metrics,
-            family=PLAIN,
-            summary="Prometheus metrics of this process",
-            guarded=False,
-        )
+            yield Route.get(path, self.health, PLAIN, "200 while every model serves, else 503", guarded=False)
+        yield Route.get("/metrics", self.metrics, PLAIN, "Prometheus metrics of this process", guarded=False)
 
     async def health(self, asked: Asked[Any]) -> Answer:
         """An empty body where all is well, as TEI and vLLM have it."""

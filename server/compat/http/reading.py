@@ -27,6 +27,7 @@ class JsonReader(Generic[T]):
     """Reads requests of one type. A body that is empty is an object without fields."""
 
     def __init__(self, request_type: type[T]) -> None:
+        self.request_type = request_type
         self._decode: Callable[[bytes], T] = msgspec.json.Decoder(request_type, strict=False).decode
 
     def __call__(self, raw: bytes, exchange: Exchange) -> T:
@@ -85,9 +86,3 @@ def _in_words(types: str) -> str:
     """`` `str | null` `` -> ``a string or null``."""
     names = [name.strip().strip("`") for name in types.strip("`").split("|")]
     return " or ".join(_WORDS.get(name, f"an {name}" if name == "object" else name) for name in names)
-
-
-Struct = msgspec.Struct
-"""What requests are declared as."""
-Raw = msgspec.Raw
-"""A field that is read later, by what it begins with."""

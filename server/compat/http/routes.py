@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from ...config import RequestLimits
-from ...engine.engine import Engine
+from ...engine.results import ModelInfo
 from ...rpc.method import EngineSource
 from ...rpc.wire import Unread, Unreadable
-from ..roles import Roles
+from ..roles import Role, Roles
 from .answers import Answer
 from .errors import Family, UnknownPath, WrongMethod
 from .exchange import Exchange
+from .reading import JsonReader
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(slots=True)
@@ -40,9 +42,21 @@ class Asked(Generic[T]):
         return cast(T, self._body)
 
     @property
+    def path(self) -> str:
+        """Where it was sent to."""
+        path: str = self.exchange.scope["path"]
+        return path
+
+    @property
     def timeout_s(self) -> float | None:
         """Seconds that are left for it; None for any number."""
         return self.exchange.time_remaining()
+
+    def part(self, body: U) -> Asked[U]:
+        """One request of several that came as one."""
+        found = Asked[U](self.exchange, self.params, self.family, self.model, self.received, self.large)
+        found._body = body
+        return found
 
     async def read(self) -> None:
         """Has ``body`` there.
@@ -56,6 +70,10 @@ class Asked(Generic[T]):
         self._body = await self.received.read() if isinstance(self.received, Unread) else self.received
 
 
+Call = Callable[[Asked[Any]], Awaitable[Answer]]
+"""Serves a request; raises Pairwire's errors."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One operation."""
@@ -63,16 +81,14 @@ class Route:
     method: str
     path: str
     """A segment may be ``{name}``; the last one ``{name...}`` for all that is left."""
-    call: Callable[[Asked[Any]], Awaitable[Answer]]
+    call: Call
     family: Family
     summary: str
     """One line, for the OpenAPI document."""
-    reads: Callable[[bytes, Exchange], object] | None = None
+    reader: JsonReader[Any] | None = None
     """Makes a request of the body's bytes; None where there is no body to read."""
-    request_type: Any = None
-    """What the body is, for the OpenAPI document."""
     answer_type: Any = None
-    """What the answer is, the same."""
+    """What the answer is, for the OpenAPI document."""
     guarded: bool = True
     """Whether it goes through the gate and is counted: what asks how the server is does not."""
 
@@ -80,6 +96,36 @@ class Route:
     def name(self) -> str:
         """For metrics, logs and people."""
         return self.path
+
+    @classmethod
+    def post(
+        cls, path: str, call: Call, family: Family, summary: str, reader: JsonReader[Any], answer_type: Any
+    ) -> Route:
+        """A call of the engine."""
+        return cls(
+            method="POST",
+            path=path,
+            call=call,
+            family=family,
+            summary=summary,
+            reader=reader,
+            answer_type=answer_type,
+        )
+
+    @classmethod
+    def get(
+        cls, path: str, call: Call, family: Family, summary: str, answer_type: Any = None, *, guarded: bool = True
+    ) -> Route:
+        """A question that needs no body."""
+        return cls(
+            method="GET",
+            path=path,
+            call=call,
+            family=family,
+            summary=summary,
+            answer_type=answer_type,
+            guarded=guarded,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +137,20 @@ class Services:
     """Which model answers where none is named."""
     limits: RequestLimits
 
-    @property
-    def open_engine(self) -> Engine:
-        """The engine. Raises NotReady before it is open."""
-        return self.engine()
+    def find(self, asked: Asked[Any], role: Role, name: str | None) -> ModelInfo:
+        """The model that is meant; it is what the call is counted as.
+
+        Raises:
+            ModelNotFound, WrongModelKind, InvalidInput: as ``Roles.find``.
+        """
+        asked.model = name or ""
+        found = self.roles.find(role, asked.model)
+        asked.model = found.name
+        return found
+
+    def serves(self, role: Role) -> bool:
+        """Whether some model can do that."""
+        return any(role.kind in (None, each.kind) for each in self.engine().models.values())
 
 
 class RouteTable:

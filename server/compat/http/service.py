@@ -13,15 +13,42 @@ from ...rpc.traffic import Traffic
 from .app import HttpApp
 from .cors import Cors
 from .listener import HttpListener
-from .openai import OpenAiModels
+from .openai import OpenAi
+from .openapi import OpenApi
 from .probes import Probes
+from .rerank import Rerank
 from .routes import Route, Services
+from .tei.info import InfoPage
+from .tei.labels import Labels
+from .tei.root import Root
+from .tei.tokens import Tokens
+from .tei.vectors import Vectors
+from .vllm import Vllm
 
 
-def all_routes(services: Services, healthy: Callable[[], bool], registry: CollectorRegistry) -> Iterable[Route]:
+def all_routes(
+    services: Services, config: ServerConfig, healthy: Callable[[], bool], registry: CollectorRegistry
+) -> Iterable[Route]:
     """Everything that is served."""
-    yield from Probes(healthy, registry).routes
-    yield from OpenAiModels(services).routes
+    vectors, labels = Vectors(services), Labels(services)
+    for family in (
+        Probes(healthy, registry),
+        OpenAi(services),
+        Rerank(services, labels),
+        Vllm(services),
+        vectors,
+        labels,
+        Tokens(services),
+        InfoPage(services, config),
+        Root(services, vectors, labels),
+    ):
+        yield from family.routes
+
+
+def with_document(routes: Iterable[Route]) -> list[Route]:
+    """And what describes them."""
+    listed = list(routes)
+    return [*listed, *OpenApi(listed).routes]
 
 
 def build_listener(
@@ -36,7 +63,7 @@ def build_listener(
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     app = HttpApp(
-        all_routes(services, healthy, registry),
+        with_document(all_routes(services, config, healthy, registry)),
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,
