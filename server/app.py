@@ -314,6 +314,7 @@ class Application:
             interceptors=interceptors,
             traffic=self.traffic,
             clock=self._clock,
+            grpc_port=lambda: self.port,
         )
 
     def _opened(self) -> Engine:

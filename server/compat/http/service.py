@@ -15,6 +15,7 @@ from .cors import Cors
 from .listener import HttpListener
 from .openai import OpenAi
 from .openapi import OpenApi
+from .page import Page
 from .probes import Probes
 from .rerank import Rerank
 from .routes import Route, Services
@@ -23,6 +24,7 @@ from .tei.labels import Labels
 from .tei.root import Root
 from .tei.tokens import Tokens
 from .tei.vectors import Vectors
+from .tei.zero_shot import ZeroShot
 from .vllm import Vllm
 
 
@@ -30,7 +32,7 @@ def all_routes(
     services: Services, config: ServerConfig, healthy: Callable[[], bool], registry: CollectorRegistry
 ) -> Iterable[Route]:
     """Everything that is served."""
-    vectors, labels = Vectors(services), Labels(services)
+    vectors, labels, zero_shot = Vectors(services), Labels(services), ZeroShot(services)
     for family in (
         Probes(healthy, registry),
         OpenAi(services),
@@ -38,9 +40,10 @@ def all_routes(
         Vllm(services),
         vectors,
         labels,
+        zero_shot,
         Tokens(services),
         InfoPage(services, config),
-        Root(services, vectors, labels),
+        Root(services, vectors, labels, zero_shot),
     ):
         yield from family.routes
 
@@ -60,10 +63,12 @@ def build_listener(
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
     clock: Clock,
+    grpc_port: Callable[[], int],
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
+    page = Page(services, config, grpc_port)
     app = HttpApp(
-        with_document(all_routes(services, config, healthy, registry)),
+        [*with_document(all_routes(services, config, healthy, registry)), *page.routes],
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,
