@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -52,13 +52,13 @@ TextsField = Annotated[
     ),
 ]
 """A field that ``read_texts`` reads."""
-UNSET = msgspec.Raw(b"null")
-"""What such a field is where it is absent; null is the same."""
+UNSET: Any = None
+"""What such a field is where it is absent; where it is null, it is the JSON of that."""
 
 
-def is_unset(raw: msgspec.Raw) -> bool:
+def is_unset(raw: msgspec.Raw | None) -> bool:
     """Whether a field is absent or null."""
-    return bytes(raw) == b"null"
+    return raw is None or bytes(raw) == b"null"
 
 
 class Document(msgspec.Struct, gc=False):

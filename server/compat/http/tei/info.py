@@ -59,12 +59,12 @@ def _dtype(info: ModelInfo) -> str:
     return _PRECISIONS.get(precision, precision or "float32")
 
 
-def _type(info: ModelInfo) -> dict[str, dict[str, object]]:
+def _type(info: ModelInfo) -> dict[str, dict[str, Any]]:
     if info.kind is not ModelKind.CROSS_ENCODER:
         pooling = "splade" if info.kind is ModelKind.SPARSE_ENCODER else "+".join(info.manifest.pooling)
         return {"embedding": {"pooling": pooling}}
     labels = list(info.manifest.labels)
-    names: dict[str, object] = {
+    names: dict[str, Any] = {
         "id2label": {str(at): label for at, label in enumerate(labels)},
         "label2id": {label: at for at, label in enumerate(labels)},
     }

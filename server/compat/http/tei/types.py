@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -147,7 +147,7 @@ class Info(TypedDict):
     model_sha: str | None
     model_dtype: str
     served_model_name: str
-    model_type: dict[str, dict[str, object]]
+    model_type: dict[str, dict[str, Any]]
     max_concurrent_requests: int
     max_input_length: int
     max_batch_tokens: int
