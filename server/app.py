@@ -155,6 +155,11 @@ class Application:
         """The engine, once the models are loaded. Raises NotReady before."""
         return self._opened()
 
+    @property
+    def http_connections(self) -> int:
+        """Connections of HTTP that are open."""
+        return 0 if self._http is None else self._http.connections
+
     async def listen(self) -> None:
         """Binds the ports; probes get an answer from now on.
 
@@ -224,6 +229,7 @@ class Application:
         sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
         """
         self._gate.hold()
+        self.traffic.close_streams()
         await asyncio.sleep(SETTLE_S)
         arrived = self.traffic.arrived
         await asyncio.sleep(QUIET_S)

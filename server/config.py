@@ -122,6 +122,9 @@ class ConnectionConfig:
     """Most connections at once; what comes on top is closed. 0 means as many as the limit of open files allows."""
     max_streams_per_connection: int = 1024
     """Most calls at once on one connection; clients keep what is more to themselves until others end."""
+    max_open_streams: int = 128
+    """Most calls at once on which many requests are sent (ModelStreamInfer, EmbedStream); one connection gets half.
+    Each may have a message arriving for as long as it likes: --max-message-bytes and 1 MiB of memory, at worst."""
     max_inflight_bytes: int = 256 << 20
     """Most bytes of large requests and answers that are on their way at once; one connection gets half."""
     upload_timeout_s: float = 30.0
@@ -132,6 +135,7 @@ class ConnectionConfig:
         for name in ("keepalive_time_s", "max_connection_idle_s", "min_ping_interval_s", "max_connection_age_s"):
             _between(self, name, 0, 1e6)
         _between(self, "max_streams_per_connection", 1, 1 << 20)
+        _between(self, "max_open_streams", 1, 1 << 20)
         _between(self, "max_inflight_bytes", 1 << 20, 1 << 40)
         _between(self, "upload_timeout_s", 0.01, 1e6)
         for name in ("keepalive_timeout_s", "max_connection_age_grace_s"):

@@ -65,8 +65,8 @@ def decode_token_pairs(
     _check_all_ids(field, (ids for pair in pairs for ids in (pair.first, pair.second)), limits)
     return [
         (
-            _decode_ids(f"{field}[{index}].first", pair.first, limits),
-            _decode_ids(f"{field}[{index}].second", pair.second, limits),
+            decode_ids(f"{field}[{index}].first", pair.first.ids, limits),
+            decode_ids(f"{field}[{index}].second", pair.second.ids, limits),
         )
         for index, pair in enumerate(pairs)
     ]
@@ -86,7 +86,7 @@ def decode_single_texts(
         raise InvalidInput("token_ids", "set beside texts; give one of them, and the other in a request of its own")
     _check_count("token_ids", len(request.token_ids), limits)
     _check_all_ids("token_ids", request.token_ids, limits)
-    return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
+    return [decode_ids(f"token_ids[{index}]", ids.ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
 def decode_id_lists(field: str, lists: Sequence[Sequence[int]], limits: RequestLimits) -> list[TokenIds]:
@@ -100,11 +100,29 @@ def decode_id_lists(field: str, lists: Sequence[Sequence[int]], limits: RequestL
     return [decode_ids(f"{field}[{index}]", ids, limits) for index, ids in enumerate(lists)]
 
 
-def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenIds:
-    """A text that is tokenised already.
+def check_prompt(prompt: str, rows: int, limits: RequestLimits) -> None:
+    """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
     Raises:
-        InvalidInput: it is too long, or has something that cannot be a token id.
+        InvalidInput: it is too long, by itself or before this many rows.
+    """
+    if not prompt:
+        return
+    _check_sizes((prompt,), limits, lambda _: "prompt")
+    size = len(prompt.encode("utf-8"))
+    if size * rows > limits.max_message_bytes:
+        raise InvalidInput(
+            "prompt",
+            f"{size} bytes before each of {rows} texts exceed --max-message-bytes {limits.max_message_bytes}; "
+            "shorten it, or send several smaller requests",
+        )
+
+
+def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenIds:
+    """The token ids of one text.
+
+    Raises:
+        InvalidInput: they are too many, or something that cannot be a token id.
     """
     size = ID_BYTES * len(ids)
     if size > limits.max_text_bytes:
@@ -114,28 +132,6 @@ def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenId
             "shorten or split the text",
         )
     return TokenIds(ids, field=field)
-
-
-def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
-    """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
-
-    Raises:
-        InvalidInput: it is too long, by itself or before this many rows.
-    """
-    if not request.prompt:
-        return
-    _check_sizes((request.prompt,), limits, lambda _: "prompt")
-    size = len(request.prompt.encode("utf-8"))
-    if size * rows > limits.max_message_bytes:
-        raise InvalidInput(
-            "prompt",
-            f"{size} bytes before each of {rows} texts exceed --max-message-bytes {limits.max_message_bytes}; "
-            "shorten it, or send several smaller requests",
-        )
-
-
-def _decode_ids(field: str, ids: scoring_pb2.TokenIds, limits: RequestLimits) -> TokenIds:
-    return decode_ids(field, ids.ids, limits)
 
 
 def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: RequestLimits) -> None:

@@ -136,4 +136,4 @@ def _reader(route: Route, limits: RequestLimits) -> Reader:
 
 
 async def _no_body(exchange: Exchange) -> object:
-    return None
+    return b""  # None would be a call without a message

@@ -37,7 +37,7 @@ class BodyReader:
             raw = await self._receive(exchange)
             raw = await self._inflated(raw, exchange)
             if len(raw) > INLINE_BYTES:
-                return Unread(lambda raw: self._tried(raw, exchange), raw)
+                return Unread(lambda raw: self._tried(raw, exchange), raw, len(raw))
             return self._parse(raw, exchange)
         except PairwireError as error:
             return Unreadable(error)

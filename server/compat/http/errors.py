@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from ... import errors
-from ...rpc.interceptors import sentence_of
+from ...rpc.interceptors import sentence
 from .answers import Answer, encode
 from .body import TooLarge, UnknownCoding
 
@@ -77,7 +77,7 @@ class Family:
     statuses: Mapping[type[BaseException], int] = field(default_factory=dict)
     """Where they differ from the table."""
     error_type: Any = None
-    """What ``body`` gives, for the OpenAPI document."""
+    """What ``body`` gives, for the OpenAPI document; a tuple where it is one of several."""
 
     def status_of(self, error: BaseException) -> int:
         """The status of the nearest class in the error's ancestry; 500 for what no table knows."""
@@ -90,7 +90,7 @@ class Family:
 
 def failed(what: str, error: BaseException, family: Family, status: int | None = None) -> Answer:
     """The answer to a request that raised ``error``; a cancellation is raised again where no caller is left."""
-    failure = Failure(error, status or family.status_of(error), sentence_of(what, error))
+    failure = Failure(error, status or family.status_of(error), sentence(what, error))
     return Answer(encode(family.body(failure)), failure.status, headers=_headers(error, failure.status))
 
 

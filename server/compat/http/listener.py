@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 MOST_HEAD_BYTES = 64 << 10
 """Of the first line and the headers of a request together."""
 BACKLOG = 2048
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _QUIET = logging.getLogger(f"{__name__}.quiet")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
@@ -71,15 +73,13 @@ class _Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
+        if self._head_timer is not None:
+            data = _without_upgrade(data)
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Java's client offers HTTP/2 with its first request, and is content with HTTP/1.1.
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.data_received(rest)
-            return
+        except httptools.HttpParserUpgrade:
+            pass
         except httptools.HttpParserError:
             self._refuse(400, "this is not HTTP/1.1 as this server understands it")
             return
@@ -217,6 +217,17 @@ class HttpListener:
 
     def _open(self) -> list[_Connection]:
         return [each for each in self._state.connections if isinstance(each, _Connection)]
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head that offers no other protocol.
+
+    Java's client offers HTTP/2 with its first request and is content with HTTP/1.1; but the parser takes no body then.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or _UPGRADE.search(data, 0, end) is None:
+        return data
+    return _UPGRADE.sub(b"\r\nx-offer:", data[:end]) + data[end:]
 
 
 def _tls_context(tls: TlsConfig) -> ssl.SSLContext | None:

@@ -59,11 +59,12 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     types = [
         each
         for route in routes
-        for each in (
+        for given in (
             route.reader.request_type if route.reader else None,
             route.answer_type,
             route.family.error_type,
         )
+        for each in (given if isinstance(given, tuple) else (given,))
         if each is not None and each is not Any
     ]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
@@ -82,6 +83,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
 
 def _operation(route: Route, path: str, schemas: Iterable[tuple[Any, Mapping[str, Any]]]) -> dict[str, Any]:
     def schema(of: Any) -> Mapping[str, Any]:
+        if isinstance(of, tuple):
+            return {"anyOf": [schema(each) for each in of]}
         return next((schema for known, schema in schemas if known is of or known == of), {})
 
     parameters: list[dict[str, Any]] = [

@@ -24,8 +24,9 @@ from .errors import Family
 from .openai import ErrorBody, TokenUsage, error_of, max_length, usage_of
 from .reading import JsonReader
 from .routes import Asked, Route, Services
+from .tei.common import TEI
 from .tei.labels import Labels
-from .tei.types import Reading
+from .tei.types import Rank, Reading, TeiError
 from .texts import Document, naming, read_documents
 
 _SEARCH_UNIT_DOCUMENTS = 100
@@ -44,6 +45,25 @@ RERANK = Family(
     "rerank",
     lambda failure: {"message": failure.message, "detail": failure.message, "error": error_of(failure)},
     error_type=RerankError,
+)
+
+
+class _Either(Family):
+    """Of ``/rerank``, until it is known whose request it is: TEI's own fields tell."""
+
+    def status_of(self, error: BaseException) -> int:
+        """As the family of the field has it."""
+        return (TEI if _is_tei(error) else RERANK).status_of(error)
+
+
+def _is_tei(error: BaseException) -> bool:
+    return isinstance(error, InvalidInput) and error.field.startswith(("texts", "return_text", "truncat"))
+
+
+EITHER = _Either(
+    "rerank",
+    lambda failure: (TEI if _is_tei(failure.error) else RERANK).body(failure),
+    error_type=(RerankError, TeiError),
 )
 
 
@@ -117,7 +137,9 @@ class Rerank:
         yield Route.post("/v1/rerank", self.rerank, RERANK, summary, reader, Reranked)
         yield Route.post("/v2/rerank", self.rerank, RERANK, summary, reader, Reranked)
         either = JsonReader(EitherRequest)
-        yield Route.post("/rerank", self.either, RERANK, f"{summary}, or with `texts` as TEI has it", either, Reranked)
+        yield Route.post(
+            "/rerank", self.either, EITHER, f"{summary}, or with `texts` as TEI has it", either, (Reranked, list[Rank])
+        )
 
     async def either(self, asked: Asked[EitherRequest]) -> Answer:
         """TEI's, or the others'."""

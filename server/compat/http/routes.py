@@ -88,7 +88,7 @@ class Route:
     reader: JsonReader[Any] | None = None
     """Makes a request of the body's bytes; None where there is no body to read."""
     answer_type: Any = None
-    """What the answer is, for the OpenAPI document."""
+    """What the answer is, for the OpenAPI document; a tuple where it is one of several."""
     guarded: bool = True
     """Whether it goes through the gate and is counted: what asks how the server is does not."""
 

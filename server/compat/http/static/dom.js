@@ -22,7 +22,7 @@ export const short = (number) =>
   number >= 100 ? Math.round(number).toLocaleString("en") : String(Number(number.toPrecision(number >= 10 ? 3 : 2)));
 
 /** Seconds as milliseconds or seconds. */
-export const time = (seconds) => (seconds >= 10 ? `${short(seconds)} s` : `${short(seconds * 1000)} ms`);
+export const time = (seconds) => (seconds >= 1 ? `${short(seconds)} s` : `${short(seconds * 1000)} ms`);
 
 /** A line of the last readings, scaled to its largest one; a gap where there was nothing. */
 export function spark(numbers, most = Math.max(...numbers.map((each) => each ?? 0))) {
@@ -35,12 +35,19 @@ export function spark(numbers, most = Math.max(...numbers.map((each) => each ?? 
   const x = (at) => (numbers.length > 1 ? (100 * at) / (numbers.length - 1) : 0).toFixed(1);
   const y = (value) => (28 - (26 * value) / (most || 1)).toFixed(1);
   let line = "";
+  let ground = "";
   numbers.forEach((value, at) => {
     if (value === null) return;
-    line += `${at && numbers[at - 1] !== null ? "L" : "M"}${x(at)} ${y(value)}`;
+    const begins = at === 0 || numbers[at - 1] === null;
+    const ends = at === numbers.length - 1 || numbers[at + 1] === null;
+    line += `${begins ? "M" : "L"}${x(at)} ${y(value)}`;
+    ground += `${begins ? `M${x(at)} 30` : ""}L${x(at)} ${y(value)}${ends ? `L${x(at)} 30Z` : ""}`;
   });
-  const path = document.createElementNS(ns, "path");
-  path.setAttribute("d", line);
-  svg.append(path);
+  for (const [name, shape] of [["ground", ground], ["line", line]]) {
+    const path = document.createElementNS(ns, "path");
+    path.setAttribute("class", name);
+    path.setAttribute("d", shape);
+    svg.append(path);
+  }
   return svg;
 }

@@ -68,7 +68,7 @@ function show(now) {
   tile("queue", [short(now.waiting), unit("waiting")], `${short(now.running)} running, ${short(100 * now.filled)} % full`, readings.history("waiting"));
   tile("rate", now.rows === null ? null : [short(now.rows), unit("texts/s")], now.requests === null ? "" : `${short(now.requests)} requests/s`, readings.history("rows"));
   tile("latency", now.median === null ? null : [time(now.median), unit("median")], now.slow === null ? "no requests" : `${time(now.slow)} for the slowest 5 %`, readings.history("median"));
-  tile("fill", now.fill === null ? null : [short(100 * now.fill), unit("% text")], now.rowsPerBatch === null ? "no batches" : `${short(now.rowsPerBatch)} texts a batch; the rest is padding`, readings.history("fill"), 1);
+  tile("fill", now.fill === null ? null : [short(100 * now.fill), unit("% text")], now.rowsPerBatch === null ? "no batches" : `${short(now.rowsPerBatch)} texts a batch`, readings.history("fill"), 1);
 }
 
 // --- What is loaded ---
@@ -84,7 +84,7 @@ async function load() {
 function card(model) {
   const rows = [
     ["Checkpoint", model.source || "unknown"],
-    ["Runs as", `${model.variant}, ${model.provider}, ${model.workers} × ${model.threads} thread${model.threads === 1 ? "" : "s"}`],
+    ["Runs as", `${model.variant}, ${model.provider}, ${model.workers} worker${model.workers === 1 ? "" : "s"} of ${model.threads} thread${model.threads === 1 ? "" : "s"}`],
     ["Reads up to", `${model.max_length} tokens`],
     model.labels.length > 1 && ["Labels", model.labels.join(", ")],
     model.dimensions && ["Vectors", `${model.dimensions} numbers${model.similarity ? `, compared by ${model.similarity}` : ""}`],
@@ -101,7 +101,8 @@ function card(model) {
 function parity(found) {
   if (!found) return "not checked (exported without)";
   const verdict = made("span", { name: found.passed ? "passed" : "failed", text: found.passed ? "passed" : "not passed" });
-  const numbers = `: differs by at most ${short(found.max_abs_diff)} (limit ${short(found.max_abs_diff_limit)}), rank correlation ${found.spearman.toFixed(4)} (limit ${found.spearman_limit}), ${found.samples} inputs`;
+  const limit = (value) => (value ? ` (limit ${value})` : "");
+  const numbers = `: on ${found.samples} inputs it differs from the original by at most ${short(found.max_abs_diff)}${limit(found.max_abs_diff_limit)}, ${short(found.mean_abs_diff)} on average; rank correlation ${found.spearman.toFixed(4)}${limit(found.spearman_limit)}`;
   return [verdict, numbers];
 }
 

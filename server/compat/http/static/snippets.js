@@ -2,6 +2,7 @@
 
 const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 const json = (value) => JSON.stringify(value);
+const pretty = (value) => JSON.stringify(value, null, 2);
 const listed = (texts, indent) => `[\n${texts.map((text) => `${indent}    ${json(text)},`).join("\n")}\n${indent}]`;
 
 /** What an HTTP client would send: path and body. */
@@ -13,7 +14,7 @@ export function httpCall({ task, model, query, lines, multi }) {
 
 export function curl(asked, base) {
   const [path, body] = httpCall(asked);
-  return `curl ${new URL(path, base)} \\\n  -H 'content-type: application/json' \\\n  -d ${shell(json(body))}`;
+  return `curl ${new URL(path, base)} \\\n  -H 'content-type: application/json' \\\n  -d ${shell(pretty(body))}`;
 }
 
 export function grpcurl(asked, { host, port, secure }) {
@@ -23,7 +24,7 @@ export function grpcurl(asked, { host, port, secure }) {
     classify: ["ScoringService/Classify", { model, texts: [query], candidate_labels: lines, multi_label: multi }],
     compare: ["EmbeddingService/Embed", { model, texts: [query, ...lines] }],
   }[task];
-  return `grpcurl ${secure ? "" : "-plaintext "}-d ${shell(json(body))} \\\n  ${host}:${port} pairwire.v1.${method}`;
+  return `grpcurl ${secure ? "" : "-plaintext "}-d ${shell(pretty(body))} \\\n  ${host}:${port} pairwire.v1.${method}`;
 }
 
 export function python(asked, { host, port, secure }) {

@@ -8,11 +8,12 @@ const EXAMPLES = {
   rank: {
     query: "What causes ocean tides?",
     lines: [
-      "The gravitational pull of the moon, and to a lesser degree of the sun, makes the sea rise and fall.",
-      "Sea water is salty because rivers carry dissolved minerals into the ocean.",
-      "To bake bread, mix flour, water, salt and yeast, and let the dough rise.",
-      "At high tide the harbour is deep enough for large ships.",
-      "The moon orbits the Earth in about 27 days.",
+      "Seawater is salty because rivers carry dissolved minerals into the ocean.",
+      "Wind blowing over the surface of the sea creates waves.",
+      "Tides are caused mainly by the gravitational pull of the moon, with a smaller contribution from the sun.",
+      "The moon has no atmosphere and its surface is covered with dust and craters.",
+      "Spring tides, the highest of the month, occur when the sun and the moon line up and their gravity adds.",
+      "A recipe for bread needs flour, water, salt and yeast.",
     ],
   },
   classify: {

@@ -76,7 +76,7 @@ class Root:
             raise EmptyInput("inputs", "empty; give inputs, or query and texts")
         if has_labels(request.parameters):
             return await self._zero_shot.told_by_labels(asked, request.inputs, request.parameters)
-        if memoryview(request.inputs)[:1] == b"{":
+        if bytes(memoryview(request.inputs)[:1]) == b"{":
             return await self._compared(asked, request.inputs, request.parameters)
         if self._services.serves(Role.EMBED):
             return await self._vectors.embed(asked)
