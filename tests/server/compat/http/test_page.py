@@ -281,8 +281,11 @@ async def test_a_full_server_and_one_that_is_gone_are_shown_as_such(browser: Bro
         stack.callback(gate.set)
         served = await stack.enter_async_context(serving.serve(settings=config, models=models))  # type: ignore[arg-type]
         page = await stack.enter_async_context(browsing.page_of(browser, url_of(served)))
-        held = asyncio.ensure_future(served.application.engine.score([("a", toys.unlike(40))]))
-        await serving.eventually(lambda: served.application.engine.statistics().running_rows == 1)
+        score, statistics = served.application.engine.score, served.application.engine.statistics
+        running = asyncio.ensure_future(score([("a", toys.unlike(40))]))
+        await serving.eventually(lambda: statistics().running_rows == 1)
+        waiting = asyncio.ensure_future(score([("a", toys.unlike(40))]))
+        await serving.eventually(lambda: statistics().queued_rows == 1)
         await page.fill("#query", "a")
         await page.fill("#lines", toys.unlike(40))
         await page.click("#send")
@@ -291,7 +294,7 @@ async def test_a_full_server_and_one_that_is_gone_are_shown_as_such(browser: Bro
         assert await page.inner_text("#state") == "Overloaded"
         assert "refused 1 request in the last half minute" in await page.inner_text("#trouble")
         gate.set()
-        await held
+        await asyncio.gather(running, waiting)
         await served.application.abort()
         await page.wait_for_selector("#state[data-state=gone]")
         assert "has not answered since" in await page.inner_text("#trouble")
