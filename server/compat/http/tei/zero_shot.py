@@ -16,7 +16,7 @@ from ....rpc.zero_shot import decode_classified
 from ..answers import Answer, encode, server_timing
 from ..reading import JsonReader
 from ..routes import Asked, Route, Services
-from ..texts import Anything, decode, naming
+from ..texts import UNSET, Anything, decode, is_unset, naming
 from .common import TEI, EmptyInput, headers, reading
 from .types import Prediction, Reading
 
@@ -44,7 +44,7 @@ class ZeroShotRequest(Reading, kw_only=True):
 
 
 class _Labelled(msgspec.Struct):
-    candidate_labels: msgspec.Raw | None = None
+    candidate_labels: msgspec.Raw = UNSET
 
 
 _INPUTS = msgspec.json.Decoder(str | list[str]).decode
@@ -55,7 +55,7 @@ _LABELLED = msgspec.json.Decoder(_Labelled).decode
 def has_labels(parameters: Anything) -> bool:
     """Whether a request's ``parameters`` make it one of zero-shot classification."""
     try:
-        return _LABELLED(parameters).candidate_labels is not None
+        return not is_unset(_LABELLED(parameters).candidate_labels)
     except msgspec.DecodeError:
         return False
 
