@@ -26,6 +26,11 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("pairwire")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/server/compat/http/test_page.py --screenshots`` makes the pictures in docs/images again."""
+    parser.addoption("--screenshots", action="store_true", help="write the pictures that the docs show")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where servers of the tests keep measured costs, in this process and in those that it starts: not at home."""

@@ -67,7 +67,7 @@ const unit = (text) => made("small", { text: ` ${text}` });
 function show(now) {
   tile("queue", [short(now.waiting), unit("waiting")], `${short(now.running)} running, ${short(100 * now.filled)} % full`, readings.history("waiting"));
   tile("rate", now.rows === null ? null : [short(now.rows), unit("texts/s")], now.requests === null ? "" : `${short(now.requests)} requests/s`, readings.history("rows"));
-  tile("latency", now.median === null ? null : [time(now.median), unit("median")], now.slow === null ? "no requests" : `${time(now.slow)} for the slowest 5 %`, readings.history("median"));
+  tile("latency", now.median === null ? null : [time(now.median), unit("median")], now.slow === null ? "no requests" : `${time(now.slow)} for the slowest 5\u00a0%`, readings.history("median"));
   tile("fill", now.fill === null ? null : [short(100 * now.fill), unit("% text")], now.rowsPerBatch === null ? "no batches" : `${short(now.rowsPerBatch)} texts a batch`, readings.history("fill"), 1);
 }
 

@@ -47,7 +47,9 @@ async def chromium() -> AsyncIterator[Browser]:
         pytest.skip("no Chromium here; apt-get install chromium")
     playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        browser = await driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-lcd-text"]
+        )
         try:
             yield browser
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import shlex
 import shutil
@@ -304,3 +305,69 @@ async def test_a_full_server_and_one_that_is_gone_are_shown_as_such(browser: Bro
         async with serving.serve(settings=dataclasses.replace(config, listen=again), models=models):  # type: ignore[arg-type]
             await page.wait_for_selector("#state[data-state=serving]")
             await page.wait_for_selector("#trouble", state="hidden")
+
+
+ROOT = Path(__file__).parents[4]
+PICTURES = {
+    "page": {"viewport": {"width": 900, "height": 500}},
+    "page-dark": {"viewport": {"width": 960, "height": 760}, "color_scheme": "dark"},
+    "page-phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+}
+
+
+async def test_pictures_for_the_docs(
+    request: pytest.FixtureRequest, browser: Browser, scorer_package: Path, tmp_path: Path
+) -> None:
+    """With ``--screenshots`` they are of the demo's model under some load, and go to docs/images."""
+    wanted = request.config.getoption("--screenshots")
+    package = ROOT / "models/demo" if wanted else scorer_package
+    assert package.exists(), "run make demo first"
+    folder = ROOT / "docs/images" if wanted else tmp_path
+    async with serving.serve(settings=settings(package)) as served:
+        load = asyncio.ensure_future(_some_load(served, 60.0 if wanted else 0.0))
+        for name, context in PICTURES.items():
+            async with browsing.page_of(browser, url_of(served), **context) as page:  # type: ignore[arg-type]
+                await page.click("#send")
+                await ranking(page)
+                if wanted:  # readings of a while, so that there are lines to be seen
+                    await page.wait_for_timeout(14_000)
+                if name == "page-dark":
+                    await page.locator("#live").scroll_into_view_if_needed()
+                    await page.evaluate(
+                        "scrollTo({top: document.getElementById('live').offsetTop - 70, behavior: 'instant'})"
+                    )
+                await page.screenshot(path=folder / f"{name}.png")
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+    assert {each.name for each in folder.glob("page*.png")} == {f"{name}.png" for name in PICTURES}
+    assert all(each.stat().st_size < 100_000 for each in folder.glob("page*.png"))
+
+
+async def _some_load(served: serving.Served, seconds: float) -> None:
+    words = itertools.cycle(
+        [
+            "tide",
+            "moon",
+            "sea",
+            "bread",
+            "dough",
+            "water",
+            "harbour",
+            "ship",
+            "river",
+            "mineral",
+            "earth",
+            "sun",
+            "yeast",
+            "salt",
+        ]
+    )
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    for round in itertools.count():
+        if loop.time() >= end:
+            return
+        documents = [" ".join(itertools.islice(words, 5 + (7 * round + 3 * at) % 23)) for at in range(4 + round % 9)]
+        request = scoring_pb2.RerankRequest(query=f"number {round}", documents=documents)
+        await served.scoring.Rerank(request)
+        await asyncio.sleep(0.05 * (round % 5))
