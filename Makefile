@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos format protos install clean
+.PHONY: demo test lint types unit test-repeat test-chaos test-clients format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -34,7 +34,7 @@ lint: $(STAMP)
 # The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
 types: $(STAMP)
 	@mkdir -p .types/pairwire
-	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@for name in cli client export integrations server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
 	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
@@ -47,6 +47,10 @@ N    ?= 10
 BUSY ?= 0
 test-repeat: $(STAMP)
 	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
+
+# What needs frameworks, each in an environment of its own (.clients/), and a package index.
+test-clients: $(STAMP)
+	$(BIN)/python -m tests.integrations
 
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0

@@ -55,5 +55,6 @@ def serving(packages: Sequence[Path], options: Sequence[str] = ()) -> Iterator[S
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=60)
+        process.stdout.close()
     if code != 0:
         raise SystemExit(f"the server stopped with exit code {code} instead of 0")
