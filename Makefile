@@ -51,6 +51,7 @@ test-repeat: $(STAMP)
 # What needs frameworks, each in an environment of its own (.clients/), and a package index.
 test-clients: $(STAMP)
 	$(BIN)/python -m tests.integrations
+	$(BIN)/python -m pytest --fetch tests/examples/test_clients.py
 
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0

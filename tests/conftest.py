@@ -27,8 +27,9 @@ settings.load_profile("pairwire")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``pytest tests/server/compat/http/test_page.py --screenshots`` makes the pictures in docs/images again."""
+    """What is not for every run."""
     parser.addoption("--screenshots", action="store_true", help="write the pictures that the docs show")
+    parser.addoption("--fetch", action="store_true", help="run what fetches packages of other languages too")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,9 @@ def main() -> int:
     if unknown := set(chosen) - FRAMEWORKS.keys():
         parser.error(f"no such integration: {', '.join(sorted(unknown))}")
     failed = [name for name in chosen if not _tested(name)]
-    print(f"{len(chosen) - len(failed)} of {len(chosen)} integrations work" + "".join(f", not {each}" for each in failed))
+    print(
+        f"{len(chosen) - len(failed)} of {len(chosen)} integrations work" + "".join(f", not {each}" for each in failed)
+    )
     return int(bool(failed))
 
 
