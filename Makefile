@@ -48,8 +48,10 @@ BUSY ?= 0
 test-repeat: $(STAMP)
 	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
 
-# What needs frameworks, each in an environment of its own (.clients/), and a package index.
+# Clients that people have, each in an environment of its own (.clients/), against one server. NAMES="tritonclient kserve"
+NAMES ?=
 test-clients: $(STAMP)
+	$(BIN)/python -m tests.clients $(NAMES)
 	$(BIN)/python -m tests.integrations
 	$(BIN)/python -m pytest --fetch tests/examples/test_clients.py
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .clock import Clock, SystemClock
+from .compat import kserve, tei
+from .compat.kserve_statistics import Statistics
 from .compat.roles import Roles
 from .config import HTTP_OFF, METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
@@ -69,17 +71,20 @@ class EngineOpener(Protocol):
 
 
 class _Events:
-    """The engine's observer: metrics, and health on the event loop's thread."""
+    """The engine's observer: metrics, statistics, and health on the event loop's thread."""
 
-    def __init__(self, metrics: Metrics, on_health: Callable[[], None]) -> None:
+    def __init__(self, metrics: Metrics, statistics: Statistics, on_health: Callable[[], None]) -> None:
         self._metrics = metrics
+        self._statistics = statistics
         self._on_health = on_health
 
     def batch_finished(self, event: BatchEvent) -> None:
         self._metrics.batch_finished(event)
+        self._statistics.batch_finished(event)
 
     def request_finished(self, event: RequestEvent) -> None:
         self._metrics.request_finished(event)
+        self._statistics.request_finished(event)
 
     def model_health(self, model: str, healthy: bool) -> None:
         self._on_health()
@@ -121,7 +126,8 @@ class Application:
         """The port of HTTP, once it listens; None where it is off."""
         self._clock = clock or SystemClock()
         self._open_engine = open_engine
-        self._board = HealthBoard()
+        self._board = HealthBoard([kserve.SERVICE, *tei.SERVICES])
+        self._statistics = Statistics()
         self._gate = Gate("the server is loading its models; try again soon, or another server")
         self._on_fault = on_fault
         self._share_port = share_port
@@ -139,6 +145,8 @@ class Application:
                 ScoringServicer(self._opened, config.limits),
                 EmbeddingServicer(self._opened, config.limits),
                 ModelServicer(self._opened),
+                kserve.KServeServicer(self._opened, self.roles, config.limits, self._board, self._statistics),
+                *tei.tei_servicers(self._opened, self.roles, config, self._clock),
             ),
             self._board,
             interceptors=[ErrorsToStatus(), *interceptors],
@@ -185,7 +193,7 @@ class Application:
             StartupError: a package or the runtime does not work.
         """
         loop = asyncio.get_running_loop()
-        events = _Events(self.metrics, lambda: _call(loop, self._show_health))
+        events = _Events(self.metrics, self._statistics, lambda: _call(loop, self._show_health))
         self._engine = await self._open_engine(
             *self.config.models,
             config=self.config.engine,
@@ -194,7 +202,7 @@ class Application:
             on_fatal=lambda error: self._die(loop, error),
         )
         self.roles.check()
-        self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self.metrics.watch(self._engine.models.values(), self._engine.statistics, self.roles.known(tei.ROLES))
         self._beating = asyncio.create_task(
             _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
         )
@@ -315,13 +323,18 @@ class Application:
         return build_listener(
             self.config,
             Services(self._opened, self.roles, self.config.limits),
-            healthy=lambda: bool(self._board.serving(OVERALL)),
+            healthy=self._is_healthy,
+            statistics=self._statistics,
             registry=self.metrics.registry,
             interceptors=interceptors,
             traffic=self.traffic,
             clock=self._clock,
             grpc_port=lambda: self.port,
         )
+
+    def _is_healthy(self, model: str) -> bool:
+        """As ``grpc.health.v1`` says of a model; of the whole server, where no name is given."""
+        return self._board.serving(model_health_name(model) if model else OVERALL) is True
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -344,6 +357,8 @@ class Application:
                     ScoringServicer.service: bool(scorers) and all(scorers),
                     EmbeddingServicer.service: bool(embedders) and all(embedders),
                     ModelServicer.service: True,
+                    kserve.SERVICE: all(healthy.values()),
+                    **tei.health_of(scorers, embedders),
                     **{model_health_name(name): ok for name, ok in healthy.items()},
                 }
             )

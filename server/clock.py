@@ -36,9 +36,9 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def unix_seconds() -> int:
-    """Now, in whole seconds since 1970."""
-    return int(time.time())
+def wall_ms() -> int:
+    """Milliseconds since 1970: when something was, for people; never for how long it took."""
+    return time.time_ns() // 1_000_000
 
 
 class SimClock:

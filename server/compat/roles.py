@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from ..config import RolesConfig
@@ -82,6 +83,14 @@ class Roles:
         if len(fitting) == 1:
             return fitting[0]
         raise InvalidInput("model", _why(role, fitting, models))
+
+    def known(self, calls: Mapping[str, Role]) -> dict[str, str]:
+        """Names of models by names of calls, for those calls that some model answers where they name none."""
+        found = {}
+        for call, role in calls.items():
+            with contextlib.suppress(InvalidInput):
+                found[call] = self.name(role)
+        return found
 
     def name(self, role: Role, name: str = "") -> str:
         """The name of the model that ``find`` finds."""

@@ -46,6 +46,7 @@ from .text.given import listed
 from .text.pieces import TokenisedText
 from .text.stage import TextStage
 from .text.token_ids import Text, TokenIds
+from .text.whole_rows import Integers
 from .tokens import TokenCalls
 from .watchdog import Watchdog
 from .zero_shot import classify
@@ -389,6 +390,20 @@ class Engine:
                 timeout_s,
                 skip_special_tokens=skip_special_tokens,
             )
+
+    def texts_of_rows(self, ids: Integers, mask: Integers | None, *, model: str = "") -> list[TokenIds]:
+        """What is in rows [rows, length] of token ids, with special tokens and padding; mask 0 hides padding.
+
+        Raises:
+            InvalidInput: a row that the model's tokenizer would not have made of a text; the field is ``input_ids[i]``.
+        """
+        return self._catalog.resolve(model, None).encoder.texts_of_rows(ids, mask, "input_ids")
+
+    def pairs_of_rows(
+        self, ids: Integers, mask: Integers | None, types: Integers | None = None, *, model: str = ""
+    ) -> list[tuple[TokenIds, TokenIds]]:
+        """As ``texts_of_rows``, of pairs; token types, where they are given, must be the model's own."""
+        return self._catalog.resolve(model, None).encoder.pairs_of_rows(ids, mask, types, "input_ids")
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""

@@ -69,7 +69,7 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
     """
     return ScoreOptions(
         **_reading(request),
-        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
+        activation=known_enum("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
     )
 
 
@@ -104,7 +104,7 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+    return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
 
 
 def decode_truncation(request: Readable) -> Truncation:
@@ -113,7 +113,7 @@ def decode_truncation(request: Readable) -> Truncation:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
+    return known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
 
 
 def decode_direction(request: Readable) -> TruncationDirection | None:
@@ -123,7 +123,7 @@ def decode_direction(request: Readable) -> TruncationDirection | None:
         InvalidInput: a number that the enum does not have.
     """
     direction = request.truncation_direction
-    return _known("truncation_direction", direction, _DIRECTIONS, scoring_pb2.TruncationDirection.items)
+    return known_enum("truncation_direction", direction, _DIRECTIONS, scoring_pb2.TruncationDirection.items)
 
 
 def decode_priority(request: Readable) -> Priority:
@@ -132,7 +132,7 @@ def decode_priority(request: Readable) -> Priority:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items)
+    return known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -264,8 +264,12 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     return name, prompt
 
 
-def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
-    """What an enum's number stands for; proto3 lets any number through."""
+def known_enum(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
+    """What an enum's number stands for; proto3 lets any number through.
+
+    Raises:
+        InvalidInput: nothing; the sentence lists the members.
+    """
     try:
         return table[number]
     except KeyError:

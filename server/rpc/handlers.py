@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from ..config import RequestLimits
-from .interceptors import Context, ErrorsToStatus, Handler, Interceptor
+from .interceptors import Context, ErrorsToStatus, Gate, Handler, Interceptor
 from .method import AllTogether, Answer, EachAnswered, Headed, Method
 from .streams import Conversation, collect, patient
 from .traffic import Traffic
@@ -76,6 +76,8 @@ def _each_answered(
 
 def _wrapped(method: Method[Any], handler: Handler, interceptors: Sequence[Interceptor]) -> Handler:
     for interceptor in reversed(interceptors):
+        if method.probe and isinstance(interceptor, Gate):
+            continue
         handler = interceptor.wrap(method.shown, handler)
     return handler
 

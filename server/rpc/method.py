@@ -62,6 +62,8 @@ class Method(Generic[RequestT]):
     label: str = ""
     """What metrics and logs call it, where that is not ``name``: two services may have methods of one name."""
     stream: EachAnswered | AllTogether | None = None
+    probe: bool = False
+    """Whether it is answered also while the server loads its models or drains."""
     read_large: ReadLarge | None = None
     """How large requests are read, where that is not ``wire.read_in_pieces``."""
 

@@ -20,11 +20,13 @@ from ..config import RequestLimits
 from ..errors import InvalidInput, NotReady, Overloaded
 from .interceptors import Context, Handler, sentence
 from .method import AllTogether, Answer, EachAnswered, Headed
-from .traffic import Traffic
+from .traffic import Traffic, size_of
 from .wire import INLINE_BYTES, Received, Unread, Unreadable
 
 WINDOW = 64
 """Requests of one call that are under way at once."""
+_MOST_UNSENT = 1 << 20
+"""Bytes of answers that wait to be sent; with more, no further requests are read."""
 
 _before: ContextVar[asyncio.Task[Answer] | None] = ContextVar("pairwire_before", default=None)
 """The request of the same call that came before."""
@@ -69,6 +71,9 @@ class Conversation:
         self._context = context
         self._traffic = traffic
         self._room = asyncio.Semaphore(WINDOW)
+        self._unsent = 0
+        self._few_unsent = asyncio.Event()
+        self._few_unsent.set()
         self._items: asyncio.Queue[_Item | BaseException | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
         self._closing = False
@@ -97,6 +102,7 @@ class Conversation:
         try:
             while True:
                 await self._room.acquire()
+                await self._few_unsent.wait()
                 message: Any = await self._context.read()
                 if message is grpc.aio.EOF:
                     break
@@ -116,7 +122,16 @@ class Conversation:
 
     async def _serve(self, request: Received, before: asyncio.Task[Answer] | None) -> Answer:
         _before.set(before)
-        return await self._handler(request, self._context)
+        answer = await self._handler(request, self._context)
+        self._note_unsent(size_of(answer))
+        return answer
+
+    def _note_unsent(self, size: int) -> None:
+        self._unsent += size
+        if self._unsent > _MOST_UNSENT:
+            self._few_unsent.clear()
+        else:
+            self._few_unsent.set()
 
     async def _answer(self, item: _Item) -> None:
         try:
@@ -126,10 +141,16 @@ class Conversation:
             if told is None:
                 raise
             answer = told
+            self._note_unsent(size_of(answer))
+        release = self._traffic.hold_answer(self._context, size_of(answer))
         try:
             await self._context.write(answer.response if isinstance(answer, Headed) else answer)
+        except grpc.aio.InternalError:  # the caller left a moment ago
+            raise asyncio.CancelledError from None
         finally:
+            release()
             item.release()
+        self._note_unsent(-size_of(answer))
         self._room.release()
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
@@ -154,7 +175,11 @@ async def collect(stream: AllTogether, limits: RequestLimits, traffic: Traffic, 
         if isinstance(message, Unreadable):
             return message
         messages.append(message)
-        size += message.size if isinstance(message, Unread) else message.ByteSize()
+        more = message.size if isinstance(message, Unread) else message.ByteSize()
+        size += more
+        # Large ones are counted by whoever received them, and what is small in all by nobody.
+        if size > INLINE_BYTES and not isinstance(message, Unread) and (full := traffic.take(context, more)):
+            return full
         if len(messages) > limits.max_items:
             return _refused(f"more than --max-items {limits.max_items} messages; use several streams")
         if size > limits.max_message_bytes:
@@ -162,7 +187,10 @@ async def collect(stream: AllTogether, limits: RequestLimits, traffic: Traffic, 
     if not messages:
         return _refused("the stream has no message; send one for each text")
     if size <= INLINE_BYTES:
-        return stream.join(messages)
+        try:
+            return stream.join(messages)
+        except InvalidInput as error:
+            return Unreadable(error)
 
     def read(nothing: bytes) -> Message | Unreadable:
         parsed = [each.parse(each.raw) if isinstance(each, Unread) else each for each in messages]

@@ -70,8 +70,8 @@ class Unread:
 
 def model_of(request: object) -> str:
     """The name of the model that a request asks for; empty where it names none."""
-    found: str = getattr(request, "model", "") or getattr(request, "model_name", "")
-    return found
+    found: str | None = getattr(request, "model", None)
+    return getattr(request, "model_name", "") if found is None else found
 
 
 Received: TypeAlias = Message | Unread | Unreadable

@@ -508,7 +508,7 @@ class ModelInferRequest(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     RAW_INPUT_CONTENTS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
-    """May be empty where only one model fits the inputs."""
+    """May be empty where one model fits the inputs, or where the server's --default-*-model options choose one."""
     model_version: _builtins.str
     """Empty, or "1"."""
     id: _builtins.str

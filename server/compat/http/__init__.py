@@ -19,5 +19,6 @@ A request's way: listener -> app -> exchange -> traffic and interceptors (those 
     openai.py     OpenAI: embeddings, models
     rerank.py     Cohere, Jina, vLLM and Infinity: reranking
     vllm.py       vLLM: score, classify
+    kserve.py     KServe v2                        kserve_wire.py   its JSON, and raw contents behind it
     tei/          text-embeddings-inference
 """

@@ -21,7 +21,7 @@ from .answers import Answer
 from .body import BodyReader
 from .cors import Cors
 from .errors import PLAIN, UPLOAD_TIMED_OUT, failed
-from .exchange import Exchange, Reader, Receive, Scope, Send
+from .exchange import ABORT, Exchange, Reader, Receive, Scope, Send
 from .routes import Asked, Route, RouteTable
 
 PIECE_BYTES = 1 << 18
@@ -110,6 +110,12 @@ class HttpApp:
         if len(body) <= PIECE_BYTES:
             await send({"type": "http.response.body", "body": body})
             return
+        try:
+            await self._send_pieces(body, send)
+        except TimeoutError:  # it is not read, and the connection would wait for that
+            exchange.scope.get(ABORT, lambda: None)()
+
+    async def _send_pieces(self, body: bytes, send: Send) -> None:
         view = memoryview(body)
         for begin in range(0, len(body), PIECE_BYTES):
             async with asyncio.timeout(self._send_timeout_s):

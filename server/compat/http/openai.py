@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ... import errors
-from ...clock import unix_seconds
+from ...clock import wall_ms
 from ...engine.off_loop import off_loop
 from ...engine.outputs.vectors import INLINE_BYTES
 from ...engine.results import EmbedOptions, EmbedResult, ModelInfo
@@ -113,7 +113,7 @@ class OpenAi:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._created = unix_seconds()
+        self._created = wall_ms() // 1000
 
     @property
     def routes(self) -> Iterable[Route]:

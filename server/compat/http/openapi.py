@@ -110,7 +110,8 @@ def _operation(route: Route, path: str, schemas: Iterable[tuple[Any, Mapping[str
     answered = {media_type: {"schema": schema(route.answer_type) if route.answer_type is not None else {}}}
     error = {_JSON: {"schema": schema(route.family.error_type)}}
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": answered}}
-    for status, description in _FAILURES.items() if route.guarded else [("503", _FAILURES["503"])]:
-        responses[status] = {"description": description, "content": error}
+    possible = _FAILURES if route.guarded else ("400", "404", "503") if parameters else ("503",)
+    for status in possible:
+        responses[status] = {"description": _FAILURES[status], "content": error}
     operation["responses"] = responses
     return operation

@@ -18,8 +18,8 @@ METRICS_TYPE = CONTENT_TYPE_LATEST
 class Probes:
     """Health and metrics."""
 
-    def __init__(self, healthy: Callable[[], bool], registry: CollectorRegistry) -> None:
-        """``healthy`` tells whether every model is loaded and works, and the server does not drain."""
+    def __init__(self, healthy: Callable[[str], bool], registry: CollectorRegistry) -> None:
+        """``healthy`` tells whether a model works, by its name; of the whole server, where that is empty."""
         self._healthy = healthy
         self._registry = registry
 
@@ -32,7 +32,7 @@ class Probes:
 
     async def health(self, asked: Asked[Any]) -> Answer:
         """An empty body where all is well, as TEI and vLLM have it."""
-        if self._healthy():
+        if self._healthy(""):
             return Answer(media_type="text/plain; charset=utf-8")
         body = encode({"error": "the server is loading its models, draining, or a model has failed"})
         return Answer(body, 503, headers=(("retry-after", "1"),))

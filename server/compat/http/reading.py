@@ -24,10 +24,12 @@ _WORDS = {"str": "a string", "int": "an integer", "float": "a number", "bool": "
 
 
 class JsonReader(Generic[T]):
-    """Reads requests of one type. A body that is empty is an object without fields."""
+    """Reads requests of one type."""
 
-    def __init__(self, request_type: type[T]) -> None:
+    def __init__(self, request_type: type[T], *, may_be_empty: bool = False) -> None:
+        """``may_be_empty``: no body at all is an object without fields."""
         self.request_type = request_type
+        self._may_be_empty = may_be_empty
         self._decode: Callable[[bytes], T] = msgspec.json.Decoder(request_type, strict=False).decode
 
     def __call__(self, raw: bytes, exchange: Exchange) -> T:
@@ -36,6 +38,8 @@ class JsonReader(Generic[T]):
         Raises:
             InvalidInput: the bytes are not JSON, or something in it is missing or of the wrong type.
         """
+        if self._may_be_empty and not raw:
+            raw = b"{}"
         return decoded(self._decode, raw, exchange.header("content-type"))
 
 

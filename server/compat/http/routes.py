@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ...config import RequestLimits
 from ...engine.results import ModelInfo
@@ -14,7 +14,6 @@ from ..roles import Role, Roles
 from .answers import Answer
 from .errors import Family, UnknownPath, WrongMethod
 from .exchange import Exchange
-from .reading import JsonReader
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -70,6 +69,19 @@ class Asked(Generic[T]):
         self._body = await self.received.read() if isinstance(self.received, Unread) else self.received
 
 
+class Reads(Protocol):
+    """Makes a request of a body's bytes."""
+
+    @property
+    def request_type(self) -> Any:
+        """What the body is, for the OpenAPI document."""
+        ...
+
+    def __call__(self, raw: bytes, exchange: Exchange) -> object:
+        """The request. Raises Pairwire's errors."""
+        ...
+
+
 Call = Callable[[Asked[Any]], Awaitable[Answer]]
 """Serves a request; raises Pairwire's errors."""
 
@@ -85,7 +97,7 @@ class Route:
     family: Family
     summary: str
     """One line, for the OpenAPI document."""
-    reader: JsonReader[Any] | None = None
+    reader: Reads | None = None
     """Makes a request of the body's bytes; None where there is no body to read."""
     answer_type: Any = None
     """What the answer is, for the OpenAPI document; a tuple where it is one of several."""
@@ -98,9 +110,7 @@ class Route:
         return self.path
 
     @classmethod
-    def post(
-        cls, path: str, call: Call, family: Family, summary: str, reader: JsonReader[Any], answer_type: Any
-    ) -> Route:
+    def post(cls, path: str, call: Call, family: Family, summary: str, reader: Reads, answer_type: Any) -> Route:
         """A call of the engine."""
         return cls(
             method="POST",

@@ -10,8 +10,10 @@ from ...clock import Clock
 from ...config import ServerConfig
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
+from ..kserve_statistics import Statistics
 from .app import HttpApp
 from .cors import Cors
+from .kserve import KServe
 from .listener import HttpListener
 from .openai import OpenAi
 from .openapi import OpenApi
@@ -29,7 +31,11 @@ from .vllm import Vllm
 
 
 def all_routes(
-    services: Services, config: ServerConfig, healthy: Callable[[], bool], registry: CollectorRegistry
+    services: Services,
+    config: ServerConfig,
+    healthy: Callable[[str], bool],
+    registry: CollectorRegistry,
+    statistics: Statistics,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels, zero_shot = Vectors(services), Labels(services), ZeroShot(services)
@@ -44,6 +50,7 @@ def all_routes(
         Tokens(services),
         InfoPage(services, config),
         Root(services, vectors, labels, zero_shot),
+        KServe(services, statistics, healthy),
     ):
         yield from family.routes
 
@@ -58,8 +65,9 @@ def build_listener(
     config: ServerConfig,
     services: Services,
     *,
-    healthy: Callable[[], bool],
+    healthy: Callable[[str], bool],
     registry: CollectorRegistry,
+    statistics: Statistics,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
     clock: Clock,
@@ -68,7 +76,7 @@ def build_listener(
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     page = Page(services, config, grpc_port)
     app = HttpApp(
-        [*with_document(all_routes(services, config, healthy, registry)), *page.routes],
+        [*with_document(all_routes(services, config, healthy, registry, statistics)), *page.routes],
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import msgspec
 import numpy as np
 
-from ...clock import unix_seconds
+from ...clock import wall_ms
 from ...engine.off_loop import off_loop
 from ...engine.outputs.heads import Activation
 from ...engine.results import ModelInfo, ScoreOptions, ScoreResult
@@ -192,7 +192,7 @@ def _list(what: str, result: ScoreResult, data: list[dict[str, Any]]) -> dict[st
     return {
         "id": f"{what}-{secrets.token_hex(16)}",
         "object": "list",
-        "created": unix_seconds(),
+        "created": wall_ms() // 1000,
         "model": result.model,
         "data": data,
         "usage": usage_of(result.usage.tokens),

@@ -36,6 +36,7 @@ from .special_tokens import ID_BYTES, Row, no_special_tokens, read_special_token
 from .token_ids import Text, TokenIds, check_texts, forbid_ids
 from .truncation import Truncation, TruncationDirection, limit_of, longest_first, refuse, refuse_empty
 from .vocabulary import Vocabulary
+from .whole_rows import Integers, pair_of, single_of, unpadded
 
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
@@ -273,6 +274,28 @@ class TextEncoder:
         """A text with these tokens, as far as the tokenizer can tell: what it leaves out of a text stays out."""
         text: str = self._tokenizer.decode(list(ids.ids), skip_special_tokens=skip_special_tokens)
         return text
+
+    def texts_of_rows(self, ids: Integers, mask: Integers | None, field: str) -> list[TokenIds]:
+        """The texts of rows [rows, length] that are tokenised already, special tokens and padding included.
+
+        Raises:
+            InvalidInput: a row that this tokenizer would not have made of a text.
+        """
+        rows = unpadded(ids, mask, field)
+        return [single_of(self._single, row, f"{field}[{index}]") for index, row in enumerate(rows)]
+
+    def pairs_of_rows(
+        self, ids: Integers, mask: Integers | None, types: Integers | None, field: str
+    ) -> list[tuple[TokenIds, TokenIds]]:
+        """As ``texts_of_rows``, of pairs; ``types`` [rows, length] are the token types, if they are given."""
+        rows = unpadded(ids, mask, field)
+        kinds: Sequence[Integers | None] = [None] * len(rows)
+        if types is not None:
+            kinds = list(types) if mask is None else [row[keep != 0] for row, keep in zip(types, mask, strict=True)]
+        return [
+            pair_of(self._pair, row, kind, f"{field}[{index}]")
+            for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
+        ]
 
     def assemble(
         self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None

@@ -11,6 +11,7 @@ from ....engine.text.token_ids import Text, TokenIds
 from ....engine.text.truncation import Truncation, TruncationDirection
 from ....errors import InvalidInput
 from ....rpc.caller import caller
+from ...tei_cost import Cost
 from ..errors import Failure, Family
 from ..routes import Asked
 from ..texts import Given
@@ -84,16 +85,5 @@ def headers(
     asked: Asked[Any], found: ModelInfo, texts: Iterable[Text], usage: Usage, timing: Timing
 ) -> tuple[tuple[str, str], ...]:
     """What a call cost: characters, tokens, and whole milliseconds."""
-    return (
-        ("x-compute-type", "cpu" if found.runtime.cuda is None else "gpu"),
-        ("x-compute-characters", str(sum(0 if isinstance(text, TokenIds) else len(text) for text in texts))),
-        ("x-compute-tokens", str(usage.tokens)),
-        ("x-total-time", _ms(asked.exchange.elapsed_s)),
-        ("x-tokenization-time", _ms(timing.tokenize_s)),
-        ("x-queue-time", _ms(timing.queue_s)),
-        ("x-inference-time", _ms(timing.compute_s)),
-    )
-
-
-def _ms(seconds: float) -> str:
-    return str(int(seconds * 1000))
+    characters = sum(0 if isinstance(text, TokenIds) else len(text) for text in texts)
+    return Cost.of(found, characters, asked.exchange.elapsed_s, usage, timing).headers()

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
+from ....engine.models.manifest import activation_of
 from ....engine.off_loop import at_once, off_loop
-from ....engine.outputs.heads import Activation
-from ....engine.outputs.ranking import rank
-from ....engine.results import ScoreOptions, ScoreResult, Timing, Usage
+from ....engine.results import ModelInfo, ScoreOptions, ScoreResult, Timing, Usage
 from ....errors import InvalidInput
 from ....rpc.texts import decode_text, decode_texts
 from ...roles import Role
+from ...tei_codec import activation_for, best_first
 from ..answers import Answer, encode
 from ..reading import JsonReader
 from ..routes import Asked, Route, Services
@@ -42,7 +42,7 @@ class Labels:
         """Labels by descending score: of one text or pair, or of each of a list of lists."""
         request: PredictRequest = asked.body
         found = self._services.find(asked, Role.PREDICT, None)
-        options = ScoreOptions(activation=_activation(request.raw_scores), **reading(request))
+        options = _scoring(found, request)
         inputs = await off_loop(asked.large, decode, _INPUTS, bytes(request.inputs), "inputs")
         rows, alone = _rows(inputs)
         await off_loop(asked.large, self._check, rows)
@@ -59,7 +59,7 @@ class Labels:
         request: RankRequest = asked.body
         limits = self._services.limits
         found = self._services.find(asked, Role.RERANK, None)
-        options = ScoreOptions(activation=_activation(request.raw_scores), **reading(request))
+        options = _scoring(found, request)
         if not request.texts:
             raise EmptyInput("texts", "empty; give at least one")
         given = request.query
@@ -70,13 +70,13 @@ class Labels:
                 query, texts, model=found.name, options=options, timeout_s=asked.timeout_s
             )
         scores = result.scores[:, 0]
-        best = rank(scores)
+        best = best_first(scores)
         ranks: list[Any] = [{"index": index, "score": score} for index, score in zip(best, scores[best], strict=True)]
         if request.return_text:
             for each in ranks:
                 each["text"] = texts[each["index"]]
         body = await off_loop(asked.large, encode, ranks)
-        return Answer(body, headers=headers(asked, found, [query, *texts], result.usage, result.timing))
+        return Answer(body, headers=headers(asked, found, [query] * len(texts) + texts, result.usage, result.timing))
 
     def _check(self, rows: Sequence[Sequence[str]]) -> None:
         decode_texts("inputs", [row[0] for row in rows], self._services.limits)
@@ -127,15 +127,16 @@ def _rows(inputs: str | list[str | list[str]]) -> tuple[list[list[str]], bool]:
     return rows, alone
 
 
-def _activation(raw_scores: bool | None) -> Activation | None:
-    return Activation.IDENTITY if raw_scores else None
+def _scoring(found: ModelInfo, request: PredictRequest | RankRequest) -> ScoreOptions:
+    activation = activation_for(found, activation_of(found.manifest), raw_scores=bool(request.raw_scores))
+    return ScoreOptions(activation=activation, **reading(request))
 
 
 def _predictions(results: Sequence[tuple[list[int], ScoreResult]], rows: int) -> list[list[dict[str, Any]]]:
     found: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
     for places, result in results:
         for at, scores in zip(places, result.scores, strict=True):
-            found[at] = [{"score": scores[index], "label": result.labels[index]} for index in rank(scores)]
+            found[at] = [{"score": scores[index], "label": result.labels[index]} for index in best_first(scores)]
     return found
 
 

@@ -8,8 +8,9 @@ import gzip
 import json
 import re
 import socket
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -79,6 +80,39 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(narrow: R
         assert found[0] <= 8
     with narrow.client() as client:
         assert answered_eventually(client)
+
+
+def test_idle_connections_make_room_for_new_ones(narrow: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", narrow.port)))
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"200 OK" in connection.recv(1 << 16)
+
+
+def test_an_answer_that_is_not_read_ends_the_connection(embedder_package: Path) -> None:
+    settings = dataclasses.replace(
+        serving.config(embedder_package, http_port=0), connections=ConnectionConfig(upload_timeout_s=0.3)
+    )
+    with running(embedder_package, settings=settings) as server:
+        traffic = server.application.traffic
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(serving.PATIENCE_S)
+            connection.connect(("127.0.0.1", server.port))
+            body = json.dumps({"input": ["a b c"] * 2000}).encode()
+            for _ in range(30):  # more than the system takes of it
+                with contextlib.suppress(OSError):
+                    connection.sendall(post("/v1/embeddings", body, close=False))
+            assert eventually(lambda: traffic.arrived > 0 and traffic.inside == 0 and not traffic.held_bytes)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    for _ in range(10_000):
+        if condition():
+            return True
+        threading.Event().wait(0.005)
+    return False
 
 
 def answered_eventually(client: httpx.Client) -> bool:
