@@ -96,7 +96,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]  # of ours
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # of ours
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -121,7 +121,7 @@ async def test_messages_that_are_small_and_many_count_too(scorer_package: Path) 
         told = asyncio.Event()
 
         async def requests() -> AsyncIterator[tei_pb2.RerankStreamRequest]:
-            for _ in range(6):
+            for _ in range(7):
                 yield message
             await told.wait()  # a client that still sends sees INTERNAL: its own message that was not taken
 
