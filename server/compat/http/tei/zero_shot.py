@@ -54,6 +54,8 @@ _LABELLED = msgspec.json.Decoder(_Labelled).decode
 
 def has_labels(parameters: Anything) -> bool:
     """Whether a request's ``parameters`` make it one of zero-shot classification."""
+    if is_unset(parameters):  # an absent one has no bytes to be read
+        return False
     try:
         return not is_unset(_LABELLED(parameters).candidate_labels)
     except msgspec.DecodeError:

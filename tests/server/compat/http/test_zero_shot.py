@@ -75,8 +75,9 @@ def test_text_that_is_too_long_is_cut_unless_that_is_forbidden(http: httpx.Clien
     assert (refused.status_code, refused.json()["error_type"]) == (422, "Validation")
 
 
-def test_other_requests_with_parameters_are_still_theirs(http: httpx.Client) -> None:
-    vectors = http.post("/", json={"inputs": TEXTS, "parameters": {}}).json()
+@pytest.mark.parametrize("parameters", [{}, {"parameters": None}, {"parameters": {}}, {"parameters": [1]}])
+def test_other_requests_at_the_root_are_still_theirs(http: httpx.Client, parameters: dict[str, Any]) -> None:
+    vectors = http.post("/", json={"inputs": TEXTS, **parameters}).json()
     assert len(vectors) == 2
     assert len(vectors[0]) == 8
 
