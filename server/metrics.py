@@ -35,7 +35,12 @@ class Series:
 
 
 TABLE: tuple[Series, ...] = (
-    Series("pairwire_requests", "counter", ("rpc", "model", "code"), "RPCs answered, by gRPC status code."),
+    Series(
+        "pairwire_requests",
+        "counter",
+        ("rpc", "model", "code"),
+        "RPCs answered, by gRPC status code; kserve.* and tei.* are other protocols; of a stream, each request.",
+    ),
     Series("pairwire_request_seconds", "histogram", ("rpc", "model"), "Time to answer an RPC.", SECONDS),
     Series(
         "pairwire_stage_seconds",

@@ -55,7 +55,6 @@ class Inference:
     outputs: Sequence[str]
     """Names of those that are wanted; empty for all."""
     parameters: Parameters
-    large: bool = False
 
 
 def outputs_of(info: ModelInfo) -> tuple[str, ...]:
@@ -229,7 +228,8 @@ def _unprompted(inference: Inference, options: OptionsT) -> OptionsT:
 def _only(inputs: Mapping[str, Tensor], known: Sequence[str]) -> None:
     for name in inputs:
         if name not in known:
-            raise InvalidInput(f"inputs.{name}", f"given beside {_list([each for each in known if each in inputs])}")
+            others = ", ".join(each for each in known if each in inputs)
+            raise InvalidInput(f"inputs.{name}", f"given beside {others}, which it does not go with; leave one out")
 
 
 def _list(names: Mapping[str, Tensor] | Sequence[str]) -> str:

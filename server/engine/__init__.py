@@ -10,7 +10,7 @@
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on
-    tokens.py         text -> tokens and back, to be looked at
+    tokens.py         text -> tokens and back         statistics.py     the engine at one moment
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
     off_loop.py       long work off the event loop    watchdog.py       ends runs that hang

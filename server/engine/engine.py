@@ -33,7 +33,6 @@ from .results import (
     EmbedResult,
     EngineStatistics,
     ModelInfo,
-    ModelStatistics,
     ReadingOptions,
     ScoreOptions,
     ScoreResult,
@@ -42,11 +41,12 @@ from .results import (
 )
 from .running.score_cache import ScoreCache
 from .running.worker import WorkerPool
+from .statistics import snapshot
 from .text.given import listed
 from .text.pieces import TokenisedText
 from .text.stage import TextStage
 from .text.token_ids import Text, TokenIds
-from .text.whole_rows import Integers
+from .text.whole_rows import Integers, pairs_of, texts_of
 from .tokens import TokenCalls
 from .watchdog import Watchdog
 from .zero_shot import classify
@@ -88,7 +88,7 @@ class Engine:
         self._observer = SafeObserver(observer)
         self._catalog = Catalog(models)
         cuda = on_gpu(self._catalog.models.values())
-        workers = self._worker_count = self._config.worker_count(cuda=cuda)
+        workers = self._config.worker_count(cuda=cuda)
         self.models: Mapping[str, ModelInfo] = MappingProxyType(
             {name: model.info(workers) for name, model in self._catalog.models.items()}
         )
@@ -363,13 +363,8 @@ class Engine:
         """
         reader = self._catalog.resolve(model, None)
         with self._open.accept():
-            return await self._tokenising.tokenize(
-                reader,
-                listed("texts", texts),
-                options or ReadingOptions(),
-                timeout_s,
-                add_special_tokens=add_special_tokens,
-            )
+            given, options = listed("texts", texts), options or ReadingOptions()
+            return await self._tokenising.tokenize(reader, given, options, timeout_s, add_special_tokens)
 
     async def decode(
         self,
@@ -383,13 +378,8 @@ class Engine:
         """Texts that have these tokens. Errors as ``tokenize``; ids outside the vocabulary are InvalidInput."""
         reader = self._catalog.resolve(model, None)
         with self._open.accept():
-            return await self._tokenising.decode(
-                reader,
-                listed("ids", ids),
-                options or ReadingOptions(),
-                timeout_s,
-                skip_special_tokens=skip_special_tokens,
-            )
+            given, options = listed("ids", ids), options or ReadingOptions()
+            return await self._tokenising.decode(reader, given, options, timeout_s, skip_special_tokens)
 
     def texts_of_rows(self, ids: Integers, mask: Integers | None, *, model: str = "") -> list[TokenIds]:
         """What is in rows [rows, length] of token ids, with special tokens and padding; mask 0 hides padding.
@@ -397,43 +387,18 @@ class Engine:
         Raises:
             InvalidInput: a row that the model's tokenizer would not have made of a text; the field is ``input_ids[i]``.
         """
-        return self._catalog.resolve(model, None).encoder.texts_of_rows(ids, mask, "input_ids")
+        return texts_of(self._catalog.resolve(model, None).encoder.single, ids, mask, "input_ids")
 
     def pairs_of_rows(
         self, ids: Integers, mask: Integers | None, types: Integers | None = None, *, model: str = ""
     ) -> list[tuple[TokenIds, TokenIds]]:
         """As ``texts_of_rows``, of pairs; token types, where they are given, must be the model's own."""
-        return self._catalog.resolve(model, None).encoder.pairs_of_rows(ids, mask, types, "input_ids")
+        return pairs_of(self._catalog.resolve(model, None).encoder.pair, ids, mask, types, "input_ids")
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
-        queue, unhealthy = self._workers.statistics()
-        shared = self._workers.shared_rows()
-        return EngineStatistics(
-            workers=self._worker_count,
-            queued_rows=queue.queued_rows,
-            queued_tokens=queue.queued_tokens,
-            queue_limit_tokens=self._config.queue_tokens,
-            running_rows=queue.running_rows,
-            running_batches=queue.running_batches,
-            open_requests=self._open.count,
-            estimated_wait_s=queue.estimated_wait_s,
-            score_cache=self._scores.statistics(),
-            draining=self._open.draining,
-            failed=self._workers.fatal is not None,
-            models={
-                name: ModelStatistics(
-                    healthy=name not in unhealthy,
-                    queued_rows=work.queued_rows,
-                    queued_tokens=work.queued_tokens,
-                    running_rows=work.running_rows,
-                    shared_rows=shared[name],
-                    token_cache=self._tokens[name].statistics(),
-                    vector_cache=self._stages.cache_statistics(name),
-                    cuda=self.models[name].runtime.cuda,
-                )
-                for name, work in queue.models.items()
-            },
+        return snapshot(
+            self._workers, self._open, self._stages, self._scores, self._tokens, self.models, self._config.queue_tokens
         )
 
     async def drain(self) -> None:

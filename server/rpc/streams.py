@@ -76,7 +76,6 @@ class Conversation:
         self._few_unsent.set()
         self._items: asyncio.Queue[_Item | BaseException | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
-        self._closing = False
         self._last: asyncio.Task[Answer] | None = None
 
     async def run(self) -> None:
@@ -87,16 +86,19 @@ class Conversation:
                 while (item := await self._items.get()) is not None:
                     if isinstance(item, BaseException):
                         raise item
-                    await self._answer(item)
+                    try:
+                        await self._answer(item)
+                    finally:
+                        item.release()
             finally:
                 self._reading.cancel()
                 self._drop()
 
     def close(self) -> None:
         """Takes no more requests; those that it has are answered."""
-        self._closing = True
         if self._reading is not None:
             self._reading.cancel()
+        self._items.put_nowait(NotReady("the server is draining; open the stream again, to another server"))
 
     async def _read(self) -> None:
         try:
@@ -107,11 +109,7 @@ class Conversation:
                 if message is grpc.aio.EOF:
                     break
                 self._begin(message)
-        except asyncio.CancelledError:
-            if not self._closing:
-                raise
-            self._items.put_nowait(NotReady("the server is draining; open the stream again, to another server"))
-        except BaseException as error:
+        except Exception as error:
             self._items.put_nowait(error)
         self._items.put_nowait(None)
 
@@ -149,7 +147,6 @@ class Conversation:
             raise asyncio.CancelledError from None
         finally:
             release()
-            item.release()
         self._note_unsent(-size_of(answer))
         self._room.release()
 

@@ -18,7 +18,7 @@ HTTP_CLIENTS = (
         ("langchain-openai==1.7.4", "langchain-cohere==0.6.0", "langchain-community==0.4.2", "aiohttp"),
         "http/langchain_python.py",
     ),
-    Client("langchain-huggingface", ("langchain-huggingface==1.2.3",), "http/langchain_hugging_face_python.py"),
+    Client("langchain-huggingface", ("langchain-huggingface==1.2.3", "numpy"), "http/langchain_hugging_face_python.py"),
     Client(
         "llama-index",
         (

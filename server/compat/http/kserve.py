@@ -100,7 +100,6 @@ class KServe:
             inputs=await off_loop(asked.large, tensors_of, asked.body, self._services.limits),
             outputs=[each.name for each in request.outputs or ()],
             parameters=Parameters(parameters_of(request)),
-            large=asked.large,
         )
         outputs = await infer(self._services.engine(), inference, self._services.limits, asked.timeout_s)
         much = sum(each.values.nbytes for each in outputs if not isinstance(each.values, list)) > INLINE_BYTES

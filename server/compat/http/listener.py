@@ -115,6 +115,9 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._head_bytes = 0
 
+    def timeout_keep_alive_handler(self) -> None:
+        self.abort()  # to close would wait for what is not read
+
     def leave(self, *, idle_too: bool) -> None:
         """The next answer is the last; where nothing is asked, it closes now if ``idle_too``."""
         if self.cycle is not None and not self.cycle.response_complete:

@@ -130,3 +130,32 @@ async def test_messages_that_are_small_and_many_count_too(scorer_package: Path) 
         assert "no room for" in (await stream.details() or "")
         told.set()
         await serving.eventually(lambda: served.application.traffic.held_bytes == 0)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["the error ends the stream", "the stream goes on"])
+async def test_a_large_request_that_is_refused_counts_no_more(scorer_package: Path, ends: bool) -> None:
+    large = request("scorer", texts("query", ["a"] * 3), texts("documents", ["x" * 300_000] * 2))
+    metadata = (("triton_grpc_error", "true"),) if ends else ()
+    async with serving.serve(scorer_package) as served:
+        stream = kserve(served.channel, "ModelStreamInfer")(iter([large] * 3), metadata=metadata)
+        if ends:
+            assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+        else:
+            assert ["query: 3 texts" in answer.error_message async for answer in stream] == [True] * 3
+        await serving.eventually(lambda: served.application.traffic.held_bytes == 0)
+
+
+async def test_a_caller_that_leaves_before_its_answer_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    gate = threading.Event()
+    settings = serving.config(engine=EngineConfig(workers=1))
+    async with serving.serve(settings=settings, models=lambda: [toys.toy_model(FakeRuntime(gate=gate))]) as served:
+        rerank, stream = tei(served.channel, "Rerank"), tei(served.channel, "PredictStream")
+        calls = [rerank(tei_pb2.RerankRequest(query="a", texts=[toys.unlike(3)])) for _ in range(5)]
+        calls.append(stream(iter([tei_pb2.PredictRequest(inputs=toys.unlike(3)) for _ in range(5)])))
+        await serving.eventually(lambda: served.application.engine.statistics().open_requests == 10)
+        for call in calls:
+            call.cancel()
+        gate.set()
+        await serving.eventually(lambda: served.application.traffic.inside == 0)
+        assert served.application.traffic.held_bytes == 0
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
