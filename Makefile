@@ -34,7 +34,7 @@ lint: $(STAMP)
 # The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
 types: $(STAMP)
 	@mkdir -p .types/pairwire
-	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@for name in cli client export integrations server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
 	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
@@ -52,6 +52,8 @@ test-repeat: $(STAMP)
 NAMES ?=
 test-clients: $(STAMP)
 	$(BIN)/python -m tests.clients $(NAMES)
+	$(BIN)/python -m tests.integrations
+	$(BIN)/python -m pytest --fetch tests/examples/test_clients.py
 
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
+from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
 from pairwire.server.engine.batching import priority
 from pairwire.server.engine.outputs import heads
@@ -145,6 +146,26 @@ class LocalBackend:
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
 
+    def classify(
+        self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
+    ) -> Iterator[ClassifyResult]:
+        """Scores of labels for runs of texts."""
+        engine, chosen = self._engine.engine, _classify_options(options)
+
+        async def run(start: int, texts: list[str]) -> ClassifyResult:
+            with _counting_from(start, "texts"):
+                found = await engine.classify(texts, labels, model=options.model, options=chosen)
+            return ClassifyResult(
+                scores=found.scores,
+                labels=tuple(labels),
+                model=found.model,
+                usage=_usage(found.usage, start),
+                timing=_timing(found.timing),
+            )
+
+        runs = _runs(texts, max(1, RUN // len(labels)))
+        return in_order(lambda part: self._engine.submit(run(*part)), runs, IN_FLIGHT)
+
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
         engine = self._engine.engine
@@ -186,22 +207,26 @@ class LocalBackend:
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(texts), IN_FLIGHT)
 
 
-def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
+def _runs(items: Iterable[T], size: int = RUN) -> Iterator[tuple[int, list[T]]]:
     iterator, start = iter(items), 0
-    while run := list(itertools.islice(iterator, RUN)):
+    while run := list(itertools.islice(iterator, size)):
         yield start, run
         start += len(run)
 
 
 @contextmanager
-def _counting_from(start: int) -> Iterator[None]:
-    """Gives errors the index in the whole input; the engine numbers from the beginning of each run."""
+def _counting_from(start: int, inputs: str = "") -> Iterator[None]:
+    """Gives errors the index in the whole input; the engine numbers from the beginning of each run.
+
+    ``inputs`` is the field that is cut into runs, where others have indices too.
+    """
     try:
         yield
     except InvalidInput as error:
         kind, _, rest = error.field.partition("[")
         index, bracket, rest = rest.partition("]")
-        field = f"{kind}[{start + int(index)}]{rest}" if bracket else error.field
+        counted = bracket and kind == (inputs or kind)
+        field = f"{kind}[{start + int(index)}]{rest}" if counted else error.field
         raise InvalidInput(field, error.reason) from None
 
 
@@ -221,6 +246,17 @@ def _reading(options: ReadingOptions) -> dict[str, Any]:
 def _score_options(options: ScoreOptions) -> results.ScoreOptions:
     activation = heads.Activation(options.activation) if options.activation else None
     return results.ScoreOptions(**_reading(options), activation=activation)
+
+
+def _classify_options(options: ClassifyOptions) -> results.ClassifyOptions:
+    reading = {
+        **_reading(options),
+        "prompt": "",
+        "truncation": truncation.Truncation(options.truncation or "only_first"),
+    }
+    return results.ClassifyOptions(
+        **reading, hypothesis_template=options.hypothesis_template, multi_label=options.multi_label
+    )
 
 
 def _embed_options(options: EmbedOptions) -> results.EmbedOptions:

@@ -22,10 +22,11 @@ from .inputs import (
     TruncationDirection,
 )
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
+from .zero_shot import ClassifyOptions, ClassifyResult
 
 
 class AsyncClient(AsyncConnection):
-    """Scores, ranks and embeds on Pairwire servers. Make one in an event loop and keep it: it holds the connections.
+    """Scores, ranks, classifies and embeds on Pairwire servers. Make one in an event loop and keep it.
 
     ``addresses`` is one address (``host:port``, ``dns:///name:port``) or several IP addresses with ports, which are
     called in turn. Nothing connects before the first call. Every method raises the errors of `pairwire.client.errors`,
@@ -182,6 +183,66 @@ class AsyncClient(AsyncConnection):
         )
         call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, partial_ok=partial_ok)
         return await self._run(call, timeout_s)
+
+    async def classify(
+        self,
+        texts: Iterable[Given],
+        candidate_labels: Iterable[Given],
+        *,
+        hypothesis_template: str | None = None,
+        multi_label: bool = False,
+        model: str = "",
+        truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        The result is a sequence of one `Classification` a text, labels best first; ``.scores`` is float32 [texts,
+        labels] in the order given. ``ClassifyOptions`` tells what each option means.
+
+        Raises:
+            InvalidInput: no texts or labels, a template without a place for the label, or an option out of range.
+            WrongModelKind: no loaded model knows entailment, or that of this name does not.
+        """
+        options = ClassifyOptions(
+            model=model,
+            truncation=truncation,
+            truncation_direction=truncation_direction,
+            max_length=max_length,
+            priority=priority,
+            hypothesis_template=hypothesis_template,
+            multi_label=multi_label,
+        )
+        return await self._run(calls.classify(texts, candidate_labels, options, self.options.split), timeout_s)
+
+    def classify_stream(
+        self,
+        texts: Iterable[Given],
+        candidate_labels: Iterable[Given],
+        *,
+        hypothesis_template: str | None = None,
+        multi_label: bool = False,
+        model: str = "",
+        truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[ClassifyResult]:
+        """``classify`` for inputs of any size, as ``score_stream``."""
+        options = ClassifyOptions(
+            model=model,
+            truncation=truncation,
+            truncation_direction=truncation_direction,
+            max_length=max_length,
+            priority=priority,
+            hypothesis_template=hypothesis_template,
+            multi_label=multi_label,
+        )
+        return self._stream(calls.classify(texts, candidate_labels, options, self.options.split), timeout_s)
 
     async def embed(
         self,

@@ -25,6 +25,7 @@ from .results import (
     Usage,
     VectorArray,
 )
+from .zero_shot import ClassifyResult
 
 _BITS: dict[embedding_pb2.Encoding.ValueType, int] = {
     embedding_pb2.ENCODING_FLOAT32: 32,
@@ -113,6 +114,34 @@ def _first_stage_report(response: scoring_pb2.RerankResponse, elapsed_s: float) 
         cached=found.cached,
         usage=usage(found.usage, 0),
         timing=timing(found.timing, elapsed_s),
+    )
+
+
+def classify_result(
+    part: Part[scoring_pb2.ClassifyRequest], response: scoring_pb2.ClassifyResponse, elapsed_s: float
+) -> ClassifyResult:
+    """The result of one request, in the order of its labels.
+
+    Raises:
+        ServerFault: not one score for each text and label.
+    """
+    labels = tuple(part.message.candidate_labels)
+    scores = np.full((part.count, len(labels)), np.nan, np.float32)
+    for row, found in zip(scores, response.results, strict=False):
+        for each in found.labels:
+            if each.index < len(labels):
+                row[each.index] = each.score
+    if len(response.results) != part.count or np.isnan(scores).any():
+        raise ServerFault(
+            f"the server answered {len(response.results)} classifications for {part.count} texts, or left out some of "
+            f"their {len(labels)} candidate labels"
+        )
+    return ClassifyResult(
+        scores=scores,
+        labels=labels,
+        model=response.model,
+        usage=usage(response.usage, part.start),
+        timing=timing(response.timing, elapsed_s),
     )
 
 

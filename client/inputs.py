@@ -31,7 +31,7 @@ Pair: TypeAlias = Sequence[Given] | Mapping[str, Any]
 Activation = Literal["identity", "sigmoid", "softmax"]
 """What turns logits into scores."""
 
-Truncation = Literal["longest_first", "only_second", "error"]
+Truncation = Literal["longest_first", "only_first", "only_second", "error"]
 """What happens to an input that is longer than the limit."""
 
 TruncationDirection = Literal["right", "left"]

@@ -25,6 +25,7 @@ from .inputs import (
 )
 from .options import SplitLimits
 from .token_ids import Text, TokenIds
+from .zero_shot import ClassifyOptions
 
 Request = TypeVar("Request")
 Item = TypeVar("Item")
@@ -43,6 +44,7 @@ _ACTIVATIONS = {
 _TRUNCATIONS = {
     None: scoring_pb2.TRUNCATION_UNSPECIFIED,
     "longest_first": scoring_pb2.TRUNCATION_LONGEST_FIRST,
+    "only_first": scoring_pb2.TRUNCATION_ONLY_FIRST,
     "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
     "error": scoring_pb2.TRUNCATION_ERROR,
 }
@@ -161,6 +163,36 @@ def rerank_parts(
         message = scoring_pb2.RerankRequest()
         message.CopyFrom(base)
         message.documents.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def classify_parts(
+    texts: Iterable[Given], candidate_labels: Iterable[Given], options: ClassifyOptions, limits: SplitLimits
+) -> Iterator[Part[scoring_pb2.ClassifyRequest]]:
+    """Requests for texts, each with all candidate labels; a text counts once for each label.
+
+    Raises:
+        InvalidInput: as ``score_parts``, or no label.
+    """
+    texts, given = several("texts", texts), several("candidate_labels", candidate_labels)
+    labels = [label for label, _ in _checked_texts("candidate_labels", given)]
+    if not labels:
+        raise InvalidInput.at("candidate_labels", "at least one is needed")
+    base = scoring_pb2.ClassifyRequest(
+        model=options.model,
+        candidate_labels=labels,
+        hypothesis_template=options.hypothesis_template,
+        multi_label=bool(options.multi_label),
+        truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
+        max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
+    )
+    limits = replace(limits, max_items=max(1, limits.max_items // len(labels)))
+    for start, chunk in _chunks(_checked_texts("texts", texts), base.ByteSize(), limits, "texts"):
+        message = scoring_pb2.ClassifyRequest()
+        message.CopyFrom(base)
+        message.texts.extend(chunk)
         yield Part(message, start, len(chunk))
 
 

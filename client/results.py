@@ -235,7 +235,7 @@ def merge_scores(parts: Sequence[ScoreResult]) -> ScoreResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.labels) for part in parts])
+    check_same([(part.model, part.labels) for part in parts])
     return ScoreResult(
         scores=np.concatenate([part.scores for part in parts]),
         labels=parts[0].labels,
@@ -251,7 +251,7 @@ def merge_ranked(parts: Sequence[RerankResult], top_k: int | None) -> RerankResu
     Raises:
         ServerFault: the parts come from different models.
     """
-    _check_same([part.model for part in parts])
+    check_same([part.model for part in parts])
     every = [document for part in parts for document in part]
     ranked = sorted((found for found in every if found.scored), key=lambda found: (-found.score, found.index))
     ranked += [found for found in every if not found.scored]  # in the order of each part, and of the parts
@@ -274,7 +274,7 @@ def merge_embeddings(parts: Sequence[EmbedResult]) -> EmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
+    check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
     return EmbedResult(
         embeddings=np.concatenate([part.embeddings for part in parts]),
         dimensions=parts[0].dimensions,
@@ -292,7 +292,7 @@ def merge_sparse(parts: Sequence[SparseEmbedResult]) -> SparseEmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions) for part in parts])
+    check_same([(part.model, part.dimensions) for part in parts])
     return SparseEmbedResult(
         indices=np.concatenate([part.indices for part in parts]),
         values=np.concatenate([part.values for part in parts]),
@@ -324,7 +324,8 @@ def merge_timing(parts: Sequence[Timing]) -> Timing:
     )
 
 
-def _check_same(answers: Sequence[object]) -> None:
+def check_same(answers: Sequence[object]) -> None:
+    """Raises ServerFault: parts of one input were answered by servers that serve different things."""
     for answer in answers:
         if answer != answers[0]:
             raise ServerFault(

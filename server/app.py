@@ -330,6 +330,7 @@ class Application:
             interceptors=interceptors,
             traffic=self.traffic,
             clock=self._clock,
+            grpc_port=lambda: self.port,
         )
 
     def _is_healthy(self, model: str) -> bool:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from .engine.cache import CacheStatistics
 from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Outcome, RequestEvent
+from .engine.outputs.nli import NliLogits
 from .engine.results import EngineStatistics, ModelInfo, ModelStatistics
 from .runtime.base import CudaInfo
 
@@ -296,4 +297,7 @@ def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:
         fitting = [model.name for model in models if model.kind is kind]
         if len(fitting) == 1:
             labels[rpc, ""] = fitting[0]
+    able = [model.name for model in models if NliLogits.of(tuple(model.manifest.labels)) is not None]
+    if len(able) == 1:
+        labels["Classify", ""] = able[0]
     return labels

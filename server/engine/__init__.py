@@ -8,7 +8,7 @@
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
-    kinds.py          what kinds of models there are
+    zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on
     tokens.py         text -> tokens and back         statistics.py     the engine at one moment
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .outputs.heads import Activation
     from .results import (
+        ClassifyOptions,
+        ClassifyResult,
         EmbedOptions,
         EmbedResult,
         EngineStatistics,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Activation": ".outputs.heads",
     "BatchEvent": ".observer",
+    "ClassifyOptions": ".results",
+    "ClassifyResult": ".results",
     "Clock": "..clock",
     "EmbedOptions": ".results",
     "EmbedResult": ".results",
@@ -100,6 +104,8 @@ _HOMES = {
 __all__ = [
     "Activation",
     "BatchEvent",
+    "ClassifyOptions",
+    "ClassifyResult",
     "Clock",
     "EmbedOptions",
     "EmbedResult",

@@ -27,6 +27,8 @@ from .off_loop import off_loop
 from .open_requests import OpenRequests
 from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
 from .results import (
+    ClassifyOptions,
+    ClassifyResult,
     EmbedOptions,
     EmbedResult,
     EngineStatistics,
@@ -47,6 +49,7 @@ from .text.token_ids import Text, TokenIds
 from .text.whole_rows import Integers, pairs_of, texts_of
 from .tokens import TokenCalls
 from .watchdog import Watchdog
+from .zero_shot import classify
 
 logger = logging.getLogger(__name__)
 
@@ -286,6 +289,26 @@ class Engine:
         scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         given = listed("texts", texts)
         return await self._calls.score_texts(scorer, given, options or ScoreOptions(), timeout_s, self._open.accept)
+
+    async def classify(
+        self,
+        texts: Sequence[Text],
+        candidate_labels: Sequence[str],
+        *,
+        model: str = "",
+        options: ClassifyOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        ``model`` may be empty where exactly one cross-encoder has a label that is called entailment. Errors as
+        ``score``, and they name ``texts[i]`` and ``candidate_labels[i]``; a ``hypothesis_template`` without a place for
+        the label is InvalidInput, a model that does not know entailment WrongModelKind.
+        """
+        classifier = self._catalog.resolve_classifier(model)
+        options = options or ClassifyOptions()
+        accept = self._open.accept
+        return await classify(self._calls, classifier, texts, candidate_labels, options, timeout_s, accept)
 
     async def embed(
         self,

@@ -63,6 +63,20 @@ class SparseOptions(ReadingOptions):
     """How many of the largest weights of each text are kept; None means what the checkpoint does, which may be all."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyOptions(ReadingOptions):
+    """How texts are classified by labels that the caller makes up (`zero_shot`)."""
+
+    prompt: str | None = ""
+    """None of the checkpoint's either: what is read is the text and a hypothesis."""
+    truncation: Truncation = Truncation.ONLY_FIRST
+    """Of a text that is too long; a hypothesis is read whole."""
+    hypothesis_template: str | None = None
+    """A sentence with ``{}`` where the label goes; None means that of `zero_shot.DEFAULT_TEMPLATE`."""
+    multi_label: bool = False
+    """Each label is judged by itself, so that several may be true; else the scores of a text add up to 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a request cost."""
@@ -122,6 +136,19 @@ class ScoreResult:
     timing: Timing
     unscored: Unscored | None = None
     """Only of requests that take a partial result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyResult:
+    """Scores of candidate labels, in the order in which texts and labels were given."""
+
+    scores: Float32Array
+    """[texts, candidate labels] float32, each from 0 to 1, the caller's own."""
+    model: str
+    """Name of the model that answered."""
+    usage: Usage
+    """``truncated_inputs`` are texts."""
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)

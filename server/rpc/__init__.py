@@ -6,6 +6,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     codec.py          messages <-> plain values, with every check of a request
     texts.py          the same for the texts and token ids of a request
     first_stage.py    the same for a rerank of two stages
+    zero_shot.py      the same for candidate labels
     vectors.py        vectors -> blocks of bytes
     traffic.py        what messages on their way may take of memory
     wire.py           bytes -> messages; what cannot be read becomes a value, never an exception

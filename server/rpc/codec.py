@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeAlias, TypedDict, TypeVar
 
 from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
@@ -36,6 +36,9 @@ from .texts import Prompted
 
 T = TypeVar("T")
 
+Readable: TypeAlias = Prompted | scoring_pb2.ClassifyRequest
+"""Requests that say how their texts are read."""
+
 _ACTIVATIONS: Mapping[int, Activation | None] = {
     scoring_pb2.ACTIVATION_UNSPECIFIED: None,
     scoring_pb2.ACTIVATION_IDENTITY: Activation.IDENTITY,
@@ -47,6 +50,7 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+    scoring_pb2.TRUNCATION_ONLY_FIRST: Truncation.ONLY_FIRST,
 }
 _DIRECTIONS: Mapping[int, TruncationDirection | None] = {
     scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
@@ -116,6 +120,34 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
         InvalidInput: a number that the enum does not have.
     """
     return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+
+
+def decode_truncation(request: Readable) -> Truncation:
+    """What happens to what is too long.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
+
+
+def decode_direction(request: Readable) -> TruncationDirection | None:
+    """Which end is cut off; None for the model's own.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    direction = request.truncation_direction
+    return known_enum("truncation_direction", direction, _DIRECTIONS, scoring_pb2.TruncationDirection.items)
+
+
+def decode_priority(request: Readable) -> Priority:
+    """What the request may overtake.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -243,15 +275,10 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        "truncation_direction": known_enum(
-            "truncation_direction",
-            request.truncation_direction,
-            _DIRECTIONS,
-            scoring_pb2.TruncationDirection.items,
-        ),
+        "truncation": decode_truncation(request),
+        "truncation_direction": decode_direction(request),
         "max_length": request.max_length or None,
-        "priority": known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": decode_priority(request),
         "caller": caller(),
     }
 

@@ -195,6 +195,20 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
                 timing=TIMING,
             )
 
+    def Classify(self, request: scoring_pb2.ClassifyRequest, context: grpc.ServicerContext) -> Message:  # type: ignore[override]
+        with self.script.serve(request, context):
+            if self.script.answer is not None:
+                return self.script.answer
+            response = scoring_pb2.ClassifyResponse(
+                model=self.script.model, usage=usage_of(len(request.texts)), timing=TIMING
+            )
+            for text in request.texts:
+                scores = [score_of(text, label) for label in request.candidate_labels]
+                add = response.results.add().labels.add
+                for index in ranking(scores):
+                    add(index=index, label=request.candidate_labels[index], score=scores[index])
+            return response
+
 
 class Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
     def __init__(self, script: Script) -> None:

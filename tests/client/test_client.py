@@ -217,7 +217,7 @@ async def test_wrong_input_is_named(client: EitherClient, method: str, arguments
         ({"top_k": -1}, "top_k: -1 is not between"),
         ({"top_k": 2.5}, "top_k: expected a whole number, got float"),
         ({"activation": "relu"}, "activation: 'relu' is unknown; one of identity, sigmoid, softmax"),
-        ({"truncation": "both"}, "truncation: 'both' is unknown; one of longest_first, only_second, error"),
+        ({"truncation": "both"}, "truncation: 'both' is unknown; one of longest_first, only_first, only_second, error"),
         ({"priority": "urgent"}, "priority: 'urgent' is unknown; one of low, normal, high"),
         ({"max_length": True}, "max_length: expected a whole number, got bool"),
         ({"model": 3}, "model: expected text"),

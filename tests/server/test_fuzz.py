@@ -36,6 +36,7 @@ FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scop
 REQUESTS = [
     scoring_pb2.ScoreRequest,
     scoring_pb2.RerankRequest,
+    scoring_pb2.ClassifyRequest,
     embedding_pb2.EmbedRequest,
     embedding_pb2.EmbedSparseRequest,
     model_pb2.ListModelsRequest,

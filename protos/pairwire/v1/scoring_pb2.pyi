@@ -62,6 +62,8 @@ class _TruncationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truncation
     """Cut the second text (the document) only; INVALID_ARGUMENT where the first alone does not fit."""
     TRUNCATION_ERROR: _Truncation.ValueType  # 3
     """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
+    TRUNCATION_ONLY_FIRST: _Truncation.ValueType  # 4
+    """Cut the first text only; INVALID_ARGUMENT where the second alone does not fit."""
 
 class Truncation(_Truncation, metaclass=_TruncationEnumTypeWrapper):
     """What happens to an input that is longer than the limit."""
@@ -74,6 +76,8 @@ TRUNCATION_ONLY_SECOND: Truncation.ValueType  # 2
 """Cut the second text (the document) only; INVALID_ARGUMENT where the first alone does not fit."""
 TRUNCATION_ERROR: Truncation.ValueType  # 3
 """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
+TRUNCATION_ONLY_FIRST: Truncation.ValueType  # 4
+"""Cut the first text only; INVALID_ARGUMENT where the second alone does not fit."""
 Global___Truncation: _TypeAlias = Truncation  # noqa: Y015
 
 class _TruncationDirection:
@@ -702,3 +706,153 @@ class FirstStageReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FirstStageReport: _TypeAlias = FirstStageReport  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_LABELS_FIELD_NUMBER: _builtins.int
+    HYPOTHESIS_TEMPLATE_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model; may be empty where exactly one loaded cross-encoder knows entailment."""
+    hypothesis_template: _builtins.str
+    """A sentence with {} where the label goes ({0} where it comes more than once; {{ and }} are braces); unset means
+    "This example is {}." Anything else in braces is INVALID_ARGUMENT.
+    """
+    multi_label: _builtins.bool
+    """Judge each label by itself, so that several may be true: its score is exp(e) / (exp(e) + exp(c)), where e is the logit of
+    entailment and c the model's first logit, or its last where entailment is the first. Otherwise the scores of a text add up to 1:
+    softmax over the entailment logits of all labels. A single label is always judged by itself.
+    """
+    truncation: Global___Truncation.ValueType
+    """Default: ONLY_FIRST, which cuts the text and leaves the hypothesis whole."""
+    max_length: _builtins.int
+    """Most tokens of a text with a hypothesis, special tokens included; 0 means the model's own limit, which it may not exceed."""
+    priority: Global___Priority.ValueType
+    """Default: NORMAL."""
+    truncation_direction: Global___TruncationDirection.ValueType
+    """Which end of a text that is too long is cut off. Default: the model's own."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts to classify: at least one. Texts times candidate labels are at most the server's --max-items, and the hypotheses of
+        all of them together at most --max-message-bytes.
+        """
+
+    @_builtins.property
+    def candidate_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What may describe a text: at least one label, none of them empty."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        candidate_labels: _abc.Iterable[_builtins.str] | None = ...,
+        hypothesis_template: _builtins.str | None = ...,
+        multi_label: _builtins.bool = ...,
+        truncation: Global___Truncation.ValueType = ...,
+        max_length: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
+        truncation_direction: Global___TruncationDirection.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template", "hypothesis_template", b"hypothesis_template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template", "candidate_labels", b"candidate_labels", "hypothesis_template", b"hypothesis_template", "max_length", b"max_length", "model", b"model", "multi_label", b"multi_label", "priority", b"priority", "texts", b"texts", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hypothesis_template: _TypeAlias = _typing.Literal["hypothesis_template"]  # noqa: Y015
+    _WhichOneofArgType__hypothesis_template: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hypothesis_template) -> _WhichOneofReturnType__hypothesis_template | None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class LabelScore(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position of the label in candidate_labels."""
+    label: _builtins.str
+    score: _builtins.float
+    """From 0 to 1."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "label", b"label", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelScore: _TypeAlias = LabelScore  # noqa: Y015
+
+@_typing.final
+class Classification(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelScore]:
+        """All candidate labels by descending score, equal scores by ascending index."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[Global___LabelScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classification: _TypeAlias = Classification  # noqa: Y015
+
+@_typing.final
+class ClassifyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
+        """One for each text, in input order."""
+
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage:
+        """truncated_inputs are texts."""
+
+    @_builtins.property
+    def timing(self) -> _usage_pb2.Timing: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___Classification] | None = ...,
+        model: _builtins.str = ...,
+        usage: _usage_pb2.Usage | None = ...,
+        timing: _usage_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from pairwire.server.engine import ClassifyOptions
 from pairwire.v1 import manifest_pb2, model_pb2, scoring_pb2
 from tests.server import serving
 from tests.server.engine import toys
@@ -23,9 +24,9 @@ PAIRS = [(QUERY, document) for document in DOCUMENTS]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(
-    scorer_package: Path, classifier_package: Path, embedder_package: Path
+    scorer_package: Path, classifier_package: Path, embedder_package: Path, nli_package: Path
 ) -> AsyncIterator[serving.Served]:
-    async with serving.serve(scorer_package, classifier_package, embedder_package) as served:
+    async with serving.serve(scorer_package, classifier_package, embedder_package, nli_package) as served:
         yield served
 
 
@@ -131,7 +132,7 @@ async def test_token_ids_give_what_their_texts_give(served: serving.Served) -> N
 
 async def test_models_are_listed_by_name_and_described(served: serving.Served) -> None:
     listed = await served.models.ListModels(model_pb2.ListModelsRequest())
-    assert [model.name for model in listed.models] == ["classifier", "embedder", "scorer"]
+    assert [model.name for model in listed.models] == ["classifier", "embedder", "nli", "scorer"]
     answer = await served.models.GetModel(model_pb2.GetModelRequest(model="embedder"))
     assert answer.summary == listed.models[1]
     assert answer.summary.kind == manifest_pb2.MODEL_KIND_BI_ENCODER
@@ -160,3 +161,40 @@ async def test_the_beginning_of_a_text_may_be_cut_off_instead_of_its_end(served:
     )
     with pytest.raises(grpc.aio.AioRpcError, match=r"truncation_direction: 7 is unknown; one of .*LEFT"):
         await score(long, 7)  # type: ignore[arg-type]  # proto3 lets any number through
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+async def test_labels_come_best_first_with_the_engines_scores(served: serving.Served, multi_label: bool) -> None:
+    labels, template = ["bread", "dogs", "bread"], "about {}"
+    options = ClassifyOptions(multi_label=multi_label, hypothesis_template=template)
+    expected = await served.application.engine.classify(DOCUMENTS, labels, options=options)
+    response = await served.scoring.Classify(
+        scoring_pb2.ClassifyRequest(
+            texts=DOCUMENTS, candidate_labels=labels, multi_label=multi_label, hypothesis_template=template
+        )
+    )
+    assert len(response.results) == len(DOCUMENTS)
+    for found, scores in zip(response.results, expected.scores, strict=True):
+        order = sorted(range(3), key=lambda index: (-scores[index], index))
+        assert [(each.index, each.label, each.score) for each in found.labels] == [
+            (index, labels[index], scores[index]) for index in order
+        ]
+    assert response.model == "nli"
+    assert response.usage.tokens == expected.usage.tokens
+    assert response.timing.compute_us > 0
+
+
+async def test_texts_that_were_cut_are_told_and_not_rows(served: serving.Served) -> None:
+    response = await served.scoring.Classify(
+        scoring_pb2.ClassifyRequest(texts=["short", "long " * 100], candidate_labels=["a", "b", "c"])
+    )
+    assert list(response.usage.truncated_inputs) == [1]
+
+
+async def test_the_query_alone_can_be_cut(served: serving.Served) -> None:
+    request = scoring_pb2.RerankRequest(
+        model="scorer", query="bake " * 100, documents=["mix flour"], truncation=scoring_pb2.TRUNCATION_ONLY_FIRST
+    )
+    cut = (await served.scoring.Rerank(request)).results[0].score
+    request.query = "bake " * 59  # of 64 tokens, 3 are special
+    assert (await served.scoring.Rerank(request)).results[0].score == cut
