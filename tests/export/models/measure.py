@@ -15,6 +15,7 @@ from pairwire.export.config import Precision
 from pairwire.export.graph import export_graph
 from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity.compare import Reference, compare
+from pairwire.export.parity.witness import Witness
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
 from pairwire.export.texts import calibration_texts, parity_texts
@@ -68,8 +69,9 @@ def measure(case: Case, folder: Path) -> list[Row]:
     with quiet_libraries():
         case.make(folder / "checkpoint")
         checkpoint = _opened(folder / "checkpoint")
-        plain = export_graph(checkpoint, folder / "graph")
-        reference = Reference(checkpoint, [parity_texts(checkpoint.kind, checkpoint.rules.max_length)])
+        texts = parity_texts(checkpoint.kind, checkpoint.rules.max_length)
+        reference = Reference(checkpoint, [texts])
+        plain = export_graph(checkpoint, folder / "graph", Witness(checkpoint, texts).check)
     graph = packing.copy(plain)
     reports = [rewrite(graph) for rewrite in passes.ALWAYS]
     rows = []
