@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..storage import HELD_BYTES
 from .pooling import PROMPT_LENGTHS
 from .ways import Tracer, Way
 
@@ -88,9 +89,9 @@ def prepared(model: Any, way: Way) -> AbstractContextManager[object]:
 
 def inputs_of(transformer: Any) -> tuple[str, ...]:
     """What the ``Transformer`` of sentence-transformers feeds its model."""
-    given = transformer.tokenizer.model_input_names
-    taken = transformer.model_forward_params
-    return (_IDS, _MASK, *([_TYPES] if _TYPES in given and _TYPES in taken else []))
+    taken = transformer.model_forward_params  # None where it takes whatever it is given
+    typed = _TYPES in transformer.tokenizer.model_input_names and (taken is None or _TYPES in taken)
+    return (_IDS, _MASK, _TYPES) if typed else (_IDS, _MASK)
 
 
 def _script(
@@ -130,8 +131,9 @@ def _export(
         dynamic_shapes=(shapes,) if starred else shapes,
         opset_version=_OPSET,
         dynamo=True,
+        # Small weights lie in the file itself, as those of the other tracers.
+        external_data=sum(tensor.nbytes for tensor in module.parameters()) > HELD_BYTES,
         verbose=False,
-        fallback=False,
     )
 
 
