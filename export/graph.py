@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.reasons import is_of_the_machine, reason_of
@@ -107,6 +108,7 @@ def _by(way: Way, checkpoint: Checkpoint, workspace: Path, check: Check | None) 
         raise CheckpointUnsupported(reason_of(error)) from error
     del model  # a large one would be in memory beside its graph
     graph = onnx.load(file, load_external_data=False)
+    _forbid_zeros(graph)
     _keep_output(graph, OUTPUTS[checkpoint.kind])
     _check_inputs(graph, checkpoint)
     return _basic(graph, workspace, check)
@@ -132,6 +134,17 @@ def _exportable(checkpoint: Checkpoint, way: Way) -> tuple[Any, str | None]:
 
     traceable = embedders.traceable(loaded, way, prompt_lengths=checkpoint.rules.prompt_excluded)
     return (loaded, "feature-extraction") if traceable is None else (traceable, None)
+
+
+def _forbid_zeros(model: ModelProto) -> None:
+    """Takes from every Reshape the word that 0 is a length: it copies a dim, and no batch of ours is empty."""
+    whole = [tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT64]
+    fixed = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole if not uses_external_data(tensor)}
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and not (node.input[1] in fixed and 0 in fixed[node.input[1]]):
+            kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _keep_output(model: ModelProto, name: str) -> None:

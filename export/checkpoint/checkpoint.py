@@ -23,6 +23,8 @@ from .adapter import Adapted
 from .loading import load_reference
 from .source import Source, read_json
 
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+"""What models call a table of vectors, one for each position."""
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
 """Without modules, sentence-transformers takes it for a reranker that answers "yes" or "no"."""
@@ -186,8 +188,6 @@ def _transformer(reference: Any, kind: ModelKind) -> Any:
 
 
 def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
-    from . import decoders  # which needs torch
-
     if tokenizer is None or not tokenizer.is_fast:
         raise CheckpointUnsupported(
             f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json beside it first:"
@@ -195,9 +195,18 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
-    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
+    if tokenizer.padding_side != "right" and _counts_positions(transformer.model):
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
     chat_templates.check_options(transformer)
+
+
+def _counts_positions(model: Any) -> bool:
+    """Whether a token's vector says how many stand before it, padding included; not only how far two are apart."""
+    import torch
+
+    layers = {name: adapter_layers.bare(layer) for name, layer in model.named_modules()}
+    tables = [name for name, layer in layers.items() if isinstance(layer, torch.nn.Embedding)]
+    return any(name.endswith(_POSITION_TABLES) for name in tables)
 
 
 def _max_length(reference: Any, model: Any, wanted: int | None) -> int:

@@ -49,7 +49,7 @@ def form_of(reference: Any) -> Form:
         return Form.MODULES
     if not type(first.model).__name__.endswith("ForSequenceClassification"):
         raise CheckpointUnsupported(f"{type(first.model).__name__} gives no classification logits")
-    if not hasattr(first.model, "score"):
+    if not hasattr(first.model, "score") or not decoders.is_decoder(first.model):
         return Form.CLASSIFIER
     decoders.check(first.model)
     if first.tokenizer is not None:

@@ -101,7 +101,7 @@ def _opened(directory: Path) -> Checkpoint:
     import torch
 
     source = find_source(str(directory))
-    checkpoint = open_checkpoint(source, source.directory)
+    checkpoint = open_checkpoint(source, source.directory, trust_remote_code=True)
     if len(checkpoint.labels) != 1:
         return checkpoint
     checkpoint.reference.activation_fn = torch.nn.Identity()
