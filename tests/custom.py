@@ -59,6 +59,7 @@ SHAPES: dict[str, Shape] = {
         "XLMRobertaForSequenceClassification",
         "xlm-roberta",
     ),
+    "looped": Shape("looped_model", "LoopedConfig", "LoopedModel"),
 }
 """By a name of ours."""
 

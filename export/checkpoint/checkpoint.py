@@ -18,9 +18,10 @@ from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRu
 
 from ..errors import CheckpointUnsupported
 from ..texts import Input
-from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, sparse_encoders, token_types
+from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, own_code, sparse_encoders, token_types
 from .adapter import Adapted
 from .loading import load_reference
+from .own_code import OwnCode
 from .source import Source, read_json
 
 _POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
@@ -49,6 +50,8 @@ class Checkpoint:
     tokenizer_json: str
     """The fast tokenizer that the reference really uses, without truncation and padding."""
     trust_remote_code: bool = False
+    own_code: OwnCode | None = None
+    """Code that came with the checkpoint and has run."""
     adapted: Adapted | None = None
     """The adapter, where the checkpoint is one."""
     warnings: Sequence[str] = ()
@@ -119,6 +122,7 @@ def open_checkpoint(
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
         "trust_remote_code": trust_remote_code,
+        "own_code": own_code.ran(reference),
         "adapted": adapted,
         "warnings": [] if adapted is None else adapted.warnings,
     }

@@ -48,7 +48,8 @@ def check(model: Any) -> None:
     unknown = sorted(set(kinds or ()) - set(_KINDS))
     if unknown:
         raise CheckpointUnsupported(
-            f"a decoder of type {config.model_type} with layers of {', '.join(unknown)}; expected {' and '.join(_KINDS)}"
+            f"a decoder of type {config.model_type} with layers of {', '.join(unknown)}; expected"
+            f" {' and '.join(_KINDS)}"
         )
     if kinds is None and getattr(config, "sliding_window", None) and config.model_type not in _WINDOWED:
         raise CheckpointUnsupported(

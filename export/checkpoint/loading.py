@@ -15,6 +15,7 @@ from typing import Any
 from pairwire.server.engine.kinds import ModelKind
 
 from ..errors import CheckpointUnsupported, ExportError
+from . import releases
 from .adapter import Adapted
 from .consent import check_consent
 from .files import explain
@@ -136,9 +137,12 @@ def _load(directory: Path, kind: ModelKind, trust_remote_code: bool, options: _O
     except Exception as error:  # a list of types cannot cover what other people's libraries raise
         reason = explain(directory, error, trust_remote_code=trust_remote_code)
         hint = "; --trust-remote-code runs the code that it brings" if "trust_remote_code" in str(error) else ""
+        hint = hint or releases.hint(directory)
         raise CheckpointUnsupported(
             f"{directory.name}: sentence-transformers cannot load it: {reason}{hint}"
         ) from error
+    if getattr(loaded[0], "config", None) is not None:
+        releases.check_positions(directory, loaded[0].config)
     return loaded.float().eval()
 
 

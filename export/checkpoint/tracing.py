@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -48,7 +49,8 @@ class Traceable:
             Exception: torch, or code that comes with the checkpoint, cannot be traced.
         """
         examples = {name: value for name, value in _examples(vocabulary, longest).items() if name in self.inputs}
-        with self.context, torch.no_grad(), warnings.catch_warnings():
+        # Where it fails, torch prints the whole graph.
+        with self.context, torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             # Of a tracer, about numbers that become constants: the graph is compared later.
             warnings.simplefilter("ignore")
             if tracer is Tracer.EXPORT:

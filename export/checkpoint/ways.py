@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from . import decoders
-
-_REMOTE = "transformers_modules."
-"""Where transformers puts the modules of code that comes with a checkpoint."""
+from . import decoders, own_code
 
 
 class Tracer(Enum):
@@ -55,7 +52,7 @@ def ways(model: Any) -> Iterator[Way]:
 
 def is_known(model: Any) -> bool:
     """Whether optimum is installed and says how this class is traced."""
-    if not has_optimum() or is_own_code(model):
+    if not has_optimum() or own_code.is_own(model):
         return False
     from optimum.exporters.tasks import TasksManager
 
@@ -65,11 +62,6 @@ def is_known(model: Any) -> bool:
         )
         return True
     return False
-
-
-def is_own_code(model: Any) -> bool:
-    """Whether the class of a loaded model is one that comes with its checkpoint."""
-    return any(base.__module__.startswith(_REMOTE) for base in type(model).__mro__)
 
 
 def has_optimum() -> bool:

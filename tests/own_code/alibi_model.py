@@ -67,7 +67,7 @@ class JinaBertSelfAttention(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
     def transpose_for_scores(self, x):
-        return x.view(x.size()[:-1] + (self.num_attention_heads, self.attention_head_size)).permute(0, 2, 1, 3)
+        return x.view((*x.size()[:-1], self.num_attention_heads, self.attention_head_size)).permute(0, 2, 1, 3)
 
     def forward(self, hidden_states, attention_mask, bias):
         query = self.transpose_for_scores(self.query(hidden_states))
@@ -75,7 +75,7 @@ class JinaBertSelfAttention(nn.Module):
         value = self.transpose_for_scores(self.value(hidden_states))
         scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(self.attention_head_size) + attention_mask
         context = torch.matmul(nn.functional.softmax(scores + bias, dim=-1), value).permute(0, 2, 1, 3).contiguous()
-        return context.view(context.size()[:-2] + (self.num_attention_heads * self.attention_head_size,))
+        return context.view((*context.size()[:-2], self.num_attention_heads * self.attention_head_size))
 
 
 class JinaBertGLUMLP(nn.Module):
@@ -127,7 +127,9 @@ class JinaBertEncoder(nn.Module):
             return of_power_of_2(closest) + slopes(2 * closest)[0::2][: heads - closest]
 
         position = torch.arange(size, device=device)
-        distance = torch.abs(position[None, :] - position[:, None]).unsqueeze(0).expand(self.num_attention_heads, -1, -1)
+        distance = (
+            torch.abs(position[None, :] - position[:, None]).unsqueeze(0).expand(self.num_attention_heads, -1, -1)
+        )
         steepness = torch.Tensor(slopes(self.num_attention_heads)).to(device) * -1
         alibi = (steepness.unsqueeze(1).unsqueeze(1) * distance).unsqueeze(0)
         self._current_alibi_size = size

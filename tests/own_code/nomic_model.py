@@ -1,4 +1,4 @@
-"""NomicBERT: a configuration with GPT-2's names, rotary positions on demand, SwiGLU, and experts in every second layer."""
+"""NomicBERT: GPT-2's names in its configuration, rotary positions on demand, SwiGLU, experts in every second layer."""
 
 import torch
 from torch import nn
@@ -52,7 +52,9 @@ class NomicBertRotaryEmbedding(nn.Module):
     def _update_cos_sin_cache(self, seqlen, device, dtype):
         if seqlen > self._seq_len_cached or self._cos_cached is None:
             self._seq_len_cached = seqlen
-            inv_freq = 1.0 / (self.base ** (torch.arange(0, self.dim, 2, device=device, dtype=torch.float32) / self.dim))
+            inv_freq = 1.0 / (
+                self.base ** (torch.arange(0, self.dim, 2, device=device, dtype=torch.float32) / self.dim)
+            )
             frequencies = torch.outer(torch.arange(seqlen, device=device, dtype=torch.float32), inv_freq)
             self._cos_cached = torch.cos(frequencies).to(dtype)
             self._sin_cached = torch.sin(frequencies).to(dtype)
@@ -61,7 +63,9 @@ class NomicBertRotaryEmbedding(nn.Module):
         seqlen = qkv.shape[1]
         self._update_cos_sin_cache(seqlen, qkv.device, qkv.dtype)
         cos, sin = self._cos_cached[:seqlen], self._sin_cached[:seqlen]
-        return torch.stack((apply_rotary(qkv[:, :, 0], cos, sin), apply_rotary(qkv[:, :, 1], cos, sin), qkv[:, :, 2]), 2)
+        return torch.stack(
+            (apply_rotary(qkv[:, :, 0], cos, sin), apply_rotary(qkv[:, :, 1], cos, sin), qkv[:, :, 2]), 2
+        )
 
 
 class NomicBertAttention(nn.Module):
@@ -71,7 +75,9 @@ class NomicBertAttention(nn.Module):
         self.head_dim = config.n_embd // config.n_head
         self.Wqkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_proj_bias)
         self.out_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.qkv_proj_bias)
-        self.rotary_emb = NomicBertRotaryEmbedding(int(self.head_dim * config.rotary_emb_fraction), config.rotary_emb_base)
+        self.rotary_emb = NomicBertRotaryEmbedding(
+            int(self.head_dim * config.rotary_emb_fraction), config.rotary_emb_base
+        )
 
     def forward(self, hidden_states, attention_mask):
         rows, length, hidden = hidden_states.shape
