@@ -15,5 +15,6 @@ chat_templates.py   a pair as one text              decoders.py    rerankers tha
 modular.py          cross-encoders of modules       pooling.py     token vectors -> one vector
 embedders.py        bi-encoders as one module       tracing.py     a module that optimum does not know -> ONNX
 ways.py             optimum, or one of torch's two tracers: which are tried, in which order
+unsaved.py          refuses what transformers 5 leaves empty of a model whose code is older
 releases.py         refuses what the installed transformers would read wrongly of a newer one's checkpoint
 """

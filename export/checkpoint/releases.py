@@ -17,6 +17,8 @@ from .source import read_json
 
 _ROPE = "rope_parameters"
 _READS_IT = 5
+OLDER = "`pip install 'pairwire[export,optimum]'`"
+"""How to install the set of libraries that code of older checkpoints was written for."""
 _THETA = "rope_theta"
 _OLD_NAMES = {
     "full_attention": ("global_rope_theta", "rope_theta"),
@@ -43,9 +45,12 @@ def check_positions(directory: Path, config: Any) -> None:
 
 def hint(directory: Path) -> str:
     """What to add to the reason why a checkpoint cannot be loaded; empty where its release is no newer than ours."""
-    release = str(read_json(directory / "config.json").get("transformers_version") or "")
+    config, ours = read_json(directory / "config.json"), toolset.look().major("transformers")
+    release = str(config.get("transformers_version") or "")
     head = release.partition(".")[0]
-    if not head.isdigit() or int(head) <= toolset.look().major("transformers"):
+    if config.get("auto_map") and ours >= _READS_IT and (not head.isdigit() or int(head) < ours):
+        return f"; its code may need transformers 4: {OLDER}"
+    if not head.isdigit() or int(head) <= ours:
         return ""
     return f"; transformers {release} has saved it: {advice()}"
 

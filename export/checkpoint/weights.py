@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsInvalid
+from . import unsaved
 
 _NAMED = 3
 _ROWS, _LENGTH = 4, 32
@@ -54,7 +55,9 @@ def recorded() -> Iterator[list[Load]]:
     read, initialise = vars(family)["from_pretrained"], getattr(family, given)
 
     def initialise_and_mark(model: Any, missing: Iterable[str], *args: Any, **options: Any) -> None:
+        empty = unsaved.on_meta(model)
         initialise(model, missing, *args, **options)
+        unsaved.mark(model, empty)
         pending.append((model, sorted(missing)))
 
     def read_and_record(cls: Any, *args: Any, **options: Any) -> Any:
@@ -63,6 +66,7 @@ def recorded() -> Iterator[list[Load]]:
         options["ignore_mismatched_sizes"] = True
         model, said = read.__func__(cls, *args, output_loading_info=True, **options)
         missing: list[str] = next((names for known, names in reversed(pending) if known is model), [])
+        unsaved.check(model, Path(str(args[0])).name if args else cls.__name__)
         loads.append(_load(model, missing, said or {}, Path(str(args[0])).name if args else cls.__name__))
         return (model, said) if asked else model
 

@@ -130,7 +130,7 @@ class JinaBertEncoder(nn.Module):
         distance = (
             torch.abs(position[None, :] - position[:, None]).unsqueeze(0).expand(self.num_attention_heads, -1, -1)
         )
-        steepness = torch.Tensor(slopes(self.num_attention_heads)).to(device) * -1
+        steepness = torch.tensor(slopes(self.num_attention_heads), device=position.device) * -1
         alibi = (steepness.unsqueeze(1).unsqueeze(1) * distance).unsqueeze(0)
         self._current_alibi_size = size
         return alibi
@@ -179,8 +179,9 @@ class JinaBertModel(JinaBertPreTrainedModel):
         self.embeddings.word_embeddings = value
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, return_dict=None, **kwargs):
-        extended = self.get_extended_attention_mask(attention_mask, input_ids.size())
-        states = self.encoder(self.embeddings(input_ids, token_type_ids), extended)
+        embedded = self.embeddings(input_ids, token_type_ids)
+        extended = (1.0 - attention_mask[:, None, None].to(embedded.dtype)) * torch.finfo(embedded.dtype).min
+        states = self.encoder(embedded, extended)
         pooled = torch.tanh(self.pooler(states[:, 0])) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 

@@ -9,9 +9,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, SequenceClass
 class LlamaBidirectionalConfig(LlamaConfig):
     model_type = "llama_bidirec"
 
-    def __init__(self, pooling="avg", temperature=1.0, **kwargs):
+    def __init__(self, pooling="avg", score_temperature=1.0, **kwargs):
         self.pooling = pooling
-        self.temperature = temperature
+        self.score_temperature = score_temperature
         super().__init__(**kwargs)
 
 
@@ -75,4 +75,4 @@ class LlamaBidirectionalForSequenceClassification(LlamaPreTrainedModel):
     def forward(self, input_ids=None, attention_mask=None, **kwargs):
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = pool(states, attention_mask, self.config.pooling)
-        return SequenceClassifierOutputWithPast(logits=self.score(pooled) / self.config.temperature)
+        return SequenceClassifierOutputWithPast(logits=self.score(pooled) / self.config.score_temperature)

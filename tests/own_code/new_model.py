@@ -82,16 +82,18 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, dim, max_position_embeddings, base):
         super().__init__()
         self.dim, self.base, self.max_position_embeddings = dim, base, max_position_embeddings
-        inv_freq = 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim))
-        self.register_buffer("inv_freq", inv_freq, persistent=False)
         self._set_cos_sin_cache(max_position_embeddings, torch.get_default_dtype())
 
     def _set_cos_sin_cache(self, seq_len, dtype):
         self.max_seq_len_cached = seq_len
+        self.register_buffer("inv_freq", self._inv_freq(seq_len), persistent=False)
         frequencies = torch.outer(torch.arange(seq_len, dtype=torch.float32), self.inv_freq)
         emb = torch.cat((frequencies, frequencies), dim=-1)
         self.register_buffer("cos_cached", emb.cos().to(dtype), persistent=False)
         self.register_buffer("sin_cached", emb.sin().to(dtype), persistent=False)
+
+    def _inv_freq(self, seq_len):
+        return 1.0 / (self.base ** (torch.arange(0, self.dim, 2).float() / self.dim))
 
     def forward(self, x, seq_len):
         if seq_len > self.max_seq_len_cached:
@@ -104,12 +106,11 @@ class NTKScalingRotaryEmbedding(RotaryEmbedding):
         self.scaling_factor = scaling_factor
         super().__init__(dim, int(max_position_embeddings * scaling_factor), base)
 
-    def _set_cos_sin_cache(self, seq_len, dtype):
+    def _inv_freq(self, seq_len):
+        inv_freq = super()._inv_freq(seq_len)
         if seq_len > self.max_position_embeddings / self.scaling_factor:
-            inv_freq = 1.0 / (self.base ** (torch.arange(0, self.dim, 2).float() / self.dim))
             inv_freq = inv_freq / self.scaling_factor ** (2 / self.dim)
-            self.register_buffer("inv_freq", inv_freq, persistent=False)
-        super()._set_cos_sin_cache(seq_len, dtype)
+        return inv_freq
 
 
 class NewEmbeddings(nn.Module):

@@ -228,6 +228,6 @@ class NomicBertModel(PreTrainedModel):
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, return_dict=None, **kwargs):
         hidden_states = self.emb_ln(self.embeddings(input_ids, token_type_ids))
-        mask = self.get_extended_attention_mask(attention_mask, input_ids.shape)
+        mask = (1.0 - attention_mask[:, None, None].to(hidden_states.dtype)) * torch.finfo(hidden_states.dtype).min
         hidden_states = self.encoder(hidden_states, mask)
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=hidden_states)

@@ -21,9 +21,10 @@ scores, or of the cosines of all pairs of vectors. Random weights round worse th
 that a graph is whole, not what a trained model loses; `benchmarks.quality` measures that.
 
 "Own code" needs `--trust-remote-code`: the code of the checkpoint runs at export, and never in the server. optimum
-traces what it knows; `torch.jit.trace` and then `torch.export` trace everything else, and what optimum knows where it is
-not installed, with the same passes. A graph is taken only if it agrees with the checkpoint on rows of several lengths,
-alone and together. Where a pass leaves an architecture alone, int8 and fp32 work, and only that gain is missing.
+traces what it knows; `torch.jit.trace` and then `torch.export` trace everything else, and without optimum all of it. A
+graph is taken only if it agrees with the checkpoint on rows of several lengths, alone and together. Where a pass leaves
+an architecture alone, fp32 and int8 work, and only that gain is missing. [export.md](export.md) has the two sets of
+libraries that an export may run on.
 """
 
 

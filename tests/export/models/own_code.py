@@ -98,7 +98,7 @@ OWN_CODE: tuple[Case, ...] = (
         half=_OTHER_FORM,
     ),
     Case(
-        model="NomicBERT (nomic-embed-text-v1.5, modernbert-free CodeRankEmbed)",
+        model="NomicBERT (nomic-embed-text-v1.5, CodeRankEmbed)",
         task=_MEAN,
         make=_bi(shape="nomic"),
         passes=_cpu(0, 0, 0, 0, 0, products=10),
