@@ -67,7 +67,7 @@ def load_for_tracing(
     Raises:
         As ``load_reference``.
     """
-    options = {"model_kwargs": {"attn_implementation": attention}, "config_kwargs": _without_fast(directory)}
+    options: _Options = {"model_kwargs": {"attn_implementation": attention}, "config_kwargs": _without_fast(directory)}
     try:
         return _prepared(directory, kind, trust_remote_code, adapted, options)
     except CheckpointUnsupported:

@@ -62,7 +62,7 @@ def advice() -> str:
 
 def _entries(written: Mapping[str, Any], config: Any) -> Iterator[tuple[str, Any, bool]]:
     """Name and value of what stands in the file, and whether the loaded configuration says the same."""
-    by_kind = {kind: part for kind, part in written.items() if isinstance(part, dict)}
+    by_kind: dict[str, Mapping[str, Any]] = {kind: part for kind, part in written.items() if isinstance(part, dict)}
     for kind, part in (by_kind or {"full_attention": written}).items():
         names = _OLD_NAMES.get(kind, ()) if by_kind else (_THETA,)
         bases = [getattr(config, name) for name in names if getattr(config, name, None) is not None]

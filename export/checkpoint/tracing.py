@@ -66,12 +66,13 @@ class Chain(torch.nn.Module):
         """``inputs`` are the names of what `forward` is given, in order."""
         super().__init__()
         self._inputs, self._output = inputs, output
-        self.chain = torch.nn.ModuleList(modules)
+        # Not one list: the first number in the name of a node is that of its layer.
+        self.first, self.rest = modules[0], torch.nn.ModuleList(modules[1:])
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Rows are padded on the right."""
         features: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
-        for module in self.chain:
+        for module in (self.first, *self.rest):
             features = module(features)
         return torch.as_tensor(features[self._output])
 

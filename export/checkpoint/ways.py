@@ -54,6 +54,7 @@ def is_known(model: Any) -> bool:
     """Whether optimum is installed and says how this class is traced."""
     if not has_optimum() or own_code.is_own(model):
         return False
+    import optimum.exporters.onnx.model_configs  # noqa: F401  # which fills the manager
     from optimum.exporters.tasks import TasksManager
 
     with suppress(KeyError, ValueError):
