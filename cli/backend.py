@@ -24,7 +24,13 @@ class Backend(Protocol):
         ...
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from pairwire.client.results import (
     ScoreResult,
     SparseEmbedResult,
     Timing,
+    UnscoredReason,
     Usage,
     VectorArray,
 )
@@ -114,7 +116,13 @@ class LocalBackend:
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(pairs), IN_FLIGHT)
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
@@ -127,9 +135,12 @@ class LocalBackend:
                     first_stage=_first_stage(first_stage),
                     model=options.model,
                     options=chosen,
+                    partial_ok=partial_ok,
                 )
                 return _staged(query, staged, top_k)
-            found = await engine.rerank(query.query, query.documents, model=options.model, options=chosen)
+            found = await engine.rerank(
+                query.query, query.documents, model=options.model, options=chosen, partial_ok=partial_ok
+            )
             return _ranked(query, found, top_k)
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
@@ -219,11 +230,24 @@ def _sparse_options(options: SparseOptions) -> results.SparseOptions:
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
-    scores = found.scores[:, 0]
-    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k))
-    return RerankResult(
-        results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
+    scores, missing = found.scores[:, 0], _missing(found.unscored)
+    ranked = (
+        RankedDocument(at, float(scores[at]), query.documents[at], unscored=missing.get(at))
+        for at in rank(scores, top_k)
     )
+    return RerankResult(
+        results=tuple(ranked),
+        model=found.model,
+        usage=_usage(found.usage, 0),
+        timing=_timing(found.timing),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
+    )
+
+
+def _missing(unscored: results.Unscored | None) -> dict[int, UnscoredReason]:
+    """Why, for each document without a score."""
+    return {} if unscored is None else dict.fromkeys(unscored.indices, unscored.reason.value)
 
 
 def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
@@ -236,12 +260,17 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
 
 
 def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
-    indices = found.indices.tolist()
+    indices, missing = found.indices.tolist(), _missing(found.unscored)
+    similarities = [None if math.isnan(each) else each for each in found.first_stage_scores.tolist()]
     ranked = (
         RankedDocument(
-            indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
+            index := indices[at],
+            float(found.scores[at]),
+            query.documents[index],
+            similarities[at],
+            missing.get(index),
         )
-        for at in rank(found.scores, top_k)
+        for at in rank(found.scores, top_k, otherwise=found.first_stage_scores)
     )
     report = found.first_stage
     return RerankResult(
@@ -252,6 +281,8 @@ def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) ->
         first_stage=FirstStageReport(
             report.model, report.kept, report.cached, _usage(report.usage, 0), _timing(report.timing)
         ),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
     )
 
 

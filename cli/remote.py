@@ -59,7 +59,13 @@ class RemoteBackend:
         return self._client.score_stream(pairs, **asdict(options))
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
@@ -69,6 +75,7 @@ class RemoteBackend:
                 query.documents,
                 top_k=top_k,
                 first_stage=first_stage,
+                partial_ok=partial_ok,
                 **asdict(options),
             )
 

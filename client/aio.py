@@ -136,12 +136,17 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         first_stage: FirstStage | None = None,
+        partial_ok: bool = False,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
 
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
+
+        With ``partial_ok`` the server scores what there is time and room for, and answers in time: the first documents,
+        or the nearest of the first stage. The others come last, with ``scored`` False. Give it a ``timeout_s``.
+        Documents are sent in one request then, as far as they fit into ``split.max_bytes``.
 
         Raises:
             InvalidInput: no documents, something that is not text, or an option out of range.
@@ -156,7 +161,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, partial_ok=partial_ok)
         return await self._run(call, timeout_s)
 
     async def embed(

@@ -114,16 +114,19 @@ def rerank_parts(
     options: ScoreOptions,
     limits: SplitLimits,
     first_stage: FirstStage | None = None,
+    *,
+    partial_ok: bool = False,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
     """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
 
-    With a first stage it is one request: the nearest of all are not the nearest of each part. The documents are not
-    asked back: the caller has them.
+    With a first stage it is one request: the nearest of all are not the nearest of each part. Where a partial answer
+    will do it is one request as well, unless it has too many bytes: its time is for all documents together. The
+    documents are not asked back: the caller has them.
 
     Raises:
         InvalidInput: as ``score_parts``, a ``top_k`` that is no count, or too much for one request with a first stage.
     """
-    if first_stage is not None:
+    if first_stage is not None or partial_ok:
         limits = replace(limits, max_items=sys.maxsize)
     query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
@@ -139,6 +142,7 @@ def rerank_parts(
         prompt_name=options.prompt_name,
         prompt=options.prompt,
         first_stage=None if first_stage is None else first_stage.message(),
+        partial_ok=bool(partial_ok),
     )
     for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
         if first_stage is not None and start:
@@ -146,7 +150,7 @@ def rerank_parts(
                 f"documents[{start}]",
                 f"with a first stage all documents go in one request, and those before this fill its "
                 f"{limits.max_bytes} bytes; send fewer, or raise ClientOptions.split.max_bytes (a server takes its "
-                "--max-message-bytes, 32 MiB unless told otherwise)",
+                "--max-message-bytes, 32 MiB by default)",
             )
         message = scoring_pb2.RerankRequest()
         message.CopyFrom(base)

@@ -106,7 +106,7 @@ def _by(way: Way, checkpoint: Checkpoint, workspace: Path, check: Check | None) 
         if isinstance(error, ExportError) or is_of_the_machine(error):
             raise
         raise CheckpointUnsupported(reason_of(error)) from error
-    del model  # a large one would be in memory beside its graph
+    del model  # a large one would be in memory next to its graph
     graph = onnx.load(file, load_external_data=False)
     _forbid_zeros(graph)
     _keep_output(graph, OUTPUTS[checkpoint.kind])

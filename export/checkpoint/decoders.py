@@ -26,7 +26,7 @@ _WINDOWED = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwe
 _KINDS = ("full_attention", "sliding_attention")
 """Of layers, as transformers calls them."""
 MOST_TOKENS = 8192
-"""A decoder that reads more must be told how many: its limit is that of its positions, not of what it was made for."""
+"""Tokens above which a decoder needs a given limit: its own is that of its positions, not of its purpose."""
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose angles do not depend on how long a batch is."""
 

@@ -1,7 +1,7 @@
 """The engine: text in, scores and vectors out. Knows no network: it runs under gRPC, in process or in a batch job.
 
     engine.py         the one public class: Engine
-    call.py           one call on its way, and the path it takes
+    call.py           one call on its way, and the path it takes    anytime.py   one that takes what is ready in time
     text/      ->     text -> rows of token ids
     batching/  ->     which rows run next, and with which others
     running/   ->     threads that run batches, and who waits for them
@@ -9,10 +9,10 @@
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     kinds.py          what kinds of models there are
-results.py        what callers give and get       encodings.py      how vectors may be handed on
+    results.py        what callers give and get       encodings.py      how vectors may be handed on
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
-    off_loop.py       long work beside the event loop watchdog.py      ends runs that hang
+    off_loop.py       long work off the event loop    watchdog.py       ends runs that hang
 
 The folders stand in the order of a request's way. Names are loaded when first used, so that reading a configuration
 does not load a tokenizer.
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         SparseOptions,
         SparseResult,
         Timing,
+        Unscored,
+        UnscoredReason,
         Usage,
     )
     from .text.token_ids import TokenIds
@@ -82,6 +84,8 @@ _HOMES = {
     "Timing": ".results",
     "TokenIds": ".text.token_ids",
     "Truncation": ".text.truncation",
+    "Unscored": ".results",
+    "UnscoredReason": ".results",
     "Usage": ".results",
     "build_model": ".models.building",
     "load_model": ".models.loading",
@@ -117,6 +121,8 @@ __all__ = [
     "Timing",
     "TokenIds",
     "Truncation",
+    "Unscored",
+    "UnscoredReason",
     "Usage",
     "build_model",
     "load_model",

@@ -13,6 +13,7 @@ import numpy as np
 from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from ..runtime.base import Float32Array, Int32Array
+from .anytime import Anytime, answer_after
 from .batching.priority import Priority
 from .cache import ByteCache
 from .models.model import Model
@@ -27,6 +28,7 @@ from .results import (
     ScoreOptions,
     ScoreResult,
     Timing,
+    Unscored,
     Usage,
 )
 from .running.ticket import Ticket
@@ -40,6 +42,8 @@ from .text.token_ids import Text
 _TOKEN_CHARACTERS = 4.0
 """Of a token, special ones included, until some text of a model has been read."""
 _LEAST_TOKEN_CHARACTERS = 0.5
+_EARLY_S = 0.02
+"""gRPC cancels what is late, some milliseconds early."""
 _LEARNT = 0.1
 """Weight of the newest call in what is known of a model's text."""
 
@@ -101,6 +105,10 @@ class Call:
     tokens: int = 0
     truncated: list[int] = field(default_factory=list)
     ticket: Ticket | None = None
+    partial: bool = False
+    """A result of some rows will do."""
+    unscored: Unscored | None = None
+    """What a partial result lacks."""
 
     def note_encoded(self, rows: EncodedRows, seconds: float) -> Int32Array:
         """Books its next rows as tokenised, ``seconds`` after it came; their places among all its rows."""
@@ -126,9 +134,11 @@ class Call:
             return Timing(0.0, self.tokenize_s, 0.0)
         return Timing(ticket.started - ticket.arrival, self.tokenize_s, ticket.finished - ticket.started)
 
-    def event(self, error: BaseException | None) -> RequestEvent:
+    def event(self, error: BaseException | None, now: float) -> RequestEvent:
         """For the observer, when it has ended, with or without an error."""
         timing = self.timing
+        if isinstance(error, asyncio.CancelledError) and self.ticket and now > self.ticket.deadline - _EARLY_S:
+            error = DeadlineExceeded("it was cancelled because its time was over")  # gRPC does that
         return RequestEvent(
             model=self.model.name,
             kind=self.model.kind,
@@ -138,6 +148,9 @@ class Call:
             queue_s=timing.queue_s,
             tokenize_s=timing.tokenize_s,
             compute_s=timing.compute_s,
+            unscored=0 if self.unscored is None else len(self.unscored.indices),
+            caller=self.caller,
+            refused=isinstance(error, DeadlineExceeded) and error.retry_after_s is not None,
         )
 
 
@@ -178,9 +191,16 @@ class Calls:
         return self._default_timeout_s if timeout_s is None else timeout_s
 
     async def score(
-        self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = nullcontext
+        self,
+        model: Model,
+        pairs: Pairs,
+        options: ScoreOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+        *,
+        partial: bool = False,
     ) -> ScoreResult:
-        """Scores of pairs in input order; see ``Engine.score``."""
+        """Scores of pairs in input order; see ``Engine.score``, and ``Engine.rerank`` for ``partial`` ones."""
         given = PairTexts(
             encoder=model.encoder,
             cache=self._tokens[model.name],
@@ -199,9 +219,17 @@ class Calls:
             options.priority,
             options.caller,
             timeout_s,
+            partial=partial,
         )
         scores = await self.serve(call, accept)
-        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
+        return ScoreResult(
+            scores=scores,
+            labels=model.labels,
+            model=model.name,
+            usage=call.usage,
+            timing=call.timing,
+            unscored=call.unscored,
+        )
 
     async def embed(
         self,
@@ -241,7 +269,7 @@ class Calls:
             failure = error
             raise
         finally:
-            self._observer.request_finished(call.event(failure))
+            self._observer.request_finished(call.event(failure, self._clock.monotonic()))
             failure = None  # a frame that holds the exception that holds the frame would be a ring
 
     async def _within_deadline(self, call: Call) -> Float32Array:
@@ -252,6 +280,8 @@ class Calls:
             return await self._run(call, math.inf)
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
+        if call.partial:
+            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -270,7 +300,10 @@ class Calls:
             deadline=deadline,
             priority=call.priority,
             caller=call.caller,
+            partial=call.partial,
         )
+        if call.partial:
+            return await self._run_partial(call, ticket)
         if self._workers.loaded or call.texts.characters > INLINE_CHARACTERS:
             self._workers.expect(ticket, call.texts.rows, self._likely_tokens(call))
         stream = self._stage.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
@@ -288,6 +321,22 @@ class Calls:
             raise
         return ticket.output
 
+    async def _run_partial(self, call: Call, ticket: Ticket) -> Float32Array:
+        assert isinstance(call.texts, PairTexts)  # only they are ranked
+        work = Anytime(
+            call.texts,
+            ticket,
+            self._stage,
+            self._workers,
+            self._clock,
+            row_tokens=self._likely_tokens(call),
+            note_encoded=call.note_encoded,
+        )
+        scores = await work.run()
+        call.unscored = work.unscored
+        self._learn(call)
+        return scores
+
     def _likely_tokens(self, call: Call) -> int:
         """Of a row of a call that has not been read yet, special tokens included."""
         likely = call.texts.row_characters / self._token_characters.get(call.model.name, _TOKEN_CHARACTERS)
@@ -295,7 +344,7 @@ class Calls:
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
-        if not call.truncated and call.tokens:
+        if not call.truncated and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
             known = self._token_characters.get(call.model.name, found)
             self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

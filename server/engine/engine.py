@@ -227,8 +227,12 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> ScoreResult:
         """As ``score_documents``, of a model whose one score can rank them; ``rank`` sorts the answer.
+
+        ``partial_ok``: where there is no time or no room for all documents, those that there is for are scored, the
+        first ones; ``unscored`` tells which are not, and why. Documents that are not read are not checked.
 
         Errors as ``score_documents``; a cross-encoder with several labels is WrongModelKind too, and an activation
         that makes every score 1 is InvalidInput.
@@ -236,7 +240,7 @@ class Engine:
         options = options or ScoreOptions()
         scorer = self._catalog.resolve_ranker(model, options.activation)
         given = Pairs.of_documents(query, documents)
-        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept)
+        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept, partial=partial_ok)
 
     async def retrieve_and_rerank(
         self,
@@ -247,15 +251,18 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> StagedResult:
         """Both scores of the documents that a bi-encoder finds nearest to the query, in input order.
 
         ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Also where all documents are kept,
-        there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
-        ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
+        there are two scores. ``partial_ok`` as ``rerank``, but the nearest documents are scored first; where there is
+        no time for the first stage either, it is as if it had kept the first documents. Errors as ``score_documents``
+        and ``embed``, with the fields of ``first_stage`` as ``first_stage.model`` and so on; a cross-encoder with
+        several labels is WrongModelKind too.
         """
         given = listed("documents", documents)
-        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
+        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s, partial_ok)
         with self._open.accept():
             return await self._stages.serve(self._calls, asked)
 
@@ -314,6 +321,7 @@ class Engine:
             running_batches=queue.running_batches,
             open_requests=self._open.count,
             estimated_wait_s=queue.estimated_wait_s,
+            capacity_tokens_per_s=queue.capacity_tokens_per_s,
             score_cache=self._scores.statistics(),
             draining=self._open.draining,
             failed=self._workers.fatal is not None,

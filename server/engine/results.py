@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
@@ -86,17 +87,39 @@ class Timing:
     """From the start of its first batch to the end of its last."""
 
 
+class UnscoredReason(Enum):
+    """Why rows of a partial result have no score."""
+
+    DEADLINE = "deadline"
+    """They would not have been done, or were not, before the deadline."""
+    OVERLOADED = "overloaded"
+    """The queue had no room for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """The rows of a partial result that have no score."""
+
+    indices: tuple[int, ...]
+    """Ascending; at least one."""
+    reason: UnscoredReason
+    sentence: str
+    """For a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Scores of pairs, in input order."""
 
     scores: Float32Array
-    """[pairs, labels] float32, the caller's own."""
+    """[pairs, labels] float32, the caller's own; NaN where ``unscored`` says so."""
     labels: tuple[str, ...]
     model: str
     """Name of the model that answered."""
     usage: Usage
     timing: Timing
+    unscored: Unscored | None = None
+    """Only of requests that take a partial result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +202,8 @@ class EngineStatistics:
     """Requests accepted and not yet answered, those being tokenised included."""
     estimated_wait_s: float
     """When a row that came now would be done, if it came last: by the cost tables."""
+    capacity_tokens_per_s: float
+    """Tokens that all workers do in a second, of such text as came lately."""
     score_cache: CacheStatistics
     draining: bool
     failed: bool

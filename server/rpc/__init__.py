@@ -13,6 +13,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     method.py         an RPC as the servicers declare it
     interceptors.py   what every RPC goes through, one concern a class (their order: app.py)
     caller.py         who calls, as far as fair shares go
+    turns.py          whose call is looked at next
     status.py         error class -> gRPC status code, the one table
     details.py        error -> message and trailing metadata
     health.py         grpc.health.v1

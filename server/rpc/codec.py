@@ -6,6 +6,7 @@ to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
@@ -16,7 +17,17 @@ from ..engine.encodings import Encoding
 from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
-from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
+from ..engine.results import (
+    EmbedOptions,
+    ModelInfo,
+    ScoreOptions,
+    ScoreResult,
+    SparseOptions,
+    Timing,
+    Unscored,
+    UnscoredReason,
+    Usage,
+)
 from ..engine.text.truncation import Truncation
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
@@ -42,6 +53,10 @@ _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_LOW: Priority.LOW,
     scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
+}
+_UNSCORED: Mapping[UnscoredReason, scoring_pb2.Unscored.ValueType] = {
+    UnscoredReason.DEADLINE: scoring_pb2.UNSCORED_DEADLINE,
+    UnscoredReason.OVERLOADED: scoring_pb2.UNSCORED_OVERLOADED,
 }
 _ENCODINGS: Mapping[int, Encoding] = {
     embedding_pb2.ENCODING_UNSPECIFIED: Encoding.FLOAT32,
@@ -133,16 +148,29 @@ def encode_ranking(result: ScoreResult, top_k: int, documents: Sequence[str] | N
     response = scoring_pb2.RerankResponse(
         model=result.model, usage=encode_usage(result.usage), timing=encode_timing(result.timing)
     )
+    unscored = encode_unscored(result.unscored, response)
     scores = result.scores[:, 0]
     best = rank(scores, top_k)
     add = response.results.add
     for index, score in zip(best, scores[best].tolist(), strict=True):
         ranked = add()  # set field by field: keyword arguments cost three times as much
         ranked.index = index
-        ranked.score = score
+        if math.isnan(score):
+            ranked.unscored = unscored
+        else:
+            ranked.score = score
         if documents is not None:
             ranked.document = documents[index]
     return response
+
+
+def encode_unscored(unscored: Unscored | None, response: scoring_pb2.RerankResponse) -> scoring_pb2.Unscored.ValueType:
+    """Writes what an answer to Rerank lacks; what to write at each document without a score."""
+    if unscored is None:
+        return scoring_pb2.UNSCORED_UNSPECIFIED
+    response.unscored = len(unscored.indices)
+    response.unscored_reason = unscored.sentence
+    return _UNSCORED[unscored.reason]
 
 
 def encode_usage(usage: Usage) -> usage_pb2.Usage:
@@ -221,7 +249,7 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     name = request.prompt_name if request.HasField("prompt_name") else None
     prompt = request.prompt if request.HasField("prompt") else None
     if name is not None and prompt is not None:
-        raise InvalidInput("prompt", f"set beside prompt_name {name!r}; give one of them")
+        raise InvalidInput("prompt", f"set together with prompt_name {name!r}; give one of them")
     return name, prompt
 
 

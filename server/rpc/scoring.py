@@ -65,10 +65,23 @@ class ScoringServicer:
         if request.HasField("first_stage"):
             stage = decode_first_stage(request.first_stage)
             staged = await engine.retrieve_and_rerank(
-                query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
+                query,
+                documents,
+                first_stage=stage,
+                model=request.model,
+                options=options,
+                timeout_s=timeout_s,
+                partial_ok=request.partial_ok,
             )
             return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown)
-        result = await engine.rerank(query, documents, model=request.model, options=options, timeout_s=timeout_s)
+        result = await engine.rerank(
+            query,
+            documents,
+            model=request.model,
+            options=options,
+            timeout_s=timeout_s,
+            partial_ok=request.partial_ok,
+        )
         return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown)
 
     async def _score_pairs(

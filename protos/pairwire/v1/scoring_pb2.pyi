@@ -106,6 +106,30 @@ PRIORITY_HIGH: Priority.ValueType  # 3
 """Somebody waits for the answer. Gives way to nothing that arrives later."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _Unscored:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnscoredEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unscored.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNSCORED_UNSPECIFIED: _Unscored.ValueType  # 0
+    """It has one. Always so without partial_ok."""
+    UNSCORED_DEADLINE: _Unscored.ValueType  # 1
+    """It would not have been scored, or was not, before the deadline."""
+    UNSCORED_OVERLOADED: _Unscored.ValueType  # 2
+    """The queue had no room for it."""
+
+class Unscored(_Unscored, metaclass=_UnscoredEnumTypeWrapper):
+    """Why a document of a partial answer has no score."""
+
+UNSCORED_UNSPECIFIED: Unscored.ValueType  # 0
+"""It has one. Always so without partial_ok."""
+UNSCORED_DEADLINE: Unscored.ValueType  # 1
+"""It would not have been scored, or was not, before the deadline."""
+UNSCORED_OVERLOADED: Unscored.ValueType  # 2
+"""The queue had no room for it."""
+Global___Unscored: _TypeAlias = Unscored  # noqa: Y015
+
 @_typing.final
 class TextPair(_message.Message):
     """Two texts to be read together."""
@@ -439,6 +463,7 @@ class RerankRequest(_message.Message):
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
+    PARTIAL_OK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
@@ -464,6 +489,11 @@ class RerankRequest(_message.Message):
     """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
+    partial_ok: _builtins.bool
+    """Some scores are better than none: where there is no time before the deadline or no room in the queue for all documents,
+    score those that there is for, in the order of the request or, with a first stage, from the nearest on, and answer OK in
+    time. Such a request is answered shortly before its deadline, with what there is. Servers before this field take no notice.
+    """
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
@@ -487,10 +517,11 @@ class RerankRequest(_message.Message):
         prompt_name: _builtins.str | None = ...,
         prompt: _builtins.str | None = ...,
         first_stage: Global___FirstStage | None = ...,
+        partial_ok: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "partial_ok", b"partial_ok", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
@@ -515,6 +546,7 @@ class RankedDocument(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_SCORE_FIELD_NUMBER: _builtins.int
+    UNSCORED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position of the document in the request."""
     score: _builtins.float
@@ -522,6 +554,8 @@ class RankedDocument(_message.Message):
     """Set where return_documents was asked."""
     first_stage_score: _builtins.float
     """Similarity of query and document in the first stage; set where there was one."""
+    unscored: Global___Unscored.ValueType
+    """Why there is no score (it is 0 then); absent where there is one."""
     def __init__(
         self,
         *,
@@ -529,10 +563,11 @@ class RankedDocument(_message.Message):
         score: _builtins.float = ...,
         document: _builtins.str | None = ...,
         first_stage_score: _builtins.float | None = ...,
+        unscored: Global___Unscored.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score", "index", b"index", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score", "index", b"index", "score", b"score", "unscored", b"unscored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__document: _TypeAlias = _typing.Literal["document"]  # noqa: Y015
     _WhichOneofArgType__document: _TypeAlias = _typing.Literal["_document", b"_document"]  # noqa: Y015
@@ -554,11 +589,18 @@ class RerankResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
+    UNSCORED_FIELD_NUMBER: _builtins.int
+    UNSCORED_REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answered."""
+    unscored: _builtins.int
+    """Documents without a score, those that top_k leaves out included, and why, as a sentence. Only with partial_ok."""
+    unscored_reason: _builtins.str
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedDocument]:
-        """Sorted by descending score, equal scores by ascending index."""
+        """Sorted by descending score, equal scores by ascending index. What has no score comes last, in the order of the request or
+        of the first stage.
+        """
 
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
@@ -578,10 +620,12 @@ class RerankResponse(_message.Message):
         usage: _usage_pb2.Usage | None = ...,
         timing: _usage_pb2.Timing | None = ...,
         first_stage: Global___FirstStageReport | None = ...,
+        unscored: _builtins.int = ...,
+        unscored_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "model", b"model", "results", b"results", "timing", b"timing", "unscored", b"unscored", "unscored_reason", b"unscored_reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..cache import ByteCache
@@ -68,6 +68,13 @@ class PairTexts:
     """What the caller calls the texts, with a place for their index."""
     max_length: int | None
     truncation: Truncation
+    start: int = 0
+    """Index of the first pair in what the caller gave."""
+
+    def part(self, begin: int, end: int) -> PairTexts:
+        """Pairs ``begin`` to ``end`` of these."""
+        firsts = self.firsts if len(self.firsts) == 1 else self.firsts[begin:end]
+        return replace(self, firsts=firsts, seconds=self.seconds[begin:end], start=self.start + begin)
 
     @property
     def rows(self) -> int:
@@ -130,7 +137,7 @@ class PairTexts:
             max_length=self.max_length,
             truncation=self.truncation,
             fields=self.fields,
-            start=begin,
+            start=self.start + begin,
             cache=self.cache,
         )
 
