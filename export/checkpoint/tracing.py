@@ -49,8 +49,7 @@ class Traceable:
             Exception: torch, or code that comes with the checkpoint, cannot be traced.
         """
         examples = {name: value for name, value in _examples(vocabulary, longest).items() if name in self.inputs}
-        # Where it fails, torch prints the whole graph.
-        with self.context, torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with self.context, _silent(), torch.no_grad(), warnings.catch_warnings():
             # Of a tracer, about numbers that become constants: the graph is compared later.
             warnings.simplefilter("ignore")
             if tracer is Tracer.EXPORT:
@@ -138,6 +137,17 @@ def _export(
         external_data=sum(tensor.nbytes for tensor in module.parameters()) > HELD_BYTES,
         verbose=False,
     )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what torch prints away from the screen; where it fails, that is the whole graph."""
+    logged, torch._C._jit_onnx_log = torch._C._jit_onnx_log, lambda *_parts: None
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        torch._C._jit_onnx_log = logged
 
 
 @contextlib.contextmanager
