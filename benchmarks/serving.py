@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-READY = re.compile(r"^pairwire: serving on (?P<address>\S+?),", re.MULTILINE)
+READY = re.compile(r"^pairwire: serving on (?P<address>\S+?),[^\n]*?(?:HTTP on (?P<http>\S+))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Server:
 
     address: str
     pid: int
+    http: str = ""
+    """Where HTTP is served; empty where it is not."""
 
 
 def started(packages: Sequence[Path], options: Sequence[str] = ()) -> tuple[Server, subprocess.Popen[str]]:
@@ -45,7 +47,7 @@ def started(packages: Sequence[Path], options: Sequence[str] = ()) -> tuple[Serv
     for line in process.stdout:
         written += line
         if match := READY.search(line):
-            return Server(address=match["address"], pid=process.pid), process
+            return Server(address=match["address"], pid=process.pid, http=match["http"] or ""), process
     process.stdout.close()
     raise SystemExit(f"the server did not start (exit code {process.wait()}):\n{written}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..clock import Clock
 from ..errors import DeadlineExceeded, Overloaded
 from ..runtime.base import Float32Array, Int32Array
-from .off_loop import contained
+from .off_loop import off_loop
 from .results import Unscored, UnscoredReason
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
@@ -23,18 +23,22 @@ from .text.stage import TextStage
 
 _PART_ROWS = 16
 """Rows that wait together: within them the longest go first, from one part to the next it is the order of the rows."""
+_LARGE_CHARACTERS = 100_000
+"""From here on even to look whether it is text takes the event loop too long."""
 _ROUNDS = 3
 """How often it is asked for more room, where rows turned out to be shorter than they were taken for."""
 _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.015, 0.2
+_LATE = 2.0
+"""What a busy event loop was late by lately it may be late by again, more than once on the way of an answer."""
 _MARGIN = 0.1
 """Part of its time that a call leaves for its answer to be encoded and sent."""
 
 _TOO_LATE = "the deadline came before they were scored"
 
 
-def answer_after(timeout_s: float) -> float:
-    """Seconds after which a call with so much time is answered, whatever it has."""
-    margin_s = min(_MOST_MARGIN_S, max(_LEAST_MARGIN_S, _MARGIN * timeout_s))
+def answer_after(timeout_s: float, late_s: float = 0.0) -> float:
+    """Seconds after which a call with so much time is answered, whatever it has; ``late_s``: see `Anytime`."""
+    margin_s = min(_MOST_MARGIN_S, max(_LEAST_MARGIN_S, _MARGIN * timeout_s)) + _LATE * late_s
     return max(timeout_s / 2, timeout_s - margin_s)
 
 
@@ -53,6 +57,8 @@ class Anytime:
     """Books the next rows as tokenised, so many seconds after it came; their places among all."""
     unscored: Unscored | None = None
     """What the answer lacks, once it is there."""
+    late_s: float = 0.0
+    """How much later it was answered than it should have been, because the event loop had other things to do."""
     _reason: UnscoredReason = UnscoredReason.DEADLINE
     _sentence: str = _TOO_LATE
     _submitted: int = 0
@@ -72,7 +78,7 @@ class Anytime:
                 await self._submit()
                 await ticket.done
         except TimeoutError:
-            pass
+            self.late_s = max(0.0, self.clock.monotonic() - ticket.deadline)
         finally:
             self.workers.cancel(ticket)
             ticket.abandon()
@@ -85,7 +91,7 @@ class Anytime:
     async def _submit(self) -> None:
         """Lets in as many rows as there is room for, the first ones."""
         rows, begin = self.texts.rows, 0
-        contained(self.texts.check)
+        await off_loop(self.texts.characters > _LARGE_CHARACTERS, self.texts.check)
         try:
             for number in range(_ROUNDS):
                 count, objection = self.workers.expect_some(self.ticket, rows - begin, self.row_tokens)

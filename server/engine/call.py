@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..clock import Clock
-from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, WrongModelKind
 from ..runtime.base import Float32Array, Int32Array
 from .anytime import Anytime, answer_after
 from .batching.priority import Priority
@@ -179,6 +179,7 @@ class Calls:
     ) -> None:
         """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
         self._default_timeout_s = default_timeout_s
+        self._late_s = 0.0  # of partial answers, lately at most
         self._token_characters: dict[str, float] = {}  # by model, on average and lately
         self._stage = stage
         self._workers = workers
@@ -210,6 +211,7 @@ class Calls:
             fields=pairs.fields,
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         call = Call(
             model,
@@ -247,6 +249,24 @@ class Calls:
         vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
         return EmbedResult(embeddings=vectors, model=model.name, usage=call.usage, timing=call.timing)
 
+    async def score_texts(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        options: ScoreOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+    ) -> ScoreResult:
+        """Scores of single texts in input order; see ``Engine.score_texts``."""
+        if model.encoder.rules.template is not None:
+            raise WrongModelKind(
+                f"model {model.name!r} makes one text of a pair by its template and reads no single texts; send pairs"
+            )
+        call = self.reading(model, texts, options, timeout_s)
+        call.activation = options.activation or model.activation
+        scores = await self.serve(call, accept)
+        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
+
     def reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
         """A call that gives one row of numbers for each text."""
         given = SingleTexts(
@@ -256,6 +276,7 @@ class Calls:
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
 
@@ -281,7 +302,7 @@ class Calls:
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
         if call.partial:
-            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s))
+            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s, self._late_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -334,6 +355,7 @@ class Calls:
         )
         scores = await work.run()
         call.unscored = work.unscored
+        self._late_s = max(work.late_s, (1 - _LEARNT) * self._late_s)
         self._learn(call)
         return scores
 
@@ -344,7 +366,7 @@ class Calls:
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
-        if not call.truncated and call.encoded == call.texts.rows:
+        if not call.truncated and call.tokens and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
             known = self._token_characters.get(call.model.name, found)
             self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

@@ -55,12 +55,14 @@ class TakeTurns:
         async def in_turn(request: Received, context: Context) -> Answer:
             name, now = caller(), asyncio.get_running_loop().time()
             self._note(name, now)
-            if self._is_put_aside(name, now) and _LARGE_BYTES < (size := _size_of(request)) <= self._room:
-                self._room -= size
+            size = _size_of(request) if self._is_put_aside(name, now) else 0
+            counted = 0 if isinstance(request, Unread) else size  # the largest are counted elsewhere (`traffic`)
+            if size > _LARGE_BYTES and counted <= self._room:
+                self._room -= counted
                 try:
                     await self._wait(name)
                 finally:
-                    self._room += size
+                    self._room += counted
             try:
                 return await handler(request, context)
             except (Overloaded, DeadlineExceeded) as error:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from ...errors import DeadlineExceeded, Overloaded
+from ...errors import DeadlineExceeded, InvalidInput, Overloaded
 from .callers import Callers, Share
 from .pace import Pace
-from .pool import P
+from .pool import P, QueuedRows
 from .priority import Priority
 
 STRETCH = 4.0
@@ -126,6 +126,15 @@ class Admission(Generic[P]):
         if asked.deadline < math.inf:
             due = max(now, min(due, asked.deadline - own_s - company_s))
         return Wanted(asked=asked, due=due, patient_until=patient_until, own_s=own_s, company_s=company_s)
+
+    def check_size(self, queued: QueuedRows[P]) -> None:
+        """Raises InvalidInput where it alone is larger than the whole queue."""
+        if queued.tokens > self._limits.tokens:
+            raise InvalidInput(
+                queued.field,
+                f"{queued.tokens} tokens are more than the whole queue holds ({self._limits.tokens}); "
+                "split the input over several requests",
+            )
 
     def check(self, wanted: Wanted, now: float, *, running_s: float, waiting_tokens: int, booked: bool = False) -> None:
         """Returns if the work may come in.

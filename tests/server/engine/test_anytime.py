@@ -213,3 +213,4 @@ def test_what_has_no_score_comes_last() -> None:
 def test_an_answer_leaves_time_to_travel(timeout_s: float) -> None:
     assert timeout_s / 2 <= answer_after(timeout_s) < timeout_s
     assert timeout_s - answer_after(timeout_s) <= 0.2
+    assert timeout_s / 2 <= answer_after(timeout_s, 0.1) < answer_after(timeout_s) or timeout_s <= 0.03
