@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos test-clients test-deploy test-mesh format protos install clean
+.PHONY: demo test lint types unit test-next test-repeat test-chaos test-clients test-deploy test-mesh format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,export,http,demo,bench,examples,dev]'
+	  -e '.[cpu,export,optimum,http,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -41,6 +41,22 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest $(SPREAD)
+
+# The exporter on the newest transformers and sentence-transformers, without optimum: the architecture matrix, or its larger
+# part with MATRIX=all, and the demo's package made by both sets.
+NEXT       ?= .venv-next
+NEXT_STAMP := $(NEXT)/.installed
+MATRIX     ?= some
+test-next: $(STAMP) $(NEXT_STAMP)
+	PAIRWIRE_MATRIX=$(MATRIX) PAIRWIRE_OTHER_PYTHON=$(BIN)/python $(NEXT)/bin/python -m pytest $(SPREAD) \
+	  tests/export/models tests/next
+
+$(NEXT_STAMP): pyproject.toml constraints-next.txt
+	@echo "== installing transformers 5 and sentence-transformers 6 into $(NEXT)"
+	$(PYTHON) -m venv $(NEXT)
+	@$(NEXT)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile \
+	  -c constraints-next.txt -e '.[cpu,export,demo,next]'
+	@touch $@
 
 # N runs of the unit suite, one after the other; BUSY=1 keeps every core busy with something else meanwhile.
 N    ?= 10
@@ -97,4 +113,4 @@ protos: $(STAMP)
 	  -e 's/_descriptor_pool\.Default()/_pool/' protos/pairwire/foreign/*_pb2.py
 
 clean:
-	rm -rf $(VENV) $(TOOLS) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) $(TOOLS) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

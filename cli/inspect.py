@@ -81,7 +81,12 @@ def _origin(manifest: ModelManifest) -> list[tuple[str, str]]:
     revision = f" at {manifest.revision}" if manifest.revision else ""
     tools = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tool_versions.items()))
     facts = [("source", f"{manifest.source or 'unknown'}{revision}"), ("exported", manifest.created or "unknown")]
-    return [*facts, ("with", tools)] if tools else facts
+    if tools:
+        facts.append(("with", tools))
+    if manifest.HasField("remote_code"):
+        code = manifest.remote_code
+        facts.append(("ran its code", f"{', '.join(code.files)}, sha256 {code.sha256}"))
+    return facts
 
 
 def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from .checkpoint.source import find_source
 from .config import SPEARMAN_LIMIT, ExportConfig, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .graph import export_graph
+from .graph import export_graph, made_by
 from .memory import check_memory
 from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
@@ -47,6 +47,7 @@ _TOOLS = (
     "numpy",
     "onnx",
     "onnxruntime",
+    "onnxscript",
     "optimum-onnx",
     "peft",
     "sentence-transformers",
@@ -194,7 +195,7 @@ class _Export:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder, witness.check)
-            step.detail = f"{len(graph.graph.node)} operators"
+            step.detail = f"{len(graph.graph.node)} operators, by {made_by(graph)}"
         plain = graph
         if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes
             plain = ModelProto()
@@ -288,7 +289,7 @@ class _Export:
         return ranges
 
     def _manifest(self, checkpoint: Checkpoint, variants: Sequence[manifest_pb2.Variant]) -> manifest_pb2.ModelManifest:
-        rules = checkpoint.rules
+        rules, own = checkpoint.rules, checkpoint.own_code
         return manifest_pb2.ModelManifest(
             format=FORMAT,
             name=self._config.name or self._config.output.resolve().name,
@@ -319,6 +320,7 @@ class _Export:
             max_active_dims=checkpoint.max_active_dims,
             similarity=checkpoint.similarity,
             variants=variants,
+            remote_code=None if own is None else manifest_pb2.RemoteCode(sha256=own.sha256, files=own.files),
             tool_versions={tool: importlib.metadata.version(tool) for tool in _installed(_TOOLS)},
         )
 

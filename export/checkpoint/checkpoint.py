@@ -18,11 +18,14 @@ from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRu
 
 from ..errors import CheckpointUnsupported
 from ..texts import Input
-from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, sparse_encoders, token_types
+from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, own_code, sparse_encoders, token_types
 from .adapter import Adapted
 from .loading import load_reference
+from .own_code import OwnCode
 from .source import Source, read_json
 
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+"""What models call a table of vectors, one for each position."""
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
 """Without modules, sentence-transformers takes it for a reranker that answers "yes" or "no"."""
@@ -47,6 +50,8 @@ class Checkpoint:
     tokenizer_json: str
     """The fast tokenizer that the reference really uses, without truncation and padding."""
     trust_remote_code: bool = False
+    own_code: OwnCode | None = None
+    """Code that came with the checkpoint and has run."""
     adapted: Adapted | None = None
     """The adapter, where the checkpoint is one."""
     warnings: Sequence[str] = ()
@@ -117,6 +122,7 @@ def open_checkpoint(
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
         "trust_remote_code": trust_remote_code,
+        "own_code": own_code.ran(reference),
         "adapted": adapted,
         "warnings": [] if adapted is None else adapted.warnings,
     }
@@ -186,8 +192,6 @@ def _transformer(reference: Any, kind: ModelKind) -> Any:
 
 
 def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
-    from . import decoders  # which needs torch
-
     if tokenizer is None or not tokenizer.is_fast:
         raise CheckpointUnsupported(
             f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json next to it first:"
@@ -195,9 +199,18 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
-    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
+    if tokenizer.padding_side != "right" and _counts_positions(transformer.model):
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
     chat_templates.check_options(transformer)
+
+
+def _counts_positions(model: Any) -> bool:
+    """Whether a token's vector says how many stand before it, padding included; not only how far two are apart."""
+    import torch
+
+    layers = {name: adapter_layers.bare(layer) for name, layer in model.named_modules()}
+    tables = [name for name, layer in layers.items() if isinstance(layer, torch.nn.Embedding)]
+    return any(name.endswith(_POSITION_TABLES) for name in tables)
 
 
 def _max_length(reference: Any, model: Any, wanted: int | None) -> int:

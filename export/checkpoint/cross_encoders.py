@@ -12,10 +12,12 @@ from pairwire.server.engine.text.pair_template import PairTemplate
 from ..errors import CheckpointUnsupported
 from . import adapter_layers, chat_templates
 from .source import read_json
+from .ways import Tracer, Way
 
 if TYPE_CHECKING:
     from .tracing import Traceable
 
+_SCORES = "scores"
 _ACTIVATIONS = {"Identity": Activation.IDENTITY, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}
 
 
@@ -47,7 +49,7 @@ def form_of(reference: Any) -> Form:
         return Form.MODULES
     if not type(first.model).__name__.endswith("ForSequenceClassification"):
         raise CheckpointUnsupported(f"{type(first.model).__name__} gives no classification logits")
-    if not hasattr(first.model, "score"):
+    if not hasattr(first.model, "score") or not decoders.is_decoder(first.model):
         return Form.CLASSIFIER
     decoders.check(first.model)
     if first.tokenizer is not None:
@@ -69,22 +71,25 @@ def template_of(reference: Any) -> PairTemplate | None:
     return chat_templates.read_template(reference[0], list(prompts.values()), prompts.get(_default(reference), ""))
 
 
-def traceable(reference: Any) -> Traceable | None:
+def traceable(reference: Any, way: Way) -> Traceable | None:
     """What gives the logits; None for a classifier that optimum exports as it is.
 
-    ``reference`` is a copy in plain ("eager") attention, which the module takes apart.
+    ``reference`` is a copy in the attention of the way, which the module takes apart.
     """
     from . import decoders, modular, tracing
 
     form, first = form_of(reference), reference[0]
+    inputs = tracing.inputs_of(first)
     if form is Form.CLASSIFIER:
-        return None
+        if way.tracer is Tracer.OPTIMUM:
+            return None
+        return tracing.Traceable(tracing.Chain([first], inputs, _SCORES), inputs, tracing.prepared(first.model, way))
     if form is Form.MODULES and not decoders.is_decoder(first.model):
-        context, inputs = tracing.patched(first.model)
-        return tracing.Traceable(modular.Chain(list(reference), inputs), inputs, context)
+        context = tracing.prepared(first.model, way)
+        return tracing.Traceable(modular.chain(list(reference), inputs), inputs, context)
     inputs = ("input_ids", "attention_mask")
     if form is Form.MODULES:
-        return tracing.Traceable(modular.Chain(list(reference), inputs), inputs)
+        return tracing.Traceable(modular.chain(list(reference), inputs), inputs)
     if form is Form.DECODER_CLASSIFIER:
         return tracing.Traceable(decoders.classifier(first.model), inputs)
     score = reference[1]

@@ -146,6 +146,7 @@ def choose_codes(
     rows = encode(encoder, texts.inputs, checkpoint)
     sizes = {product.source: product.inputs for product in products}
     seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING)))
+    products = [product for product in products if product.source in seen]
     orders = find_orders(model, products, seen) if search else []
     for order in orders:  # before any code is chosen: channels that are set apart must stand side by side
         products, seen = order.products(products), order.seen(seen)

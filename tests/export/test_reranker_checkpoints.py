@@ -85,15 +85,32 @@ def test_what_would_not_be_exact_is_refused(
         opened(editable / which)
 
 
-def test_decoder_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
+def test_decoder_with_a_head_of_another_form_is_refused_by_name(tmp_path: Path) -> None:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     tokenizer = decoders.tokenizer()
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path / "neox")
     tokenizer.save_pretrained(tmp_path / "neox")
-    with pytest.raises(CheckpointUnsupported, match=r"a decoder of type gpt_neox; Pairwire exports gemma, .*qwen3"):
+    with pytest.raises(CheckpointUnsupported, match="GPTNeoXForCausalLM has no lm_head"):
         opened(tmp_path / "neox")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sliding_window": 48}, "a decoder of type phi3 with a sliding window; which of its layers have it is known"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "with layers of chunked_attention"),
+    ],
+)
+def test_attention_that_short_texts_would_not_show_is_refused(changes: dict[str, object], reason: str) -> None:
+    from types import SimpleNamespace
+
+    from pairwire.export.checkpoint.decoders import check
+
+    config = SimpleNamespace(**{"model_type": "phi3", "rope_scaling": None} | changes)
+    with pytest.raises(CheckpointUnsupported, match=reason):
+        check(SimpleNamespace(config=config))
 
 
 def test_language_model_that_cannot_carry_a_pair_is_refused(editable: Path) -> None:

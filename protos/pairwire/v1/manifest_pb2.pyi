@@ -158,6 +158,7 @@ class ModelManifest(_message.Message):
     INT8_LOW_FIELD_NUMBER: _builtins.int
     INT8_HIGH_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    REMOTE_CODE_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of the package format; 1 today. A reader refuses a version it does not know."""
     name: _builtins.str
@@ -228,6 +229,12 @@ class ModelManifest(_message.Message):
 
     @_builtins.property
     def int8_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def remote_code(self) -> Global___RemoteCode:
+        """Python code that came with the checkpoint and ran while it was exported (--trust-remote-code). Absent where none did. The
+        server never runs any.
+        """
+
     def __init__(
         self,
         *,
@@ -260,14 +267,43 @@ class ModelManifest(_message.Message):
         int8_low: _abc.Iterable[_builtins.float] | None = ...,
         int8_high: _abc.Iterable[_builtins.float] | None = ...,
         max_active_dims: _builtins.int = ...,
+        remote_code: Global___RemoteCode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remote_code", b"remote_code", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "revision", b"revision", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "remote_code", b"remote_code", "revision", b"revision", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
+
+@_typing.final
+class RemoteCode(_message.Message):
+    """Code of a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """Of the names and contents of all files together, as lower-case hexadecimal: the same code has the same number."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the files, sorted."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoteCode: _TypeAlias = RemoteCode  # noqa: Y015
 
 @_typing.final
 class TextTemplate(_message.Message):
