@@ -24,7 +24,12 @@ class Backend(Protocol):
         ...
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         ...

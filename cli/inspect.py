@@ -94,12 +94,26 @@ def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:
     if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
         activation = scoring_pb2.Activation.Name(manifest.activation).removeprefix("ACTIVATION_").lower()
         facts += [("labels", ", ".join(manifest.labels)), ("activation", activation)]
+        facts += _scale(manifest)
         facts += [("template", _template(manifest))] if manifest.HasField("template") else []
     elif manifest.kind == manifest_pb2.MODEL_KIND_SPARSE_ENCODER:
         facts += _sparse_vectors(manifest)
     else:
         facts += _vectors(manifest)
     return [*facts, *_prompts(manifest)]
+
+
+def _scale(manifest: ModelManifest) -> list[tuple[str, str]]:
+    if not (manifest.HasField("score_scale") or manifest.score_bias):
+        return []
+    scale = manifest.score_scale if manifest.HasField("score_scale") else 1.0
+    bias = f" {'-' if manifest.score_bias < 0 else '+'} {abs(manifest.score_bias):g}" if manifest.score_bias else ""
+    return [("score", f"{_scaled(scale)} logit{bias}, before the activation")]
+
+
+def _scaled(scale: float) -> str:
+    """A float32 as a person wrote it."""
+    return f"{scale:.6g} x"
 
 
 def _vectors(manifest: ModelManifest) -> list[tuple[str, str]]:

@@ -114,7 +114,12 @@ class LocalBackend:
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(pairs), IN_FLIGHT)
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
@@ -128,9 +133,9 @@ class LocalBackend:
                     model=options.model,
                     options=chosen,
                 )
-                return _staged(query, staged, top_k)
+                return _staged(query, staged, top_k, min_score)
             found = await engine.rerank(query.query, query.documents, model=options.model, options=chosen)
-            return _ranked(query, found, top_k)
+            return _ranked(query, found, top_k, min_score)
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
 
@@ -218,9 +223,9 @@ def _sparse_options(options: SparseOptions) -> results.SparseOptions:
     return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
 
 
-def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
+def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:
     scores = found.scores[:, 0]
-    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k))
+    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k, min_score))
     return RerankResult(
         results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
     )
@@ -235,13 +240,13 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
     )
 
 
-def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
+def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None, min_score: float | None) -> RerankResult:
     indices = found.indices.tolist()
     ranked = (
         RankedDocument(
             indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
         )
-        for at in rank(found.scores, top_k)
+        for at in rank(found.scores, top_k, min_score)
     )
     report = found.first_stage
     return RerankResult(

@@ -59,7 +59,12 @@ class RemoteBackend:
         return self._client.score_stream(pairs, **asdict(options))
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
@@ -68,6 +73,7 @@ class RemoteBackend:
                 query.query,
                 query.documents,
                 top_k=top_k,
+                min_score=min_score,
                 first_stage=first_stage,
                 **asdict(options),
             )

@@ -128,6 +128,7 @@ class AsyncClient(AsyncConnection):
         documents: Iterable[Given],
         *,
         top_k: int | None = None,
+        min_score: float | None = None,
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
@@ -139,6 +140,8 @@ class AsyncClient(AsyncConnection):
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
+
+        Those whose score, as it is answered, is below ``min_score`` are left out, which may be all.
 
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
@@ -156,7 +159,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, min_score)
         return await self._run(call, timeout_s)
 
     async def embed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, SupportsFloat, TypeAlias, get_args
 
 from .errors import InvalidInput
 from .given import one_text, two_in_a_row
@@ -202,6 +202,20 @@ def check_count(field: str, value: object, most: int = _MAX_INT32) -> None:
         raise InvalidInput.at(field, f"expected a whole number, got {type(value).__name__}")
     if not 1 <= value.__index__() <= most:
         raise InvalidInput.at(field, f"{value} is not between 1 and {most}")
+
+
+def check_number(field: str, value: object) -> None:
+    """Refuses what is no number that others can be compared with (None is not looked at).
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or isinstance(value, str):
+        raise InvalidInput.at(field, f"expected a number, got {type(value).__name__}")
+    if math.isnan(float(value)):
+        raise InvalidInput.at(field, "NaN is not above or below any number; give a number, or leave it out")
 
 
 def timeout_of(timeout_s: float | None, options: ClientOptions) -> float | None:

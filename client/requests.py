@@ -19,6 +19,7 @@ from .inputs import (
     ScoreOptions,
     SparseOptions,
     check_count,
+    check_number,
     text_bytes,
     two_texts,
     utf8_bytes,
@@ -114,6 +115,7 @@ def rerank_parts(
     options: ScoreOptions,
     limits: SplitLimits,
     first_stage: FirstStage | None = None,
+    min_score: float | None = None,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
     """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
 
@@ -121,17 +123,20 @@ def rerank_parts(
     asked back: the caller has them.
 
     Raises:
-        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, or too much for one request with a first stage.
+        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, a ``min_score`` that is no number, or too much
+            for one request with a first stage.
     """
     if first_stage is not None:
         limits = replace(limits, max_items=sys.maxsize)
     query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
+    check_number("min_score", min_score)
     utf8_bytes("query", query)
     base = scoring_pb2.RerankRequest(
         model=options.model,
         query=query,
         top_k=None if top_k is None else int(top_k),
+        min_score=None if min_score is None else float(min_score),
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
         max_length=int(options.max_length or 0),

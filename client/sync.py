@@ -132,6 +132,7 @@ class Client(Connection):
         documents: Iterable[Given],
         *,
         top_k: int | None = None,
+        min_score: float | None = None,
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
@@ -143,6 +144,8 @@ class Client(Connection):
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
+
+        Those whose score, as it is answered, is below ``min_score`` are left out, which may be all.
 
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
@@ -160,7 +163,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, min_score)
         return self._run(call, timeout_s)
 
     def embed(

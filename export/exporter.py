@@ -168,6 +168,7 @@ class _Export:
                 max_length=config.max_length,
                 trust_remote_code=config.trust_remote_code,
                 adapted=adapted,
+                asked=config.asked_score,
             )
             step.detail = _describe(checkpoint)
         for warning in [*checkpoint.warnings, *filter(None, [check_vocabulary(checkpoint)])]:
@@ -213,7 +214,11 @@ class _Export:
         return _Chosen(made)
 
     def _variant(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> _Chosen:
-        recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
+        recipe, made, tuning = (
+            self._tuned(name, maker, reference, file)
+            if self._config.tune and not maker.checkpoint.static
+            else (DEFAULT, None, None)
+        )
         with self._progress.step(f"make {name}") as step:
             variant = made or maker.make(recipe, file, step.advance)
             if made is None and recipe != DEFAULT and not self._holds(reference, variant):
@@ -306,15 +311,18 @@ class _Export:
             vocab_size=rules.vocab_size,
             template=chat_templates.message_of(rules.template),
             labels=checkpoint.labels,
-            activation=WIRE_ACTIVATIONS[checkpoint.activation]
+            activation=WIRE_ACTIVATIONS[checkpoint.head.activation]
             if checkpoint.labels
             else scoring_pb2.ACTIVATION_UNSPECIFIED,
+            score_scale=None if checkpoint.head.scale == 1 else checkpoint.head.scale,
+            score_bias=checkpoint.head.bias,
             dimensions=checkpoint.dimensions,
             pooling=checkpoint.pooling,
             normalized=checkpoint.normalized,
             prompts=checkpoint.prompts,
             default_prompt_name=checkpoint.default_prompt_name,
             prompt_excluded=rules.prompt_excluded,
+            empty_token_id=rules.empty_token_id,
             default_dimensions=checkpoint.default_dimensions,
             max_active_dims=checkpoint.max_active_dims,
             similarity=checkpoint.similarity,
@@ -327,7 +335,11 @@ def _describe(checkpoint: Checkpoint) -> str:
     limit = f"at most {checkpoint.rules.max_length} tokens"
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
         labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
-        return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
+        head = checkpoint.head
+        score = head.activation.value
+        if (head.scale, head.bias) != (1, 0):
+            score += f" of {head.scale:g} x logit" + (f" {head.bias:+g}" if head.bias else "")
+        return f"{checkpoint.architecture} cross-encoder, {labels}, {score}, {limit}"
     if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         how = ", ".join(checkpoint.pooling)
         return f"{checkpoint.architecture} sparse encoder, {checkpoint.dimensions} dimensions, {how}, {limit}"

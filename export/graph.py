@@ -88,8 +88,10 @@ def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
     if checkpoint.kind is ModelKind.SPARSE_ENCODER:
         loaded[1] = sparse_encoders.splade(loaded[1])
         return loaded, "feature-extraction"
-    from .checkpoint import embedders  # which needs torch
+    from .checkpoint import embedders, static_embeddings  # which need torch
 
+    if checkpoint.static:
+        return static_embeddings.traceable(loaded), _TRACED
     replace_pooling(loaded)
     traceable = embedders.traceable(loaded, prompt_lengths=checkpoint.rules.prompt_excluded)
     return (loaded, "feature-extraction") if traceable is None else (traceable, _TRACED)

@@ -145,7 +145,8 @@ def choose_codes(
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, texts.inputs, checkpoint)
     sizes = {product.source: product.inputs for product in products}
-    seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING)))
+    # A graph without products (a table alone) has nothing to look at.
+    seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING))) if sizes else {}
     orders = find_orders(model, products, seen) if search else []
     for order in orders:  # before any code is chosen: channels that are set apart must stand side by side
         products, seen = order.products(products), order.seen(seen)

@@ -54,7 +54,8 @@ class Witness:
         for index in range(len(self._inputs)):
             batch = self._encoder.assemble([(self._rows, index)], int(self._rows.lengths[index]))
             (output,) = session.run(None, {name: feed(name, batch) for name in names})
-            outputs.append(np.asarray(output, np.float64).reshape(-1))
+            own = self._checkpoint.scale * np.asarray(output, np.float64) + self._checkpoint.bias
+            outputs.append(own.reshape(-1))
         results = np.stack(outputs)
         if results.shape != self._results.shape:
             raise CheckpointUnsupported(

@@ -18,7 +18,7 @@ from .cache import ByteCache
 from .models.model import Model
 from .observer import Outcome, RequestEvent, SafeObserver
 from .off_loop import off_loop
-from .outputs.heads import Activation
+from .outputs.heads import Head
 from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .results import (
     EmbedOptions,
@@ -91,7 +91,7 @@ class Call:
     what: str
     """What the caller calls its rows, for error messages."""
     texts: Texts
-    activation: Activation
+    head: Head
     priority: Priority
     caller: str
     timeout_s: float | None
@@ -195,7 +195,7 @@ class Calls:
             model,
             pairs.field,
             given,
-            options.activation or model.activation,
+            model.head.with_activation(options.activation),
             options.priority,
             options.caller,
             timeout_s,
@@ -229,7 +229,7 @@ class Calls:
             max_length=options.max_length,
             truncation=options.truncation,
         )
-        return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
+        return Call(model, "texts", given, Head(), options.priority, options.caller, timeout_s)
 
     async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
         """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
@@ -264,7 +264,7 @@ class Calls:
         ticket = call.ticket = Ticket(
             model=call.model.name,
             field=call.what,
-            activation=call.activation,
+            head=call.head,
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
             done=asyncio.get_running_loop().create_future(),
             deadline=deadline,

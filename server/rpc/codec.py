@@ -6,6 +6,7 @@ to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
@@ -113,6 +114,19 @@ def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
     return request.top_k
 
 
+def decode_min_score(request: scoring_pb2.RerankRequest) -> float | None:
+    """The lowest score of a document that is returned; None for any.
+
+    Raises:
+        InvalidInput: NaN, which is not above or below anything.
+    """
+    if not request.HasField("min_score"):
+        return None
+    if math.isnan(request.min_score):
+        raise InvalidInput("min_score", "NaN is no score; give a number, or leave it out for all documents")
+    return request.min_score
+
+
 def below(parent: str, error: InvalidInput) -> InvalidInput:
     """The same error where the engine's ``pairs``, ``query`` and ``documents`` stand below a field of the request."""
     root = error.field.partition("[")[0]
@@ -128,13 +142,15 @@ def encode_scores(result: ScoreResult) -> scoring_pb2.ScoreResponse:
     return response
 
 
-def encode_ranking(result: ScoreResult, top_k: int, documents: Sequence[str] | None) -> scoring_pb2.RerankResponse:
+def encode_ranking(
+    result: ScoreResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
+) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
         model=result.model, usage=encode_usage(result.usage), timing=encode_timing(result.timing)
     )
     scores = result.scores[:, 0]
-    best = rank(scores, top_k)
+    best = rank(scores, top_k, min_score)
     add = response.results.add
     for index, score in zip(best, scores[best].tolist(), strict=True):
         ranked = add()  # set field by field: keyword arguments cost three times as much

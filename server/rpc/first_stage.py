@@ -26,7 +26,7 @@ def decode_first_stage(message: scoring_pb2.FirstStage) -> FirstStage:
 
 
 def encode_staged_ranking(
-    result: StagedResult, top_k: int, documents: Sequence[str] | None
+    result: StagedResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
 ) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
@@ -35,7 +35,7 @@ def encode_staged_ranking(
         timing=encode_timing(result.timing),
         first_stage=_encode_report(result.first_stage),
     )
-    for at in rank(result.scores, top_k):  # equal scores by ascending index, for the indices ascend
+    for at in rank(result.scores, top_k, min_score):  # equal scores by ascending index, for the indices ascend
         ranked = response.results.add()
         ranked.index = index = int(result.indices[at])
         ranked.score = float(result.scores[at])

@@ -59,7 +59,7 @@ class ScoringServicer:
     async def rerank(self, request: scoring_pb2.RerankRequest, timeout_s: float | None, large: bool) -> bytes:
         """Documents by descending score."""
         engine, options = self._engine(), codec.decode_score_options(request)
-        top_k = codec.decode_top_k(request)
+        top_k, least = codec.decode_top_k(request), codec.decode_min_score(request)
         query, documents = await off_loop(large, self._documents, request, request)
         shown = documents if request.return_documents else None
         if request.HasField("first_stage"):
@@ -67,9 +67,9 @@ class ScoringServicer:
             staged = await engine.retrieve_and_rerank(
                 query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
             )
-            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown)
+            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown, least)
         result = await engine.rerank(query, documents, model=request.model, options=options, timeout_s=timeout_s)
-        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown)
+        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown, least)
 
     async def _score_pairs(
         self, request: scoring_pb2.ScoreRequest, timeout_s: float | None, large: bool

@@ -69,6 +69,14 @@ def write_sparse_encoder(
     return _write(directory, manifest, outputs=dimensions, work=0)
 
 
+def edit_manifest(directory: Path, **fields: object) -> None:
+    """Sets fields of a package's manifest."""
+    manifest = json_format.Parse((directory / MANIFEST_FILE).read_text(), manifest_pb2.ModelManifest())
+    for name, value in fields.items():
+        setattr(manifest, name, value)
+    (directory / MANIFEST_FILE).write_text(json_format.MessageToJson(manifest))
+
+
 def _write(
     directory: Path,
     manifest: manifest_pb2.ModelManifest,

@@ -158,6 +158,9 @@ class ModelManifest(_message.Message):
     INT8_LOW_FIELD_NUMBER: _builtins.int
     INT8_HIGH_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    SCORE_SCALE_FIELD_NUMBER: _builtins.int
+    SCORE_BIAS_FIELD_NUMBER: _builtins.int
+    EMPTY_TOKEN_ID_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of the package format; 1 today. A reader refuses a version it does not know."""
     name: _builtins.str
@@ -198,6 +201,15 @@ class ModelManifest(_message.Message):
     """Bi-encoders: numbers of a vector that a request gets unless it asks for others; 0 means all."""
     max_active_dims: _builtins.int
     """Sparse encoders: most weights of a vector unless a request asks for another number; 0 means all above zero."""
+    score_scale: _builtins.float
+    """Cross-encoders: a score is activation(score_scale * logit + score_bias), computed in float32; an unset scale means 1. A
+    request that asks for another activation gets that of the same number.
+    """
+    score_bias: _builtins.float
+    empty_token_id: _builtins.int
+    """Bi-encoders whose tokenizer puts nothing around a text: the id, behind those of the vocabulary, that stands for a text without
+    a token, and whose embedding is zeros. Absent where such a text is refused.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cross-encoders: the labels in the order of the logits. One entry for a one-label model."""
@@ -260,12 +272,22 @@ class ModelManifest(_message.Message):
         int8_low: _abc.Iterable[_builtins.float] | None = ...,
         int8_high: _abc.Iterable[_builtins.float] | None = ...,
         max_active_dims: _builtins.int = ...,
+        score_scale: _builtins.float | None = ...,
+        score_bias: _builtins.float = ...,
+        empty_token_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id", "_score_scale", b"_score_scale", "empty_token_id", b"empty_token_id", "score_scale", b"score_scale", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "revision", b"revision", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id", "_score_scale", b"_score_scale", "activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "empty_token_id", b"empty_token_id", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "revision", b"revision", "score_bias", b"score_bias", "score_scale", b"score_scale", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__empty_token_id: _TypeAlias = _typing.Literal["empty_token_id"]  # noqa: Y015
+    _WhichOneofArgType__empty_token_id: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id"]  # noqa: Y015
+    _WhichOneofReturnType__score_scale: _TypeAlias = _typing.Literal["score_scale"]  # noqa: Y015
+    _WhichOneofArgType__score_scale: _TypeAlias = _typing.Literal["_score_scale", b"_score_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__empty_token_id) -> _WhichOneofReturnType__empty_token_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_scale) -> _WhichOneofReturnType__score_scale | None: ...
 
 Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
 

@@ -17,7 +17,7 @@ from ..batching.planner import PackingPlanner
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
 from ..watchdog import Watchdog
-from .manifest import activation_of, kind_of
+from .manifest import head_of, kind_of
 from .model import Model
 from .watched import watched
 
@@ -62,7 +62,7 @@ def build_model(
         costs=costs,
         planner=planner,
         labels=tuple(manifest.labels),
-        activation=activation_of(manifest),
+        head=head_of(manifest),
         dimensions=manifest.dimensions,
         prompts=dict(manifest.prompts),
         default_prompt_name=manifest.default_prompt_name,

@@ -13,7 +13,7 @@ from ..batching.buckets import Ladder
 from ..batching.cost import Costs
 from ..batching.planner import PackingPlanner
 from ..kinds import ModelKind
-from ..outputs.heads import Activation
+from ..outputs.heads import Head
 from ..results import ModelInfo
 from ..text.encoder import EncodedRows, TextEncoder
 from ..text.token_ids import check_texts
@@ -38,8 +38,8 @@ class Model:
     """What makes its batches, where its rows are not padded."""
     labels: tuple[str, ...] = ()
     """Cross-encoders: in the order of the logits."""
-    activation: Activation = Activation.IDENTITY
-    """Cross-encoders: the checkpoint's own."""
+    head: Head = field(default_factory=Head)
+    """Cross-encoders: what makes scores of logits, unless a request asks for another activation."""
     dimensions: int = 0
     """Bi-encoders and sparse encoders: length of a whole vector."""
     prompts: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests import checkpoints, embedders
+from pairwire.export.config import AskedScore
+from pairwire.server.engine.outputs.heads import Activation
+from tests import checkpoints, decoders, embedders, tables
 
 Make = Callable[[Path], object]
 """Writes a checkpoint into a directory that does not exist yet."""
@@ -31,6 +33,8 @@ class Case:
     """The same of fp16; or, where that is refused, a pattern of the reason behind "... has no fp16 variant: "."""
     precisions: tuple[str, ...] = field(default=("fp32", "int8"))
     """Beside fp16."""
+    asked: AskedScore = field(default_factory=AskedScore)
+    """What is asked to be made of its scores."""
 
     @property
     def name(self) -> str:
@@ -82,6 +86,10 @@ _BY_DISTANCE = "attention .* adds more than a mask of padding, as a bias by dist
 _OTHER_FORM = "attention around .* has another form than"
 _POOLING = "its result is not one vector a row, of the first token or the mean of all"
 _NO_ATTENTION = {"turned": 0, "masked": 0}
+
+
+_TABLE = {"quantize_embedding": 1}
+_NO_GPU = "looking up rows of a table is no work for a GPU"
 
 
 def _pooled(*modes: str, half: Mapping[str, int] | str, pruned: int = 0) -> Case:
@@ -200,6 +208,34 @@ CASES: tuple[Case, ...] = (
         half=_OTHER_FORM,
     ),
     Case(
+        model="Qwen3 (zerank-1, zerank-2)",
+        task="cross-encoder, the logit of one token, sigmoid(x / 5)",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            template=decoders.ZERANK_TEMPLATE,
+            modules=True,
+            false_token=None,
+            identity=True,
+        ),
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+        asked=AskedScore(activation=Activation.SIGMOID, scale=0.2),
+    ),
+    Case(
+        model="Qwen2 (mxbai-rerank-base-v2, -large-v2)",
+        task="cross-encoder, 1 or 0",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            architecture="qwen2",
+            template=decoders.MXBAI_TEMPLATE,
+            modules=True,
+            true_token="1",
+            false_token="0",
+        ),
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
         model="Qwen3 (converted rerankers)",
         task="cross-encoder, classifier",
         make=checkpoints.save_decoder_classifier,
@@ -219,6 +255,27 @@ CASES: tuple[Case, ...] = (
         make=embedders.save_sparse_encoder,
         passes=_cpu(6, 14, pruned=0),
         half=_POOLING,
+    ),
+    Case(
+        model="StaticEmbedding (static-retrieval-mrl-en-v1, static-similarity-mrl-multilingual-v1)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_static,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec (potion-base-8M, potion-multilingual-128M)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_potion,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec with a quantised vocabulary",
+        task="bi-encoder, the mean of a table's rows",
+        make=partial(tables.save_potion, clusters=40, dtype="float16"),
+        passes=_TABLE,
+        half=_NO_GPU,
     ),
     _pooled("cls", pruned=1, half=_gpu()),
     _pooled("max", half=_POOLING),
