@@ -10,7 +10,7 @@ from . import arguments, tune
 
 if TYPE_CHECKING:
     from pairwire.server.package import Package
-    from pairwire.v1.manifest_pb2 import ModelManifest, Variant
+    from pairwire.v1.manifest_pb2 import ModelManifest, QueryTable, Variant
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -47,6 +47,13 @@ def _problems(package: Package) -> list[str]:
     from pairwire.server.errors import PackageInvalid
 
     problems = []
+    table = package.manifest.query_table
+    for name, sha256 in ((table.file, table.sha256), (table.tokenizer_file, table.tokenizer_sha256)):
+        try:
+            if package.manifest.HasField("query_table"):
+                package.file(name, sha256)
+        except PackageInvalid as error:
+            problems.append(str(error))
     for variant in package.manifest.variants:
         try:
             package.graph_file(variant)
@@ -127,9 +134,20 @@ def _vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
 
 
 def _sparse_vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
+    from pairwire.v1 import embedding_pb2
+
     most = f"at most {manifest.max_active_dims}" if manifest.max_active_dims else "all"
     facts = [("vectors", f"{manifest.dimensions} dimensions, sparse, {most} weights above 0 kept")]
+    if manifest.HasField("query_table"):
+        table = manifest.query_table
+        facts.append(("queries", f"by a table, at most {table.max_length} tokens; {_compared(table)}"))
+        default = embedding_pb2.InputType.Name(manifest.default_input_type).removeprefix("INPUT_TYPE_").lower()
+        facts.append(("a text is", "what a request says" if default == "unspecified" else f"a {default} by default"))
     return [*facts, ("similarity", manifest.similarity)] if manifest.similarity else facts
+
+
+def _compared(table: QueryTable) -> str:
+    return f"max diff {table.max_abs_diff:.2g} on {table.samples}" if table.samples else "not checked"
 
 
 def _template(manifest: ModelManifest) -> str:

@@ -220,7 +220,8 @@ def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
 
 
 def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
+    input_type = kinds.InputType(options.input_type) if options.input_type else None
+    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims, input_type=input_type)
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:

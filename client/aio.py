@@ -9,7 +9,18 @@ from pairwire.v1 import model_pb2
 from . import calls, codec
 from .aio_connection import AsyncConnection
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import (
+    Activation,
+    EmbedOptions,
+    Encoding,
+    Given,
+    InputType,
+    Pair,
+    Priority,
+    ScoreOptions,
+    SparseOptions,
+    Truncation,
+)
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 
 
@@ -238,12 +249,14 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> SparseEmbedResult:
         """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
 
         ``max_active_dims`` keeps this many of the largest weights of each text; None means what the checkpoint does,
-        which may be all. Texts may be `TokenIds`, all of a call or none.
+        which may be all. ``input_type`` says what the texts are to a model that looks queries up in a table and reads
+        documents; None means what the checkpoint does. Texts may be `TokenIds`, all of a call or none.
 
         Raises:
             InvalidInput: as ``embed``.
@@ -257,6 +270,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return await self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
@@ -271,6 +285,7 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[SparseEmbedResult]:
         """``embed_sparse`` for inputs of any size, as ``score_stream``."""
@@ -282,6 +297,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 

@@ -44,6 +44,9 @@ int8 has a fixed range for each dimension, from the package, so that a vector do
 by cosine. binary has a bit a number, 1 above 0, most significant bit first, in uint8: compare by Hamming distance.
 """
 
+InputType = Literal["query", "document"]
+"""What a text is, for a sparse encoder that looks queries up in a table and reads documents with a model."""
+
 _MOST_BYTES_OF_AN_ID = 5
 _LIST_OVERHEAD = 6
 """Token ids are a message with a list in it, which has a tag and a length of its own."""
@@ -117,10 +120,13 @@ class SparseOptions(ReadingOptions):
 
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept."""
+    input_type: InputType | None = None
+    """What the texts are, for a model that reads queries in another way; None means what the model does."""
 
     def __post_init__(self) -> None:
         ReadingOptions.__post_init__(self)
         check_count("max_active_dims", self.max_active_dims, _MAX_UINT32)
+        check_choice("input_type", self.input_type, get_args(InputType))
 
 
 def check_prompts(prompt_name: str | None, prompt: str | None) -> None:

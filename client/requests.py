@@ -53,6 +53,11 @@ _PRIORITIES = {
     "normal": scoring_pb2.PRIORITY_NORMAL,
     "high": scoring_pb2.PRIORITY_HIGH,
 }
+_INPUT_TYPES = {
+    None: embedding_pb2.INPUT_TYPE_UNSPECIFIED,
+    "query": embedding_pb2.INPUT_TYPE_QUERY,
+    "document": embedding_pb2.INPUT_TYPE_DOCUMENT,
+}
 _ENCODINGS = {
     "float32": embedding_pb2.ENCODING_FLOAT32,
     "float16": embedding_pb2.ENCODING_FLOAT16,
@@ -199,6 +204,7 @@ def sparse_parts(
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
+        input_type=_INPUT_TYPES[options.input_type],
     )
     yield from _text_parts(base, texts, limits)
 

@@ -9,7 +9,18 @@ from pairwire.v1 import model_pb2
 from . import calls, codec
 from .cross_encoder import CrossEncoder
 from .first_stage import FirstStage
-from .inputs import Activation, EmbedOptions, Encoding, Given, Pair, Priority, ScoreOptions, SparseOptions, Truncation
+from .inputs import (
+    Activation,
+    EmbedOptions,
+    Encoding,
+    Given,
+    InputType,
+    Pair,
+    Priority,
+    ScoreOptions,
+    SparseOptions,
+    Truncation,
+)
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 from .sentence_encoder import SentenceEncoder
 from .sparse_encoder import SparseEncoder
@@ -242,12 +253,14 @@ class Client(Connection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> SparseEmbedResult:
         """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
 
         ``max_active_dims`` keeps this many of the largest weights of each text; None means what the checkpoint does,
-        which may be all. Texts may be `TokenIds`, all of a call or none.
+        which may be all. ``input_type`` says what the texts are to a model that looks queries up in a table and reads
+        documents; None means what the checkpoint does. Texts may be `TokenIds`, all of a call or none.
 
         Raises:
             InvalidInput: as ``embed``.
@@ -261,6 +274,7 @@ class Client(Connection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
@@ -275,6 +289,7 @@ class Client(Connection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[SparseEmbedResult]:
         """``embed_sparse`` for inputs of any size, as ``score_stream``."""
@@ -286,6 +301,7 @@ class Client(Connection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 

@@ -85,11 +85,12 @@ def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
         traceable = cross_encoders.traceable(loaded)
         return (loaded.model, "text-classification") if traceable is None else (traceable, _TRACED)
+    from .checkpoint import embedders, routers, static_embeddings  # which need torch
+
     if checkpoint.kind is ModelKind.SPARSE_ENCODER:
+        loaded = routers.documents_of(loaded)
         loaded[1] = sparse_encoders.splade(loaded[1])
         return loaded, "feature-extraction"
-    from .checkpoint import embedders, static_embeddings  # which need torch
-
     if checkpoint.static:
         return static_embeddings.traceable(loaded), _TRACED
     replace_pooling(loaded)

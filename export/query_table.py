@@ -31,7 +31,11 @@ def compare_queries(queries: Queries, texts: Sequence[Texts], prompt: str) -> tu
     inputs = [item[0] for part in texts for item in part.inputs]
     rows: EncodedRows = table.encoder.encode_texts(inputs, prompt=prompt)
     expected = queries.reference.encode(
-        inputs, prompt=prompt, batch_size=_BATCH, show_progress_bar=False, convert_to_sparse_tensor=False,
+        inputs,
+        prompt=prompt,
+        batch_size=_BATCH,
+        show_progress_bar=False,
+        convert_to_sparse_tensor=False,
         max_active_dims=len(queries.weights),
     )
     wanted = np.asarray(expected, dtype=np.float64)

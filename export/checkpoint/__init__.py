@@ -13,5 +13,6 @@ cross_encoders.py   bi_encoders.py   sparse_encoders.py   what each kind alone h
 chat_templates.py   a pair as one text              decoders.py    rerankers that are language models
 modular.py          cross-encoders of modules       pooling.py     token vectors -> one vector
 embedders.py        bi-encoders as one module       tracing.py     a module that optimum does not know -> ONNX
-static_embeddings.py   encoders without a transformer
+static_embeddings.py   encoders without a transformer   routers.py   sparse queries by a table
+task_adapters.py       refuses weights that depend on a call's task
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation, Head
@@ -24,6 +24,9 @@ from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, spars
 from .adapter import Adapted
 from .loading import load_reference
 from .source import Source, read_json
+
+if TYPE_CHECKING:
+    from .routers import Queries
 
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
@@ -69,6 +72,8 @@ class Checkpoint:
     """Bi-encoders: numbers that vectors are cut to unless others are asked for; 0 for all."""
     max_active_dims: int = 0
     """Sparse encoders: most weights of a vector unless another number is asked for; 0 for all."""
+    queries: Queries | None = None
+    """Sparse encoders whose queries need no model; all else here is about documents then."""
 
     @property
     def default_prompt(self) -> str:
@@ -118,6 +123,11 @@ def open_checkpoint(
     if asked.anything and kind is not ModelKind.CROSS_ENCODER:
         raise ConfigInvalid(f"activation, score-scale, score-bias: about scores of pairs, and this is a {kind.value}")
     reference = load_reference(directory, kind, trust_remote_code=trust_remote_code, adapted=adapted)
+    queries = None
+    if kind is ModelKind.SPARSE_ENCODER:
+        from . import routers  # which needs torch
+
+        queries, reference = routers.queries_of(reference, max_length), routers.documents_of(reference)
     if kind is ModelKind.BI_ENCODER and _is_static(reference):
         return _static(source, directory, reference, max_length, trust_remote_code)
     transformer = _transformer(reference, kind)
@@ -150,7 +160,13 @@ def open_checkpoint(
         common["warnings"] += cross_encoders.warnings_of(reference, asked)
         return Checkpoint(**common, **described, asked=asked)
     if kind is ModelKind.SPARSE_ENCODER:
-        return Checkpoint(**common, **sparse_encoders.describe(reference))
+        described = sparse_encoders.describe(reference)
+        if queries is not None and len(queries.weights) != described["dimensions"]:
+            raise CheckpointUnsupported(
+                f"queries have weights for {len(queries.weights)} tokens, and documents for {described['dimensions']};"
+                " they cannot be compared"
+            )
+        return Checkpoint(**common, **described, queries=queries)
     return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
@@ -246,7 +262,8 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
-    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
+    left_is_exact = decoders.is_decoder(transformer.model) or decoders.is_rotary(transformer.model)
+    if tokenizer.padding_side != "right" and not left_is_exact:
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
     chat_templates.check_options(transformer)
 

@@ -34,6 +34,12 @@ def is_decoder(model: Any) -> bool:
     return any(getattr(module, "is_causal", False) for module in model.modules())
 
 
+def is_rotary(model: Any) -> bool:
+    """Whether positions are relative, so that it does not matter on which side rows are padded."""
+    names = [name.rpartition(".")[2] for name, _ in model.named_modules()]
+    return "rotary_emb" in names and "position_embeddings" not in names
+
+
 def check(model: Any) -> None:
     """Raises what keeps a decoder from being exported.
 

@@ -1,7 +1,7 @@
 """Sparse encoders with two ways for a text: queries by a table, documents by a model ("inference-free SPLADE").
 
-sentence-transformers has a Router for that. What is exported as a graph, and compared as any sparse encoder, is the way of
-documents; the table is written beside it.
+sentence-transformers has a Router for that. What is exported as a graph, and compared as any sparse encoder, is the way
+of documents; the table is written beside it.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def read(reference: Any, wanted: int | None) -> tuple[TextRules, str, list[str]]
         vocab_size=len(table),
         empty_token_id=len(table),
     )
-    return rules, _plain(tokenizer), [] if wanted or most else [_UNLIMITED]
+    return rules, plain(tokenizer), [] if wanted or most else [_UNLIMITED]
 
 
 _UNLIMITED = (
@@ -160,7 +160,7 @@ class _Embedder(torch.nn.Module):
         return torch.as_tensor(features[_VECTOR])
 
 
-def _plain(tokenizer: Any) -> str:
+def plain(tokenizer: Any) -> str:
     """The tokenizer without truncation, padding, and what it would put around a text."""
     content: dict[str, Any] = json.loads(tokenizer.to_str())
     content |= {"truncation": None, "padding": None, "post_processor": None}

@@ -14,6 +14,7 @@ from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
 from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
+from ..engine.kinds import InputType
 from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
@@ -43,6 +44,11 @@ _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_LOW: Priority.LOW,
     scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
+}
+_INPUT_TYPES: Mapping[int, InputType | None] = {
+    embedding_pb2.INPUT_TYPE_UNSPECIFIED: None,
+    embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
+    embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
 }
 _ENCODINGS: Mapping[int, Encoding] = {
     embedding_pb2.ENCODING_UNSPECIFIED: Encoding.FLOAT32,
@@ -87,6 +93,7 @@ def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOp
     return SparseOptions(
         **_reading(request),
         max_active_dims=request.max_active_dims or None,
+        input_type=_known("input_type", request.input_type, _INPUT_TYPES, embedding_pb2.InputType.items),
     )
 
 

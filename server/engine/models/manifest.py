@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from pairwire.v1 import manifest_pb2, scoring_pb2
+from pairwire.v1 import embedding_pb2, manifest_pb2, scoring_pb2
 
 from ...errors import PackageInvalid
-from ..kinds import ModelKind
+from ..kinds import InputType, ModelKind
 from ..outputs.heads import Activation, Head
 from ..text.encoder import TextRules
 from ..text.pair_template import PairTemplate, Slot
@@ -30,7 +30,12 @@ _SLOTS = {
 }
 
 
+INPUT_TYPES = {
+    embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
+    embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
+}
 WIRE_KINDS = {kind: number for number, kind in KINDS.items()}
+WIRE_INPUT_TYPES = {kind: number for number, kind in INPUT_TYPES.items()}
 WIRE_ACTIVATIONS = {activation: number for number, activation in ACTIVATIONS.items()}
 
 

@@ -1,4 +1,4 @@
-"""Queries of a sparse encoder that need no model: each token of the vocabulary has one weight, whatever stands beside it.
+"""Queries of a sparse encoder that need no model: each token of the vocabulary has one weight, wherever it stands.
 
 Such a package ("inference-free") has a graph for documents and a table for queries. A query is tokenised, its distinct
 tokens are looked up, and that is all: nothing waits for a batch.

@@ -231,6 +231,7 @@ CASES: tuple[Case, ...] = (
             modules=True,
             true_token="1",
             false_token="0",
+            seed=1,  # another one of random weights would be hard on eight bits
         ),
         passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
         half=_OTHER_FORM,
@@ -253,6 +254,20 @@ CASES: tuple[Case, ...] = (
         model="BERT (SPLADE)",
         task="sparse encoder",
         make=embedders.save_sparse_encoder,
+        passes=_cpu(6, 14, pruned=0),
+        half=_POOLING,
+    ),
+    Case(
+        model="Gemma 3 (EmbeddingGemma)",
+        task="bi-encoder, mean, two Dense, padded on the left",
+        make=partial(embedders.save_embedding_gemma, prompts={"query": "task: search result | query: "}),
+        passes=_cpu(18, 23, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT and a table for queries (opensearch-neural-sparse-encoding-doc-v2-distill, -doc-v3-distill)",
+        task="sparse encoder, documents",
+        make=embedders.save_routed_sparse_encoder,
         passes=_cpu(6, 14, pruned=0),
         half=_POOLING,
     ),
@@ -299,6 +314,15 @@ REFUSALS: tuple[Refusal, ...] = (
         what="another activation than Identity, Sigmoid and Softmax of torch",
         make=partial(checkpoints.save_cross_encoder, activation="torch.nn.modules.activation.Tanh"),
         reason="its activation is Tanh",
+    ),
+    Refusal(
+        what="XLM-R with an adapter for each task (jina-embeddings-v3)",
+        make=_edited(
+            "config.json",
+            lora_adaptations=["retrieval.query", "retrieval.passage", "text-matching"],
+            auto_map={"AutoModel": "modeling_lora.XLMRobertaLoRA"},
+        ),
+        reason="depend on a task that each call names (retrieval.query, retrieval.passage, text-matching",
     ),
     Refusal(
         what="a tokenizer that pads on the left",
