@@ -5,7 +5,7 @@
 Exports a checkpoint of that shape with random weights (`benchmarks/full_size.py`), or the one given by
 ``--checkpoint``, by the command that a person would type. Memory is the resident memory of that process and all its
 children, added up 20 times a second; pages of files that several of them map are counted in each. Seconds of the
-process's CPU time are given beside the wall's: where others load the machine too, the first say what the export costs.
+process's CPU time stand next to the wall's: where others load the machine too, the first say what the export costs.
 """
 
 from __future__ import annotations

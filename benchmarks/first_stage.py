@@ -3,7 +3,7 @@
 ``python -m benchmarks.first_stage --package CE_DIR --first-stage BI_DIR --data DIR``
 
 Claims of SciFact's test part (a seeded sample), each with BM25's best abstracts of the whole corpus (bm25s). Every
-candidate is scored once; a pair's score does not depend on what is scored beside it, so that the ranking for every n
+candidate is scored once; a pair's score does not depend on what is scored with it, so that the ranking for every n
 follows exactly from those scores and the first stage's similarities. Time is measured, all systems in turns on the
 first few claims: reranking all, keeping n with all vectors of documents known (warm), and with none known (cold).
 Token ids are never kept, so that everybody tokenises what it reads.

@@ -2,7 +2,7 @@
 
 The capacity first (a closed loop), then Poisson arrivals at several times the capacity, from client processes of their
 own, each call with a deadline. ``goodput`` is what was answered in time as a share of the capacity; ``refused_*_ms`` is
-how long callers waited to be told no. No two requests have a text in common: the server would compute it once for both.
+how long callers waited for a refusal. No two requests have a text in common: the server would compute it once for both.
 
 ``--callers`` shows fair shares instead: one caller sends a single pair now and then, first alone, then beside another
 that keeps 64 requests of 256 pairs in flight.

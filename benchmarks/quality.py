@@ -1,4 +1,4 @@
-"""What a package's variants are worth beside the original checkpoint, and what quantising cost.
+"""What a package's variants are worth compared with the original checkpoint, and what quantising cost.
 
 ``python -m benchmarks.quality --package DIR --data DIR [--checkpoint CHECKPOINT]``
 

@@ -109,7 +109,7 @@ RIVALS: dict[str, Callable[[Path, Path, int, Sequence[Pair]], System]] = {
 
 
 def _exported(checkpoint: Path, directory: Path, backend: str) -> Path:
-    """The checkpoint with the backend's own export saved beside it, made once."""
+    """The checkpoint with the backend's own export saved next to it, made once."""
     if not (directory / backend).is_dir():
         from sentence_transformers import CrossEncoder
 

@@ -1,4 +1,4 @@
-"""What the text stage costs beside the model: CPU microseconds a pair for tokenising, assembling batches, computing.
+"""What the text stage costs next to the model: CPU microseconds a pair for tokenising, assembling batches, computing.
 
     python -m benchmarks.text models/demo --dataset builtin
     python -m benchmarks.text models/demo --shape tinybert-l2 --dataset stsb scifact --data DIR

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     streams.prepare()
     args = build_parser().parse_args(argv)
-    # gRPC's C core writes to stderr on its own; what matters is told by our sentences. The user's setting wins.
+    # gRPC's C core writes to stderr on its own; our own sentences report what matters. The user's setting wins.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return exits.run(lambda: int(args.run(args)), args)
 

@@ -26,7 +26,7 @@ DETAILS = """
 Measures the fastest matrix products of this processor, then the model: batches of some shapes on one thread, by
 operator; and the engine, from text to score, by stage. Operations are counted as the model was trained, nothing
 pruned or padded: tokens x layers x (24 h^2 + 4 S h) for a BERT. Kernels are told at their fastest, in CPU time, so that
-other work on the machine disturbs little; what is told in wall time says so. Needs the package onnx."""
+other work on the machine disturbs little; figures in wall time say so. Needs the package onnx."""
 
 SHAPES = ((18, 28), (4, 128), (1, 384))
 """Rows and tokens: sentences, paragraphs, a long passage."""

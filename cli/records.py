@@ -1,6 +1,6 @@
 """Lines -> pairs, queries and texts, one at a time: JSON lines, TSV or plain text, from a file or stdin.
 
-Every error names the line. Nothing is read ahead but the first line, by which the format is told.
+Every error names the line. Nothing is read ahead but the first line, which decides the format.
 """
 
 from __future__ import annotations

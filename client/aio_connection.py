@@ -1,4 +1,4 @@
-"""The connection of the asyncio client: how requests are sent and failures told, whatever they are about.
+"""The connection of the asyncio client: how requests are sent and failures reported, whatever they are about.
 
 sync_connection.py is its twin.
 """

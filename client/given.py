@@ -143,7 +143,7 @@ def _no_list(field: str, given: object) -> str | None:
     if isinstance(given, KeysView | ItemsView):
         return f"the {'keys' if isinstance(given, KeysView) else 'items'} of a mapping; give list(...) if you mean them"
     if isinstance(given, Set):
-        return f"a {type(given).__name__} has no order, by which answers are told apart; give a list"
+        return f"a {type(given).__name__} has no order, by which to match the answers; give a list"
     if _is_table(given):
         return (
             f"a {type(given).__name__} is a table; give a column of texts, or pairs: list(zip(columns[0], columns[1]))"

@@ -130,7 +130,7 @@ class SparseOptions(ReadingOptions):
 
 
 def check_prompts(prompt_name: str | None, prompt: str | None) -> None:
-    """Refuses what is no text, and a prompt beside the name of one.
+    """Refuses what is no text, and a prompt together with the name of one.
 
     Raises:
         InvalidInput: it is.
@@ -140,7 +140,7 @@ def check_prompts(prompt_name: str | None, prompt: str | None) -> None:
     if prompt is not None:
         utf8_bytes("prompt", prompt)
         if prompt_name is not None:
-            raise InvalidInput.at("prompt", f"given beside prompt_name {prompt_name!r}; give one of them")
+            raise InvalidInput.at("prompt", f"given together with prompt_name {prompt_name!r}; give one of them")
 
 
 def utf8_bytes(field: str, text: object) -> int:

@@ -64,7 +64,7 @@ class SplitLimits:
     max_items: int = 256
     """Most pairs, documents or texts of a request."""
     max_bytes: int = 4 * MIB
-    """Most bytes of a request; 4 MiB is what a gRPC server takes unless told otherwise."""
+    """Most bytes of a request; 4 MiB is what a gRPC server takes by default."""
     in_flight: int = 8
     """Most requests of one call that are under way at once: fewer where answers come slowly, see `window`."""
 

@@ -156,7 +156,7 @@ def rerank_parts(
                 f"documents[{start}]",
                 f"with a first stage all documents go in one request, and those before this fill its "
                 f"{limits.max_bytes} bytes; send fewer, or raise ClientOptions.split.max_bytes (a server takes its "
-                "--max-message-bytes, 32 MiB unless told otherwise)",
+                "--max-message-bytes, 32 MiB by default)",
             )
         message = scoring_pb2.RerankRequest()
         message.CopyFrom(base)

@@ -66,7 +66,7 @@ class SentenceEncoder:
         ``precision`` "ubinary" and "binary" give what sentence-transformers gives: uint8, or int8 shifted by 128,
         [texts, ceil(dimensions / 8)]. "int8" and "uint8" [texts, dimensions] are quantised as by its
         ``quantize_embeddings`` with the ranges that the package brings along; sentence-transformers itself takes the
-        ranges from the very texts of the call, so that the same text becomes other numbers beside other texts. The
+        ranges from the very texts of the call, so that the same text becomes other numbers among other texts. The
         ranges are those of the vectors as the model gives them: they do not go with ``normalize_embeddings``.
 
         Raises:

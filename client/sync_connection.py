@@ -1,4 +1,4 @@
-"""The connection of the blocking client: how requests are sent and failures told, whatever they are about.
+"""The connection of the blocking client: how requests are sent and failures reported, whatever they are about.
 
 aio_connection.py is its twin.
 """

@@ -1,6 +1,6 @@
 """How many parts of a large call are on their way at once: as many as servers answer within a second or so.
 
-A server refuses what would wait for longer than two seconds. A client that sent all parts at once would be told so, one
+A server refuses what would wait for longer than two seconds. A client that sent all parts at once would be refused, one
 by one, and come back; one that watches how fast the answers come keeps a slow server busy all the same.
 """
 

@@ -17,7 +17,7 @@ _MADE_FROM = {CROSS_ENCODER: "export/demo/adapter", BI_ENCODER: "sentence-transf
 
 
 def arguments(example: str, description: str | None, *, bi_encoder: bool = True) -> argparse.ArgumentParser:
-    """A parser with the flags that all examples have; ``bi_encoder``: whether it needs one beside a cross-encoder."""
+    """A parser with the flags that all examples have; ``bi_encoder``: whether it needs one next to a cross-encoder."""
     parser = argparse.ArgumentParser(
         prog=f"python -m examples.{example}",
         description=description,

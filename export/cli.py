@@ -118,7 +118,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         ' for pairs, {"text": ...} for bi-encoders',
     )
     data.add_argument(
-        "--parity-data", type=Path, metavar="FILE", help="JSON lines that are compared beside the built-in texts"
+        "--parity-data", type=Path, metavar="FILE", help="JSON lines that are compared besides the built-in texts"
     )
     data.add_argument(
         "--parity-threshold",

@@ -99,7 +99,7 @@ class ExportConfig:
     check_memory: bool = True
     """Refuse a checkpoint whose export will not fit into memory."""
     tune: bool = True
-    """Measure other recipes (`pairwire.export.recipes`) beside the default one, and use what is faster here."""
+    """Measure other recipes (`pairwire.export.recipes`) besides the default one, and use what is faster here."""
     tune_budget_s: float = TUNE_BUDGET_S
     """Seconds of that measuring for each variant; what has been measured until then decides."""
     calibration_data: Path | None = None
@@ -113,7 +113,7 @@ class ExportConfig:
     parity: bool = True
     """Compare the variants with the checkpoint."""
     parity_data: Path | None = None
-    """Lines of JSON that are compared beside the built-in ones."""
+    """Lines of JSON that are compared besides the built-in ones."""
     parity_threshold: float | None = None
     """Lowest Spearman correlation of an int8 variant; None for ``SPEARMAN_LIMIT``."""
     max_diff: float | None = None

@@ -72,7 +72,7 @@ def export_checkpoint(
 ) -> Exported:
     """Makes the package that the configuration describes.
 
-    ``listener`` is told about every step; ``measure`` times recipes.
+    ``listener`` hears of every step; ``measure`` times recipes.
 
     Raises:
         ConfigInvalid: an option contradicts the checkpoint.

@@ -57,7 +57,7 @@ def export_graph(checkpoint: Checkpoint, workspace: Path, check: Check | None = 
     except (ValueError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointUnsupported(f"{checkpoint.architecture}: optimum cannot export it: {reason}") from error
-    del model  # a large one would be in memory beside its graph
+    del model  # a large one would be in memory next to its graph
     graph = onnx.load(workspace / "model.onnx", load_external_data=False)
     _keep_output(graph, OUTPUTS[checkpoint.kind])
     _check_inputs(graph, checkpoint)

@@ -61,7 +61,7 @@ def checked_target(target: Path, *, force: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A temporary directory beside the target that becomes the target when the block ends well, and else disappears.
+    """A temporary directory next to the target that becomes the target when the block ends well, and else disappears.
 
     The rename is atomic where the target does not exist; an existing one is moved aside first and removed last.
     """

@@ -28,7 +28,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepAdvanced:
-    """Part of a long step is done; told now and then."""
+    """Part of a long step is done; reported now and then."""
 
     title: str
     share: float
@@ -81,7 +81,7 @@ def silent(_share: float) -> None:
 
 
 class Step:
-    """Handle of a running step; ``detail`` is told when it ends."""
+    """Handle of a running step; ``detail`` is reported when it ends."""
 
     detail: str = ""
 
@@ -97,7 +97,7 @@ class Step:
         return time.perf_counter() - self._started
 
     def advance(self, share: float) -> None:
-        """Says which share of the work is done; told at most twice a second. May be called from any thread."""
+        """Says which share of the work is done; reported at most twice a second. May be called from any thread."""
         now = time.perf_counter()
         if 0 < share <= 1 and now - self._told >= _TELL_EVERY_S:
             self._told = now
@@ -117,7 +117,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str, *, reads_input: bool = False) -> Iterator[Step]:
-        """One step; nothing is told as finished where it raises.
+        """One step; nothing is reported as finished where it raises.
 
         Raises:
             StepFailed: in place of whatever is not an error of Pairwire's own, with the step and the reason.

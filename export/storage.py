@@ -1,6 +1,6 @@
 """Graphs in files and in sessions, whatever their size.
 
-A protobuf message, and so an ONNX file, ends at 2 GiB. The weights of a larger graph go into a second file beside the
+A protobuf message, and so an ONNX file, ends at 2 GiB. The weights of a larger graph go into a second file next to the
 first, each at a multiple of a memory page, so that ONNX Runtime maps them instead of reading them.
 
 While an export works on a graph of more than ``HELD_BYTES``, its weights stay in a file too, once (`load_light`):
@@ -43,7 +43,7 @@ def size_of(model: ModelProto) -> int:
 
 
 def data_file(file: Path) -> Path:
-    """Where the weights of a large graph are, beside it."""
+    """Where the weights of a large graph are, next to it."""
     return file.with_name(file.name + DATA_SUFFIX)
 
 
@@ -57,7 +57,7 @@ def save(model: ModelProto, file: Path) -> Path | None:
 
 
 def load_light(file: Path) -> ModelProto:
-    """Reads a graph; weights that lie in a file beside it stay there, and that file must stay too."""
+    """Reads a graph; weights that lie in a file next to it stay there, and that file must stay too."""
     model = onnx.load(file, load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:

@@ -1,7 +1,7 @@
 """Does the checkpoint have an embedding for every token of its tokenizer?
 
-Often it has not: tokens were added, and the embeddings were not resized. What only some texts contain is told, and the
-server refuses those texts; what every row contains, or a prompt or the user's own data, is refused here.
+Often it has not: tokens were added, and the embeddings were not resized. What only some texts contain is reported, and
+the server refuses those texts; what every row contains, or a prompt or the user's own data, is refused here.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ from .rpc.traffic import Traffic
 logger = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
-"""How long new RPCs are held before the connections are told to go away: until all that clients had sent is inside. The
-held ones are served like all others."""
+"""How long new RPCs are held before the connections are asked to go away: until all that clients had sent is inside.
+Held ones are served like all others."""
 QUIET_S = 0.05
 """Where nothing has come for so long after that, nobody will send in the moment in which gRPC stops."""
 
@@ -184,7 +184,7 @@ class Application:
     async def drain(self) -> bool:
         """Stops without losing a request that was accepted; returns False where some did not end within the limit.
 
-        Health turns first; after the delay connections are told to go away, and what is inside is served to its end.
+        Health turns first; after the delay connections are asked to go away, and what is inside is served to its end.
         """
         limits = self.config.shutdown
         self.lifecycle.enter(Phase.DRAINING)
@@ -203,7 +203,7 @@ class Application:
         """Sends clients elsewhere, in the way in which none of their calls is lost.
 
         gRPC cancels what arrives in the moment in which it stops. So calls are held for a moment, until all clients
-        that wait for answers are still; then they are told to go away, and what was held is served. Clients that go on
+        that wait for answers are still; then they are asked to go away, and what was held is served. Clients that go on
         sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
         """
         self._gate.hold()
@@ -279,7 +279,7 @@ class Application:
         return self._engine
 
     def _show_health(self) -> None:
-        """Health is a function of the phase and of the engine's own view of its models, no state beside them."""
+        """Health is a function of the phase and of the engine's own view of its models, no state besides them."""
         phase = self.lifecycle.phase
         if phase in (Phase.DRAINING, Phase.STOPPED):
             self._board.close()

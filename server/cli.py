@@ -90,7 +90,7 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
 
 
 def _serve(config: ServerConfig) -> int:
-    # gRPC's C core writes to stderr on its own; what matters is told by our sentences. The user's setting wins.
+    # gRPC's C core writes to stderr on its own; our own sentences report what matters. The user's setting wins.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from . import logs
 

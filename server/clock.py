@@ -37,7 +37,7 @@ def timestamp() -> str:
 
 
 class SimClock:
-    """A clock that stands still until it is told to move, for tests and simulations."""
+    """A clock that stands still until it is moved, for tests and simulations."""
 
     def __init__(self, start_s: float = 1000.0) -> None:
         self._now = start_s

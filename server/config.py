@@ -69,7 +69,7 @@ class RequestLimits:
     max_message_bytes: int = 32 << 20
     """Longest request message. From 1 MiB more on, gRPC itself ends the call as RESOURCE_EXHAUSTED."""
     max_answer_bytes: int = 64 << 20
-    """Longest answer with vectors; clients of Pairwire take 64 MiB unless told otherwise, others often only 4 MiB."""
+    """Longest answer with vectors; clients of Pairwire take 64 MiB by default, others often only 4 MiB."""
 
     def __post_init__(self) -> None:
         _between(self, "max_items", 1, 1 << 24)
@@ -129,7 +129,7 @@ class CallerConfig:
 
     caller_key: str = ""
     """Metadata key whose value names the caller, e.g. x-tenant; set by a mesh that clients cannot deceive. Calls
-    without it, or all where this is empty, are told apart by the address of their host."""
+    without it, or all where this is empty, are distinguished by the address of their host."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-z_.-]*", self.caller_key):
@@ -175,7 +175,7 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
-    """Everything that ``pairwire serve`` can be told.
+    """Everything that ``pairwire serve`` can be given.
 
     Example::
 

@@ -51,7 +51,7 @@ class Lifecycle:
         """
         if phase not in NEXT[self._phase]:
             raise RuntimeError(f"a server that is {self._phase.value} cannot become {phase.value}")
-        if self._phase is not Phase.LOADING or phase is Phase.READY:  # a start that failed is told by its error
+        if self._phase is not Phase.LOADING or phase is Phase.READY:  # a start that failed is reported by its error
             logger.info("server is %s", phase.value)
         self._phase = phase
         for listener in self._listeners:

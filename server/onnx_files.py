@@ -1,4 +1,4 @@
-"""Which files beside itself an ONNX graph reads: a look through the message without the library that knows it."""
+"""Which files besides itself an ONNX graph reads: a look through the message without the library that knows it."""
 
 from __future__ import annotations
 

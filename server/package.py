@@ -77,7 +77,7 @@ class Package:
         return _verified(self.directory / name, sha256)
 
     def graph_file(self, variant: manifest_pb2.Variant) -> Path:
-        """The verified file of a variant; that of its weights, where there is one, lies beside it and is verified too.
+        """The verified file of a variant; that of its weights, where there is one, lies next to it and is verified too.
 
         Raises:
             PackageInvalid: a file is missing or its sha256 is not the manifest's.

@@ -106,7 +106,7 @@ def write(recording: Recording, path: Path) -> None:
 
 
 def shipped() -> dict[str, Path]:
-    """The recordings beside this module, by name."""
+    """The recordings next to this module, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
 
 

@@ -1,4 +1,4 @@
-"""One process of clients: sends requests of all kinds until it is told to stop, and keeps what became of each."""
+"""One process of clients: sends requests of all kinds until it is asked to stop, and keeps what became of each."""
 
 from __future__ import annotations
 

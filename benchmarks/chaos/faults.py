@@ -18,11 +18,11 @@ class Fault(Enum):
     """What one token does to the whole batch that it is in; NAN to its own row only."""
 
     HANG = "~"
-    """A loop that never ends; ONNX Runtime can be told to leave it."""
+    """A loop that never ends; ONNX Runtime can be asked to leave it."""
     RAISE = "^"
     NAN = "`"
     STUBBORN = "|"
-    """One operator that takes half a minute; ONNX Runtime cannot be told to leave it."""
+    """One operator that takes half a minute; ONNX Runtime cannot be made to leave it."""
 
 
 def add_faults(model: onnx.ModelProto, ids: Mapping[Fault, int]) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu --package models/demo --checkpoint CHECKPOINT --dataset stsb qnli scifact --data DIR
 
-1. parity: scores against sentence-transformers in float32 on the same GPU, beside those of its float16
+1. parity: scores against sentence-transformers in float32 on the same GPU, next to those of its float16
 2. throughput: text in, scores out, against sentence-transformers' torch in float16 (and with FlashAttention 2 where it
    is installed) and the same graph with dynamic shapes; the systems take turns, medians of the repeats
 3. the device: share of the measured peak of a matrix product, and of the time in which it had something to do

@@ -52,7 +52,7 @@ class Adapted:
     given: Path
     """The adapter's directory, as a person named it."""
     directory: Path
-    """What sentence-transformers loads: base and the files beside the adapter, without the adapter's tensors."""
+    """What sentence-transformers loads: base and the files next to the adapter, without the adapter's tensors."""
     adapters: tuple[Path, ...]
     """Adapter directories in the order in which they are put in; more than one where a base is an adapter itself."""
     base: Path

@@ -195,6 +195,6 @@ def _messages(transformer: Any, prompt: str, first: str, second: str) -> Any:
 
 
 def _variables(transformer: Any) -> dict[str, Any]:
-    """What the chat template is given beside the messages."""
+    """What the chat template is given besides the messages."""
     options = transformer.processing_kwargs.get("chat_template", {})
     return {key: value for key, value in options.items() if key != "restore_suffix"}

@@ -257,7 +257,7 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
 
     if tokenizer is None or not tokenizer.is_fast:
         raise CheckpointUnsupported(
-            f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json beside it first:"
+            f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json next to it first:"
             " AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)"
         )
     if tokenizer.pad_token_id is None:

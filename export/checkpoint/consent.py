@@ -59,7 +59,7 @@ class Reference:
 def check_consent(directory: Path, *, trusted: bool) -> None:
     """Raises where loading the checkpoint would run code that comes with it or that it names, and nobody has agreed.
 
-    ``trusted`` is the user's word (`--trust-remote-code`). Bases of adapters are judged too: beside the adapter, from
+    ``trusted`` is the user's word (`--trust-remote-code`). Bases of adapters are judged too: next to the adapter, from
     the working directory and on the hub, and so are their own bases.
 
     Raises:
@@ -267,4 +267,4 @@ def _described(folder: Path, value: object) -> str:
     if repository:
         return f"{name} of {repository}"
     beside = [place for place in (folder, *folder.parents[:2]) if (place / f"{module}.py").is_file()]
-    return f"{value} ({module}.py beside it)" if module and beside else value
+    return f"{value} ({module}.py next to it)" if module and beside else value

@@ -24,7 +24,7 @@ from .adapter_layers import bare
 ARCHITECTURES = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3")
 """transformers' model types whose hidden states have been compared with their own."""
 MOST_TOKENS = 8192
-"""A decoder that reads more must be told how many: its limit is that of its positions, not of what it was made for."""
+"""Tokens above which a decoder needs a given limit: its own is that of its positions, not of its purpose."""
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose angles do not depend on how long a batch is."""
 

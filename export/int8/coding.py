@@ -8,7 +8,7 @@ of them:
     centre      x -> x - c, and c W goes into the bias: a channel that is always large has nothing special then
     by token    x -> x / max |x|, and the product is multiplied by it: each token has its own scale, and nothing is
                 cut off, whatever else the batch holds
-    set apart   some channels are multiplied in float32 beside the int8 product: x W = x' W' + x[o] W[o]
+    set apart   some channels are multiplied in float32 next to the int8 product: x W = x' W' + x[o] W[o]
 
 `choose` tries those that are cheap for the tensor on sampled tokens, in several strengths, and takes what puts the
 smallest error on the product's output, rounding of the weights included, with a price on the time it takes. Ranges of
@@ -35,7 +35,7 @@ FLOOR = 0.75
 """The channels in this share of the tensor, from the smallest up, count as large as the largest of them: what was small
 on the calibration texts may be large in others, and would be cut off."""
 RARE = 0.1
-"""Weight of what is cut off in the worst case beside what rounding does to every token."""
+"""Weight of what is cut off in the worst case against what rounding does to every token."""
 TRIED_TOKENS = 512
 """About this many tokens of each half are tried."""
 TRIED_OUTPUTS = 768
@@ -45,7 +45,7 @@ FEW_APART = 8
 MANY_APART = (16, 24, 32)
 """The same where they stand side by side, as `ordering` puts them."""
 BOTH_BELOW = 4
-"""Outputs for each input below which channels may be set apart beside a balanced tensor: adding more takes too long."""
+"""Outputs for each input below which channels may be set apart next to a balanced tensor; adding more takes long."""
 OUTLIER = 1.5
 """A channel is set apart where it is this many times larger than the largest that would stay."""
 STEPS = 255

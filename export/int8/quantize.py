@@ -39,7 +39,7 @@ from .sensitivity import measure_layers, sampled
 SMALLEST_TABLE = 1024
 """Rows from which an embedding table is quantised; smaller ones (positions, token types) are not worth it."""
 THRIFT = 1.2
-"""How much the time of a code counts beside its error, in the middle of a model (`coding.choose`). With 1.7 the demo
+"""How much the time of a code counts against its error, in the middle of a model (`coding.choose`). With 1.7 the demo
 model errs 7 % more in 4 % less time; with 0.8 it takes 4 % more time and errs no less."""
 
 _NOTHING = Sensitivity()

@@ -19,7 +19,7 @@ from .view import GraphView, add_constant, attribute, remove_dead
 
 NAME = "fold_bias"
 _MASKED = -1e4
-"""A score below this is no longer seen beside others."""
+"""A score below this is no longer seen among others."""
 
 
 def apply(model: ModelProto) -> manifest_pb2.PassReport:

@@ -50,7 +50,7 @@ _NEGLIGIBLE = -1e4
 _WORDS = (7, 8, 9, 10, 11)
 """Token ids that are no padding: position ids of some models count only the others."""
 _PADDED = (([3, 7, 5], 7), ([4], 4), ([2, 9], 12))
-"""(tokens of each row, padded length) of the batches that the graph is probed with, beside one long row."""
+"""(tokens of each row, padded length) of the batches that the graph is probed with, besides one long row."""
 _SHORT = 32
 """What every model reads."""
 _LONGEST_PROBE = 320

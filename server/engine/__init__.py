@@ -9,10 +9,10 @@
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     kinds.py          what kinds of models there are
-results.py        what callers give and get       encodings.py      how vectors may be handed on
+    results.py        what callers give and get       encodings.py      how vectors may be handed on
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
-    off_loop.py       long work beside the event loop watchdog.py      ends runs that hang
+    off_loop.py       long work off the event loop    watchdog.py       ends runs that hang
 
 The folders stand in the order of a request's way. Names are loaded when first used, so that reading a configuration
 does not load a tokenizer.

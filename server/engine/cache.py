@@ -11,8 +11,8 @@ from dataclasses import dataclass
 DIGEST_BYTES = 16
 """Of the digests that stand for texts and rows. Two of 2^48 share one with a probability of 2^-33."""
 ENTRY_BYTES = 144
-"""What an entry takes beside its two objects: its share of the dictionary at its emptiest (116 bytes in CPython 3.11 on
-64 bits, measured with tracemalloc) and what the allocator rounds up."""
+"""What an entry takes besides its two objects: its share of the dictionary at its emptiest (116 bytes in CPython 3.11
+on 64 bits, measured with tracemalloc) and what the allocator rounds up."""
 
 
 @dataclass(frozen=True, slots=True)

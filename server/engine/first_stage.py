@@ -134,7 +134,7 @@ class Stages:
         """Runs both stages; see ``Engine.retrieve_and_rerank``."""
         asked = replace(asked, timeout_s=calls.timeout_of(asked.timeout_s))
         scorer = self._catalog.resolve_ranker(asked.model, asked.options.activation)
-        scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # what is wrong is told before anything runs
+        scorer.prompt(asked.options.prompt_name, asked.options.prompt)  # what is wrong is reported before anything runs
         scorer.encoder.pair_limit(asked.options.max_length)
         with _named(model="first_stage.model"):
             encoder = self._catalog.resolve(asked.first_stage.model, ModelKind.BI_ENCODER)

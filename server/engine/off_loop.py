@@ -1,4 +1,4 @@
-"""Work beside the event loop, and several pieces of work on it at once."""
+"""Work off the event loop, and several pieces of work on it at once."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A run is *overdue* after ``FACTOR`` times what it should take, but not before the floor. It is then interrupted, and
 where it ends its worker goes on. One that does not end is *stuck*: nothing in this process can end it, so its owner is
-told, once, and has to end the process.
+called, once, and has to end the process.
 
 Guarantees
 - The time that counts is the watchdog's own: it adds up short waits and counts none of them for more than twice its

@@ -162,7 +162,7 @@ class Child:
         try:
             while line := await self._reader.readline():
                 self._take(*decode(line))
-        except (OSError, ValueError):  # cut off in the middle of a line, or of what it was being told
+        except (OSError, ValueError):  # cut off in the middle of a line, or of what was being sent to it
             pass
         await self._process.wait()
         self._writer.close()

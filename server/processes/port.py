@@ -25,7 +25,7 @@ class ReservedPort:
 
     The sockets are bound exclusively, and opened to sharing only then: a stranger's listener is found even where it
     shares its port. What only holds a port without listening cannot be found that way, so supervisors find each other
-    by a name that they hold beside it.
+    by a name that they hold as well.
     """
 
     def __init__(self, host: str, port: int) -> None:

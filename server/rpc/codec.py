@@ -244,7 +244,7 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     name = request.prompt_name if request.HasField("prompt_name") else None
     prompt = request.prompt if request.HasField("prompt") else None
     if name is not None and prompt is not None:
-        raise InvalidInput("prompt", f"set beside prompt_name {name!r}; give one of them")
+        raise InvalidInput("prompt", f"set together with prompt_name {name!r}; give one of them")
     return name, prompt
 
 

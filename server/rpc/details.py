@@ -1,4 +1,4 @@
-"""What travels beside a status code: a message that always fits, and trailing metadata that programs can read."""
+"""What travels with a status code: a message that always fits, and trailing metadata that programs can read."""
 
 from __future__ import annotations
 

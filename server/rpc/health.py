@@ -1,7 +1,7 @@
 """grpc.health.v1: Check, Watch and List over a board of names.
 
 grpcio's own servicer is not used: it starts as SERVING, does not list, and its watchers hold the server open for ever
-when it drains; these are told NOT_SERVING and then end.
+when it drains; these get NOT_SERVING and then end.
 """
 
 from __future__ import annotations

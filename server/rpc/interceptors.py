@@ -60,7 +60,7 @@ class ErrorsToStatus:
 
 
 class RpcListener(Protocol):
-    """Is told of every RPC that ends."""
+    """Hears of every RPC that ends."""
 
     def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
         """``model`` is the name that the request asked for, whatever it is; ``code`` e.g. ``OK``."""
@@ -150,7 +150,7 @@ def _is_late(context: Context) -> bool:
 
 
 def _sentence(rpc: str, error: BaseException) -> str:
-    """What the caller is told, whatever was raised; a cancellation is raised again where no caller is left."""
+    """The caller's message, whatever was raised; a cancellation is raised again where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():

@@ -83,7 +83,9 @@ def decode_single_texts(
     if not request.token_ids:
         return list[Text](decode_texts("texts", request.texts, limits))
     if request.texts:
-        raise InvalidInput("token_ids", "set beside texts; give one of them, and the other in a request of its own")
+        raise InvalidInput(
+            "token_ids", "set together with texts; give one of them, and the other in a request of its own"
+        )
     _check_count("token_ids", len(request.token_ids), limits)
     _check_all_ids("token_ids", request.token_ids, limits)
     return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]

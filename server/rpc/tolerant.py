@@ -1,4 +1,4 @@
-"""Handlers for health and reflection: whoever sends what cannot be read is told so, and nothing is logged of it."""
+"""Handlers for health and reflection: whoever sends what cannot be read gets an error, and nothing is logged of it."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ _WIRE: Mapping[Encoding, tuple[embedding_pb2.Encoding.ValueType, str]] = {
 _WEIGHT_BYTES = 8
 """Index and value."""
 _REST_BYTES = 4096
-"""At most, of an answer beside its rows: names, usage and timing."""
+"""At most, of an answer besides its rows: names, usage and timing."""
 _ROW_BYTES = 10
-"""At most, of a row beside its numbers: how many they are, and its place among those that were cut."""
+"""At most, of a row besides its numbers: how many they are, and its place among those that were cut."""
 
 _EMBEDDINGS = embedding_pb2.EmbedResponse.DESCRIPTOR.fields_by_name["embeddings"].number
 _DATA = embedding_pb2.Embeddings.DESCRIPTOR.fields_by_name["data"].number

@@ -28,7 +28,7 @@ PIECE_BYTES = 1 << 18
 """protobuf holds the interpreter while it reads, on a thread too: 130 ms for 32 MB of token ids. After a piece of this
 size, 1 ms, the event loop has its turn."""
 _SINGLE_FIELDS = 1000
-"""More of a large message's fields than this, beside its texts, are not walked over, for that is done in Python."""
+"""More of a large message's fields than this, besides its texts, are not walked over, for that is done in Python."""
 _TEXT_FACTOR = 3
 """Two texts of token ids take up to 2.5 times as many bytes in a message as they count for --max-text-bytes."""
 
@@ -131,7 +131,7 @@ def _check_field(
 ) -> None:
     """Refuses early what would be refused later, once it has cost more."""
     if seen[0] > _SINGLE_FIELDS:
-        reason = f"more than {_SINGLE_FIELDS} fields beside its texts; build it from this server's .proto files"
+        reason = f"more than {_SINGLE_FIELDS} fields besides its texts; build it from this server's .proto files"
         raise InvalidInput("request", reason)
     if known is None:
         return

@@ -1,4 +1,4 @@
-"""A runtime without a graph: computes by a given function, fails and blocks when told to, and remembers what it ran."""
+"""A runtime without a graph: computes by a given function, fails and blocks on request, and remembers what it ran."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FakeRuntime:
         """[rows, outputs] float32.
 
         Raises:
-            RuntimeError: this call was told to fail, or was interrupted.
+            RuntimeError: this call was set to fail, or was interrupted.
         """
         with self._lock:
             number = len(self.batches)
@@ -70,11 +70,11 @@ class FakeRuntime:
         if self._on_run is not None:
             self._on_run(batch)
         if self.broken or number in self.failing:
-            raise RuntimeError(f"call {number} was told to fail")
+            raise RuntimeError(f"call {number} was set to fail")
         return self._compute(batch)
 
     def interrupt(self, thread: int) -> None:
-        """Opens the gate, and has the run of that thread raise; nothing where it was not told to obey."""
+        """Opens the gate, and has the run of that thread raise; nothing where it was not set to obey."""
         if self.obeys and self._gate is not None:
             self._interrupted.add(thread)
             self._gate.set()

@@ -63,7 +63,7 @@ class OnnxCpuRuntime:
         """[rows, outputs] float32."""
         feeds = {name: feed(name, batch) for name in self._inputs}
         thread, options = threading.get_ident(), ort.RunOptions()
-        options.log_severity_level = 4  # what fails is raised, and told in our own log
+        options.log_severity_level = 4  # what fails is raised, and reported in our own log
         self._running[thread] = options
         try:
             (output,) = self._session.run([self._output], feeds, options)

@@ -49,7 +49,7 @@ _Jobs: TypeAlias = "queue.SimpleQueue[tuple[Callable[[], object], Future[object]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceFacts:
-    """What is known of the device beside ONNX Runtime, for ``info``."""
+    """What is known of the device from outside ONNX Runtime, for ``info``."""
 
     name: str = "unknown"
     driver: str = ""

@@ -1,4 +1,4 @@
-"""ONNX Runtime, imported here and nowhere else, and told first to send nothing.
+"""ONNX Runtime, imported here and nowhere else, and first set to send nothing.
 
 Since 1.29 its Linux wheels write a device id and a database of events under the cache directory when they are imported,
 and look up a host of Microsoft's soon after. Only the environment stops that: ``disable_telemetry_events`` comes too

@@ -23,7 +23,7 @@ from .base import Float32Array, Int32Array, Runtime, TokenBatch
 POSITION_IDS = "position_ids"
 CUMULATIVE_LENGTHS = "cumulative_lengths"
 TOKEN_OFFSET = "token_offset"
-"""Inputs of a packed graph beside the ids; `pairwire.export.passes.packed` says what they are."""
+"""Inputs of a packed graph besides the ids; `pairwire.export.passes.packed` says what they are."""
 MOST_TOKENS = 1 << 16
 """Most tokens of a packed batch."""
 SHORT = 128

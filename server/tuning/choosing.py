@@ -1,6 +1,6 @@
 """The fastest of many candidates that gives the same answers: coordinate descent.
 
-From a start, the factors are taken one after the other. The alternatives of a factor are measured beside the best so
+From a start, the factors are taken one after the other. The alternatives of a factor are measured against the best so
 far; the fastest takes its place where it gives the same answers and is faster by more than the noise.
 
 Two sessions of one and the same graph differ by 1 to 3 %, by where their weights happen to lie in memory, and the one
@@ -122,14 +122,14 @@ def choose(choices: Choices[T], measure: Measure, budget: Budget | None = None) 
     """Searches; with a ``budget`` until that is spent, and the best so far is the best.
 
     Raises:
-        Whatever opening or running a candidate raises beside NotApplicable.
+        Whatever opening or running a candidate raises besides NotApplicable.
     """
     return _Search(choices, measure, budget).run()
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen(Generic[T]):
-    """A candidate beside the best so far."""
+    """A candidate against the best so far."""
 
     candidate: T
     opened: Opened
@@ -207,7 +207,7 @@ class _Search(Generic[T]):
             self._table[row] = replace(self._table[row], reason=reason)
 
     def _seen(self, candidates: Sequence[T], *, candidates_first: bool = False) -> list[_Seen[T]]:
-        """Measures candidates beside two instances of the best so far, one opened before them and one after."""
+        """Measures candidates against two instances of the best so far, one opened before them and one after."""
         if not candidates:
             return []
         with contextlib.ExitStack() as stack:

@@ -137,8 +137,12 @@ async def test_what_cannot_be_sent_is_named(
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("embed", {"prompt": "a", "prompt_name": "b"}, r"^prompt: given beside prompt_name 'b'; give one of them"),
-        ("embed_sparse", {"prompt": "", "prompt_name": "b"}, r"^prompt: given beside prompt_name"),
+        (
+            "embed",
+            {"prompt": "a", "prompt_name": "b"},
+            r"^prompt: given together with prompt_name 'b'; give one of them",
+        ),
+        ("embed_sparse", {"prompt": "", "prompt_name": "b"}, r"^prompt: given together with prompt_name"),
         ("embed", {"prompt": 5}, r"^prompt: expected text \(str\), got int"),
         ("embed", {"prompt": "\ud800"}, r"^prompt: not valid Unicode"),
         ("embed", {"dimensions": 0}, r"^dimensions: 0 is not between 1 and 4294967295"),

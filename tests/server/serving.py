@@ -165,14 +165,17 @@ _SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\
 async def start(*arguments: Path | str, log: BinaryIO | None = None) -> AsyncIterator[Process]:
     """Starts the process on free ports; it is killed at the end of the block where it still runs.
 
+    It drains for as long as a test waits, unless the arguments say otherwise: a busy machine may take longer for the
+    work of a test than the 30 seconds of the default.
     ``log`` gets what it writes to stderr; else pytest does, and shows it where a test fails.
     """
-    command = (*COMMAND, *map(str, arguments), "--port", "0", "--metrics-port", "0", "--warmup-s", "0.01")
+    drain, ports = ("--drain-timeout-s", str(PATIENCE_S)), ("--port", "0", "--metrics-port", "0")
+    command = (*COMMAND, *drain, *map(str, arguments), *ports, "--warmup-s", "0.01")
     async with processes.started_here(command, stdout=asyncio.subprocess.PIPE, stderr=log) as process:
         assert process.stdout is not None
         async for line in process.stdout:
-            if ports := _SERVING.match(line.decode()):
-                yield Process(process, int(ports[1]), int(ports[2]))
+            if bound := _SERVING.match(line.decode()):
+                yield Process(process, int(bound[1]), int(bound[2]))
                 break
         else:
             raise AssertionError("the server did not start")

@@ -1,1 +1,1 @@
-"""The wire contract: modules generated from the .proto files beside them by `make protos`."""
+"""The wire contract: modules generated from the .proto files next to them by `make protos`."""

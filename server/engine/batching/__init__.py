@@ -3,7 +3,7 @@
 scheduler.py   the one door into and out of the pool: order and deadlines
 admission.py   who is let in, by an honest estimate          pace.py   what makes it honest
 callers.py     fair shares: whose turn it is                 ledger.py   work by when it is due
-batch.py       a batch and what is told of it
+batch.py       a batch and what is reported of it
 pool.py        waiting rows, sorted by length
 planner.py     which waiting rows make the next batch
 cover.py       the cheapest way to cut sorted rows into batches

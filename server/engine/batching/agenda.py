@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _SPARE = 64
-"""Entries of removed items that the heap may hold before it is swept, beside as many as there are items."""
+"""Entries of removed items that the heap may hold before it is swept, besides as many as there are items."""
 
 
 class Agenda(Generic[T]):

@@ -47,7 +47,7 @@ class Decision(Generic[P]):
     batch: Batch[P] | None
     """None: wait until something is admitted."""
     expired: list[QueuedRows[P]]
-    """Closed just now because their deadline has passed or cannot be met any more; to be told."""
+    """Closed just now because their deadline has passed or cannot be met any more; to be reported."""
 
 
 @dataclass(frozen=True, slots=True)

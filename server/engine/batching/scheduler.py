@@ -127,7 +127,7 @@ class Scheduler(Generic[P]):
     def expect(
         self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int, now: float
     ) -> Booking:
-        """Books work that will be admitted soon, so that what comes meanwhile is told of it; to be released.
+        """Books work that will be admitted soon, so that what comes meanwhile counts with it; to be released.
 
         ``row_tokens``: tokens of a row, as far as one can tell.
 

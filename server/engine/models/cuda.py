@@ -87,7 +87,7 @@ def device_facts(options: CudaOptions, kernels: tuple[str, ...]) -> DeviceFacts:
     from ...runtime.onnx_cuda import DeviceFacts
 
     def used_bytes() -> int:
-        """Of this process, so that others that load at the same time are not counted; of all where that is not told."""
+        """Of this process, so that others that load at the same time do not count; of all where that is unknown."""
         try:
             gpu = visible(find_gpus())[options.device_id]
         except (RuntimeMissing, IndexError):

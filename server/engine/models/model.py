@@ -69,12 +69,12 @@ class Model:
         """What is put before texts: ``literal``, else the prompt of that name, else the default one, which may be none.
 
         Raises:
-            InvalidInput: no prompt has that name (the sentence lists those that there are), a literal is given beside a
-                name, or is not Unicode text.
+            InvalidInput: no prompt has that name (the sentence lists those that there are), a literal comes
+                together with a name, or is not Unicode text.
         """
         if literal is not None:
             if name is not None:
-                raise InvalidInput("prompt", f"given beside the prompt_name {name!r}; give one of the two")
+                raise InvalidInput("prompt", f"given together with the prompt_name {name!r}; give one of the two")
             check_texts([literal], "prompt")
             return literal
         name = self.default_prompt_name or None if name is None else name

@@ -278,7 +278,7 @@ class Inflight:
         self._scheduler.admit(queued, now, ticket.booking)
         ticket.parts.append(queued)
         for row in encoded.rows:
-            shared.owners.setdefault(row, queued)  # a more urgent row runs beside the one that others follow
+            shared.owners.setdefault(row, queued)  # a more urgent row runs next to the one that others follow
 
     def _reserved_tokens(self) -> int:
         return sum(rows * tokens for rows, tokens in self._reserved.values())

@@ -45,7 +45,7 @@ class Blame:
     """Whether it failed by itself, while the model worked."""
 
     def error(self, field: str, row: int) -> PairwireError:
-        """What the caller of that row is told: that input is bad if, and only if, it is known to be this one."""
+        """What the caller of that row learns: that input is bad if, and only if, it is known to be this one."""
         if self.proven:
             return InvalidInput(f"{field}[{row}]", f"{self.reason}; leave it out or change it")
         return EngineFault(f"{self.reason}; try again later")

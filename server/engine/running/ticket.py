@@ -57,7 +57,7 @@ class Ticket:
     def abandon(self) -> None:
         """Nobody waits any more. On its event loop."""
         if not self.done.cancel() and not self.done.cancelled():
-            self.done.exception()  # it failed in two ways at once; one of them has been told
+            self.done.exception()  # it failed in two ways at once; one of them has been reported
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +81,7 @@ def settle(tickets: Iterable[Ticket], error: Callable[[], PairwireError] | None 
     for loop, futures in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, futures, error)
-        except RuntimeError:  # the loop was closed under us: nobody is left to be told
+        except RuntimeError:  # the loop was closed under us: nobody is left to hear of it
             logger.warning("%d requests ended after their event loop was closed", len(futures))
 
 

@@ -6,7 +6,7 @@ Workers that find no work wait on a condition and are woken by an admission; nob
 When a model fails (`runner`), the tickets of its batch fail, the model counts as unhealthy, and it is tried on its
 smallest bucket before its next batch, or after a while by a worker that is idle anyway. When a worker itself dies of
 something unforeseen, or a run hangs and cannot be ended, the engine is over: every ticket fails, every later one is
-refused, and the owner is told.
+refused, and the owner hears of it.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class WorkerPool:
             self._reject(ended, ran)
 
     def _probe(self, model: Model) -> None:
-        """Tries a model that failed. What it raises is what it raised before: logged quietly, told by its health."""
+        """Tries a model that failed. What it raises it raised before: logged quietly, its health reports it."""
         try:
             self._runner.probe(model)
         except Exception:

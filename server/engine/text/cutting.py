@@ -20,7 +20,7 @@ CHARACTERS_PER_TOKEN = 8
 """Of the first piece; most languages have fewer, so that one piece is enough."""
 
 _LETTER = "[0-9A-Za-z\u00c0-\u024f\u0391-\u03c9\u0400-\u045f]"
-"""Characters that no normaliser joins with a space beside them."""
+"""Characters that no normaliser joins with a space next to them."""
 _PLACE = re.compile(f"(?<={_LETTER}) (?={_LETTER})")
 
 _LOCAL_NORMALIZERS = {
@@ -36,7 +36,7 @@ _LOCAL_NORMALIZERS = {
     "Prepend",
 }
 _LOCAL_SPLITTERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
-"""Each splits at spaces, and looks at no more than the characters beside a place."""
+"""Each splits at spaces, and looks at no more than the characters next to a place."""
 _HARMLESS = {"Punctuation", "Digits"}
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (

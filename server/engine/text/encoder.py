@@ -340,7 +340,7 @@ class TextEncoder:
             self.vocabulary.refuse(id, [second, first, ("prompt", prompt)])
 
     def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool, truncation: Truncation) -> list[bytes]:
-        """What ``tokenize`` gives for texts, of which some may be ids already; whole where the caller is told of it."""
+        """What ``tokenize`` gives for texts, of which some may be ids already; whole where the caller learns of it."""
         whole = truncation is not Truncation.LONGEST_FIRST
         if not any_ids:
             return self.tokenize(cast(Sequence[str], texts), cache, whole=whole)

@@ -58,7 +58,7 @@ def _check(field: str, given: object) -> None:
     if isinstance(given, Mapping):
         raise InvalidInput(field, f"a {kind}, whose keys would be read; give a list, e.g. list({field}.values())")
     if isinstance(given, Set):
-        raise InvalidInput(field, f"a {kind} has no order, by which answers are told apart; give a list")
+        raise InvalidInput(field, f"a {kind} has no order, by which to match the answers; give a list")
     if hasattr(given, "columns") or hasattr(given, "itercolumns"):
         raise InvalidInput(field, f"a {kind} is read column by column; give one of its columns, or a list of pairs")
     if hasattr(given, "readline"):

@@ -35,7 +35,7 @@ class EncodedRows:
         return int(self.lengths.sum(dtype=np.int64))
 
     def subset(self, indices: Sequence[int]) -> EncodedRows:
-        """Some of the rows, in the given order; which of them were cut is not told."""
+        """Some of the rows, in the given order; which of them were cut is left out."""
         rows = [self.rows[index] for index in indices]
         return EncodedRows(self.special, rows, self.lengths[list(indices)], _NONE)
 

@@ -36,7 +36,7 @@ class SpecialTokens:
 
     @property
     def special_tokens(self) -> int:
-        """Tokens that a row has beside its content."""
+        """Tokens that a row has besides its content."""
         return (len(self.prefix) + len(self.middle) + len(self.suffix)) // ID_BYTES
 
     def row(self, first: bytes, second: bytes = b"", left_out: int = 0) -> Row:

@@ -22,7 +22,7 @@ class NoEmbedding(InvalidInput):
 
 
 class Vocabulary:
-    """The tokens of a tokenizer beside the embeddings of a model: ids below ``rows`` have one."""
+    """The tokens of a tokenizer and the embeddings of a model: ids below ``rows`` have one."""
 
     def __init__(self, tokenizer: Tokenizer, rows: int = 0) -> None:
         """``rows`` may be 0 where nobody knows; ids are then bounded by the tokenizer's own."""

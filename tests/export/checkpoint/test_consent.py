@@ -144,7 +144,7 @@ def activation_of_dense(workshop: Workshop) -> Path:
 
 RUN = {
     "a module of a bi-encoder": (module_of_bi_encoder, "modules.json: type names mark_pooling.MyPooling"),
-    "the first module": (first_module, r"modules.json: type names mark_first.MyTransformer \(mark_first.py beside"),
+    "the first module": (first_module, r"modules.json: type names mark_first.MyTransformer \(mark_first.py next to it"),
     "a module of a sparse encoder": (module_of_sparse_encoder, "modules.json: type names mark_splade.MySplade"),
     "a module of a cross-encoder": (module_of_cross_encoder, "modules.json: type names mark_dense.MyDense"),
     "a cross-encoder's model": (

@@ -94,8 +94,14 @@ async def test_prompts_in_so_many_words_stand_before_texts_to_embed() -> None:
     ("options", "message"),
     [
         (ScoreOptions(prompt_name="passage"), "^prompt_name: 'passage' is unknown; model 'toy' has 'none', 'query'$"),
-        (ScoreOptions(prompt_name="query", prompt="find: "), "^prompt: given beside the prompt_name 'query'; give one"),
-        (ScoreOptions(prompt_name="query", prompt=""), "^prompt: given beside the prompt_name 'query'; give one"),
+        (
+            ScoreOptions(prompt_name="query", prompt="find: "),
+            "^prompt: given together with the prompt_name 'query'; give one",
+        ),
+        (
+            ScoreOptions(prompt_name="query", prompt=""),
+            "^prompt: given together with the prompt_name 'query'; give one",
+        ),
         (ScoreOptions(prompt="\ud800"), "^prompt: not valid Unicode: a lone surrogate at character 0"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_prompt_is_a_name_or_a_text_and_an_empty_one_is_not_none(
     ):
         options = decode(request_type(**fields))
         assert (options.prompt_name, options.prompt) == expected
-    with pytest.raises(InvalidInput, match=r"^prompt: set beside prompt_name 'query'; give one of them"):
+    with pytest.raises(InvalidInput, match=r"^prompt: set together with prompt_name 'query'; give one of them"):
         decode(request_type(prompt_name="query", prompt=""))
 
 

@@ -49,7 +49,7 @@ def test_token_ids_stand_in_place_of_texts() -> None:
     ("request_", "message"),
     [
         ({}, r"^texts: empty; give at least one"),
-        ({"texts": ["a"], "token_ids": [ids(1)]}, r"^token_ids: set beside texts; give one of them"),
+        ({"texts": ["a"], "token_ids": [ids(1)]}, r"^token_ids: set together with texts; give one of them"),
         ({"token_ids": [ids(1)] * 4}, r"^token_ids: 4 exceed --max-items 3"),
         ({"token_ids": [ids(1), ids(1, 2, 3)]}, r"^token_ids\[1\]: 3 token ids of 4 bytes exceed --max-text-bytes 8"),
         ({"token_ids": [ids(), ids(7, 2**31)]}, r"^token_ids\[1\]\.ids\[1\]: 2147483648 is no token id"),

@@ -29,7 +29,7 @@ def test_it_computes_what_it_is_given() -> None:
 def test_it_fails_when_told_to() -> None:
     runtime = FakeRuntime(fail_on={1})
     runtime.run(BATCH)
-    with pytest.raises(RuntimeError, match="call 1 was told to fail"):
+    with pytest.raises(RuntimeError, match="call 1 was set to fail"):
         runtime.run(BATCH)
     runtime.run(BATCH)
     runtime.broken = True
