@@ -45,6 +45,8 @@ RIVALS: Mapping[str, str] = {
 }
 """The rivals of the table, as its columns call them."""
 _CALIBRATION = 300
+_LONGEST_REASON = 200
+"""Characters."""
 
 
 class System(Protocol):
@@ -139,12 +141,16 @@ def _made(args: argparse.Namespace, name: str, checkpoint: Path, work: Path) -> 
     code = "import sys; from benchmarks.shape_table import make; make(*sys.argv[1:])"
     given = [name, str(checkpoint), str(work), str(args.batch_size), str(args.data or ""), args.dataset[0]]
     command = [sys.executable, "-c", code, *given, *args.precision]
+    begin = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=args.build_s, check=False)
     except subprocess.TimeoutExpired:
         return f"not made within {args.build_s:g} s (--build-s)"
+    if not done.returncode:
+        print(f"  {name}: made in {time.perf_counter() - begin:.0f} s", flush=True)
+        return ""
     lines = done.stderr.strip().splitlines()
-    return "" if not done.returncode else (lines[-1][:200] if lines else f"exit code {done.returncode}")
+    return lines[-1][:_LONGEST_REASON] if lines else f"exit code {done.returncode}"
 
 
 def make(name: str, checkpoint: str, work: str, batch_size: str, data: str, dataset: str, *precisions: str) -> None:

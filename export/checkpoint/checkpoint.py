@@ -156,6 +156,8 @@ def open_checkpoint(
     }
     if kind is ModelKind.CROSS_ENCODER:
         described = cross_encoders.describe(directory, reference)
+        if asked.activation is Activation.SOFTMAX and len(described["labels"]) == 1:
+            raise ConfigInvalid("activation: softmax over one label makes every score 1; sigmoid or identity")
         common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
         common["warnings"] += cross_encoders.warnings_of(reference, asked)
         return Checkpoint(**common, **described, asked=asked)

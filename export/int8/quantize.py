@@ -209,7 +209,7 @@ def _quantize_static(
 ) -> Quantised:
     tensors = [group.finding for group in codes.groups]
     layers = list(known)
-    if not layers and (asked.measure or asked.keep_float):
+    if codes.groups and not layers and (asked.measure or asked.keep_float):
         layers = _layer_findings(model, codes, checkpoint)
     if asked.keep_float and asked.keep_float >= len(layers):
         raise ConfigInvalid(

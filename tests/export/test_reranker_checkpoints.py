@@ -151,3 +151,9 @@ def test_a_score_can_be_asked_for_of_pairs_alone(tmp_path: Path) -> None:
     source = find_source(str(checkpoints.save_bi_encoder(tmp_path / "bi", layers=1)))
     with pytest.raises(ConfigInvalid, match="about scores of pairs, and this is a bi-encoder"):
         open_checkpoint(source, source.directory, asked=AskedScore(scale=0.2))
+
+
+def test_an_activation_that_makes_every_score_1_is_refused(built: Path) -> None:
+    source = find_source(str(built / "plain"))
+    with quiet_libraries(), pytest.raises(ConfigInvalid, match="softmax over one label makes every score 1"):
+        open_checkpoint(source, source.directory, asked=AskedScore(activation=Activation.SOFTMAX))

@@ -18,6 +18,7 @@ from pairwire.export.exporter import Exported
 from pairwire.export.progress import quiet_libraries
 from pairwire.server.engine import EmbedOptions, EmbedResult, Encoding, Engine, EngineConfig
 from pairwire.server.engine.encodings import encode_vectors
+from pairwire.server.errors import ConfigInvalid
 from tests import tables
 
 CLOSE = 1e-5
@@ -193,3 +194,10 @@ def test_a_module_that_is_not_known_is_refused(tmp_path: Path) -> None:
 def test_there_is_no_variant_for_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnsupported, match="no fp16 variant: looking up rows of a table is no work for a GPU"):
         export(tables.save_static(tmp_path / "static"), "fp16", parity=False)
+
+
+def test_a_table_has_no_layers_to_measure(tmp_path: Path) -> None:
+    checkpoint = tables.save_static(tmp_path / "static")
+    assert export(checkpoint, "int8", sensitivity=True).parity is not None
+    with pytest.raises(ConfigInvalid, match="keep-float: 1 is too many; 0 layers were measured"):
+        export(checkpoint, "int8", keep_float=1, force=True)
