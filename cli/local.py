@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from pairwire.client.results import (
     ScoreResult,
     SparseEmbedResult,
     Timing,
+    UnscoredReason,
     Usage,
     VectorArray,
 )
@@ -120,6 +122,8 @@ class LocalBackend:
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
         min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
@@ -132,9 +136,12 @@ class LocalBackend:
                     first_stage=_first_stage(first_stage),
                     model=options.model,
                     options=chosen,
+                    partial_ok=partial_ok,
                 )
                 return _staged(query, staged, top_k, min_score)
-            found = await engine.rerank(query.query, query.documents, model=options.model, options=chosen)
+            found = await engine.rerank(
+                query.query, query.documents, model=options.model, options=chosen, partial_ok=partial_ok
+            )
             return _ranked(query, found, top_k, min_score)
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
@@ -201,10 +208,12 @@ def _counting_from(start: int) -> Iterator[None]:
 
 def _reading(options: ReadingOptions) -> dict[str, Any]:
     """The fields of the engine's `ReadingOptions`."""
+    direction = options.truncation_direction
     return {
         "prompt_name": options.prompt_name,
         "prompt": options.prompt,
         "truncation": truncation.Truncation(options.truncation or "longest_first"),
+        "truncation_direction": direction and truncation.TruncationDirection(direction),
         "max_length": options.max_length,
         "priority": priority.Priority(options.priority or "normal"),
     }
@@ -225,11 +234,24 @@ def _sparse_options(options: SparseOptions) -> results.SparseOptions:
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:
-    scores = found.scores[:, 0]
-    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k, min_score))
-    return RerankResult(
-        results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
+    scores, missing = found.scores[:, 0], _missing(found.unscored)
+    ranked = (
+        RankedDocument(at, float(scores[at]), query.documents[at], unscored=missing.get(at))
+        for at in rank(scores, top_k, min_score)
     )
+    return RerankResult(
+        results=tuple(ranked),
+        model=found.model,
+        usage=_usage(found.usage, 0),
+        timing=_timing(found.timing),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
+    )
+
+
+def _missing(unscored: results.Unscored | None) -> dict[int, UnscoredReason]:
+    """Why, for each document without a score."""
+    return {} if unscored is None else dict.fromkeys(unscored.indices, unscored.reason.value)
 
 
 def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
@@ -242,12 +264,17 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
 
 
 def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None, min_score: float | None) -> RerankResult:
-    indices = found.indices.tolist()
+    indices, missing = found.indices.tolist(), _missing(found.unscored)
+    similarities = [None if math.isnan(each) else each for each in found.first_stage_scores.tolist()]
     ranked = (
         RankedDocument(
-            indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
+            index := indices[at],
+            float(found.scores[at]),
+            query.documents[index],
+            similarities[at],
+            missing.get(index),
         )
-        for at in rank(found.scores, top_k, min_score)
+        for at in rank(found.scores, top_k, min_score, otherwise=found.first_stage_scores)
     )
     report = found.first_stage
     return RerankResult(
@@ -258,6 +285,8 @@ def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None, mi
         first_stage=FirstStageReport(
             report.model, report.kept, report.cached, _usage(report.usage, 0), _timing(report.timing)
         ),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
     )
 
 

@@ -65,6 +65,8 @@ class RemoteBackend:
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
         min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
@@ -75,6 +77,7 @@ class RemoteBackend:
                 top_k=top_k,
                 min_score=min_score,
                 first_stage=first_stage,
+                partial_ok=partial_ok,
                 **asdict(options),
             )
 

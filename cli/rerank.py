@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ Without, each line has both:
 One line of output a document, best first: rank, score, index (from 0), document.
 
 With --first-stage a bi-encoder compares all documents with the query, which is cheap, and only the nearest are read by
-the cross-encoder and printed."""
+the cross-encoder and printed.
+
+With --partial-ok a busy server scores what it has time for (--timeout) and room for, and answers. Documents without a
+score come last, with - for the score; stderr says how many, and why."""
 
 KEEP = 100
 
@@ -43,11 +47,16 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--keep", type=arguments.count, metavar="N", help=f"documents that it lets through (default: {KEEP})"
     )
+    parser.add_argument(
+        "--partial-ok",
+        action="store_true",
+        help="rank what can be scored in time, instead of failing, and the rest after it",
+    )
     arguments.add_input(parser, ("jsonl", "tsv", "text"), "text with a QUERY, tsv without, jsonl with both")
     arguments.add_json(
         parser,
         'print {"query": ..., "results": [{"index", "score", "document"}, ...]} a query; each result has a '
-        '"first_stage_score" too where there is a first stage',
+        '"first_stage_score" too where there is a first stage, and where it has no score "unscored", which says why',
     )
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=True)
@@ -71,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
             yield query
 
     with open_backend(args) as backend, output.progress(" queries", source.total) as advance:
-        for result in backend.rerank(noted(), args.top_k, options, first_stage, args.min_score):
+        for result in backend.rerank(
+            noted(), args.top_k, options, first_stage, args.min_score, partial_ok=args.partial_ok
+        ):
             _show(asked.pop(0), result, args)
             advance(1)
     return 0
@@ -122,16 +133,21 @@ def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:
     if args.json:
         print(output.json_line({"query": query, "results": [_entry(found) for found in result]}))
         return
+    if result.unscored:
+        print(f"pairwire: documents without a score: {result.unscored} ({result.unscored_reason})", file=sys.stderr)
     if args.query is None:  # several queries: say which this is
         print(f"# {output.one_line(query)}")
     for rank, found in enumerate(result, start=1):
-        print(f"{rank}\t{found.score:.6f}\t{found.index}\t{output.one_line(found.document)}")
+        score = f"{found.score:.6f}" if found.scored else "-"
+        print(f"{rank}\t{score}\t{found.index}\t{output.one_line(found.document)}")
 
 
 def _entry(found: RankedDocument) -> dict[str, object]:
     from . import output
 
-    entry: dict[str, object] = {"index": found.index, "score": output.short(found.score)}
+    entry: dict[str, object] = {"index": found.index, "score": output.short(found.score) if found.scored else None}
+    if found.unscored is not None:
+        entry["unscored"] = found.unscored
     if found.first_stage_score is not None:
         entry["first_stage_score"] = output.short(found.first_stage_score)
     return {**entry, "document": found.document}

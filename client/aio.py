@@ -20,6 +20,7 @@ from .inputs import (
     ScoreOptions,
     SparseOptions,
     Truncation,
+    TruncationDirection,
 )
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 
@@ -49,6 +50,7 @@ class AsyncClient(AsyncConnection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -68,6 +70,7 @@ class AsyncClient(AsyncConnection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -83,6 +86,7 @@ class AsyncClient(AsyncConnection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -98,6 +102,7 @@ class AsyncClient(AsyncConnection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -112,6 +117,7 @@ class AsyncClient(AsyncConnection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -126,6 +132,7 @@ class AsyncClient(AsyncConnection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -143,11 +150,13 @@ class AsyncClient(AsyncConnection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         first_stage: FirstStage | None = None,
+        partial_ok: bool = False,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
@@ -157,6 +166,10 @@ class AsyncClient(AsyncConnection):
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
 
+        With ``partial_ok`` the server scores what there is time and room for, and answers in time: the first documents,
+        or the nearest of the first stage. The others come last, with ``scored`` False. Give it a ``timeout_s``.
+        Documents are sent in one request then, as far as they fit into ``split.max_bytes``.
+
         Raises:
             InvalidInput: no documents, something that is not text, or an option out of range.
             WrongModelKind: the model has several labels, so that there is no one score to sort by.
@@ -165,12 +178,15 @@ class AsyncClient(AsyncConnection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, min_score)
+        call = calls.rerank(
+            query, documents, top_k, options, self.options.split, first_stage, min_score, partial_ok=partial_ok
+        )
         return await self._run(call, timeout_s)
 
     async def embed(
@@ -181,6 +197,7 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         dimensions: int | None = None,
@@ -201,6 +218,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             dimensions=dimensions,
@@ -217,6 +235,7 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         dimensions: int | None = None,
@@ -230,6 +249,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             dimensions=dimensions,
@@ -246,6 +266,7 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
@@ -267,6 +288,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
@@ -282,6 +304,7 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
@@ -294,6 +317,7 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,

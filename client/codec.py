@@ -21,6 +21,7 @@ from .results import (
     ScoreResult,
     SparseEmbedResult,
     Timing,
+    UnscoredReason,
     Usage,
     VectorArray,
 )
@@ -32,6 +33,10 @@ _BITS: dict[embedding_pb2.Encoding.ValueType, int] = {
     embedding_pb2.ENCODING_BINARY: 1,
 }
 """Of a number on its way; a vector takes whole bytes."""
+_UNSCORED: dict[scoring_pb2.Unscored.ValueType, UnscoredReason] = {
+    scoring_pb2.UNSCORED_DEADLINE: "deadline",
+    scoring_pb2.UNSCORED_OVERLOADED: "overloaded",
+}
 _KINDS: dict[manifest_pb2.ModelKind.ValueType, ModelKind] = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: "cross-encoder",
     manifest_pb2.MODEL_KIND_BI_ENCODER: "bi-encoder",
@@ -83,12 +88,13 @@ def rerank_result(
     ranked = (
         RankedDocument(
             index=part.start + found.index,
-            score=found.score,
+            score=math.nan if found.unscored else found.score,
             document=documents[found.index],
-            first_stage_score=found.first_stage_score if staged else None,
+            first_stage_score=found.first_stage_score if staged and found.HasField("first_stage_score") else None,
+            unscored=_UNSCORED.get(found.unscored, "overloaded") if found.unscored else None,
         )
         for found in response.results
-        if found.score >= least  # an older server does not know the field, and leaves out none
+        if found.unscored or found.score >= least  # an older server does not know the field, and leaves out none
     )
     return RerankResult(
         results=tuple(ranked),
@@ -96,6 +102,8 @@ def rerank_result(
         usage=usage(response.usage, part.start),
         timing=timing(response.timing, elapsed_s),
         first_stage=report,
+        unscored=response.unscored,
+        unscored_reason=response.unscored_reason,
     )
 
 

@@ -47,6 +47,11 @@ _TRUNCATIONS = {
     "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
     "error": scoring_pb2.TRUNCATION_ERROR,
 }
+_DIRECTIONS = {
+    None: scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED,
+    "right": scoring_pb2.TRUNCATION_DIRECTION_RIGHT,
+    "left": scoring_pb2.TRUNCATION_DIRECTION_LEFT,
+}
 _PRIORITIES = {
     None: scoring_pb2.PRIORITY_UNSPECIFIED,
     "low": scoring_pb2.PRIORITY_LOW,
@@ -121,17 +126,20 @@ def rerank_parts(
     limits: SplitLimits,
     first_stage: FirstStage | None = None,
     min_score: float | None = None,
+    *,
+    partial_ok: bool = False,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
     """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
 
-    With a first stage it is one request: the nearest of all are not the nearest of each part. The documents are not
-    asked back: the caller has them.
+    With a first stage it is one request: the nearest of all are not the nearest of each part. Where a partial answer
+    will do it is one request as well, unless it has too many bytes: its time is for all documents together. The
+    documents are not asked back: the caller has them.
 
     Raises:
         InvalidInput: as ``score_parts``, a ``top_k`` that is no count, a ``min_score`` that is no number, or too much
             for one request with a first stage.
     """
-    if first_stage is not None:
+    if first_stage is not None or partial_ok:
         limits = replace(limits, max_items=sys.maxsize)
     query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
@@ -144,11 +152,13 @@ def rerank_parts(
         min_score=None if min_score is None else float(min_score),
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         prompt_name=options.prompt_name,
         prompt=options.prompt,
         first_stage=None if first_stage is None else first_stage.message(),
+        partial_ok=bool(partial_ok),
     )
     for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
         if first_stage is not None and start:
@@ -181,6 +191,7 @@ def embed_parts(
         normalize=options.normalize,
         encoding=_ENCODINGS[options.encoding],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
     )
@@ -201,6 +212,7 @@ def sparse_parts(
         prompt_name=options.prompt_name,
         prompt=options.prompt,
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
@@ -223,6 +235,7 @@ def _score_request(options: ScoreOptions) -> scoring_pb2.ScoreRequest:
         model=options.model,
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         prompt_name=options.prompt_name,

@@ -20,6 +20,7 @@ from .inputs import (
     ScoreOptions,
     SparseOptions,
     Truncation,
+    TruncationDirection,
 )
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
 from .sentence_encoder import SentenceEncoder
@@ -53,6 +54,7 @@ class Client(Connection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -72,6 +74,7 @@ class Client(Connection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -87,6 +90,7 @@ class Client(Connection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -102,6 +106,7 @@ class Client(Connection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -116,6 +121,7 @@ class Client(Connection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
@@ -130,6 +136,7 @@ class Client(Connection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
@@ -147,11 +154,13 @@ class Client(Connection):
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         first_stage: FirstStage | None = None,
+        partial_ok: bool = False,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
@@ -161,6 +170,10 @@ class Client(Connection):
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
 
+        With ``partial_ok`` the server scores what there is time and room for, and answers in time: the first documents,
+        or the nearest of the first stage. The others come last, with ``scored`` False. Give it a ``timeout_s``.
+        Documents are sent in one request then, as far as they fit into ``split.max_bytes``.
+
         Raises:
             InvalidInput: no documents, something that is not text, or an option out of range.
             WrongModelKind: the model has several labels, so that there is no one score to sort by.
@@ -169,12 +182,15 @@ class Client(Connection):
             model=model,
             activation=activation,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, min_score)
+        call = calls.rerank(
+            query, documents, top_k, options, self.options.split, first_stage, min_score, partial_ok=partial_ok
+        )
         return self._run(call, timeout_s)
 
     def embed(
@@ -185,6 +201,7 @@ class Client(Connection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         dimensions: int | None = None,
@@ -205,6 +222,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             dimensions=dimensions,
@@ -221,6 +239,7 @@ class Client(Connection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         dimensions: int | None = None,
@@ -234,6 +253,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             dimensions=dimensions,
@@ -250,6 +270,7 @@ class Client(Connection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
@@ -271,6 +292,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
@@ -286,6 +308,7 @@ class Client(Connection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
@@ -298,6 +321,7 @@ class Client(Connection):
             prompt_name=prompt_name,
             prompt=prompt,
             truncation=truncation,
+            truncation_direction=truncation_direction,
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,

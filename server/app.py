@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from .clock import Clock, SystemClock
+from .compat import kserve, tei
+from .compat.kserve_statistics import Statistics
+from .compat.roles import Roles
 from .config import METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
@@ -33,6 +36,7 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
+from .rpc.turns import TakeTurns
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +69,20 @@ class EngineOpener(Protocol):
 
 
 class _Events:
-    """The engine's observer: metrics, and health on the event loop's thread."""
+    """The engine's observer: metrics, statistics, and health on the event loop's thread."""
 
-    def __init__(self, metrics: Metrics, on_health: Callable[[], None]) -> None:
+    def __init__(self, metrics: Metrics, statistics: Statistics, on_health: Callable[[], None]) -> None:
         self._metrics = metrics
+        self._statistics = statistics
         self._on_health = on_health
 
     def batch_finished(self, event: BatchEvent) -> None:
         self._metrics.batch_finished(event)
+        self._statistics.batch_finished(event)
 
     def request_finished(self, event: RequestEvent) -> None:
         self._metrics.request_finished(event)
+        self._statistics.request_finished(event)
 
     def model_health(self, model: str, healthy: bool) -> None:
         self._on_health()
@@ -104,7 +111,7 @@ class Application:
         """
         self.config = config
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.engine.weights())
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
         self.fault: BaseException | None = None
@@ -115,13 +122,16 @@ class Application:
         """The port of the metrics, once it listens; None where they are off."""
         self._clock = clock or SystemClock()
         self._open_engine = open_engine
-        self._board = HealthBoard()
+        self._board = HealthBoard([kserve.SERVICE, *tei.SERVICES])
+        self._statistics = Statistics()
         self._gate = Gate("the server is loading its models; try again soon, or another server")
         self._on_fault = on_fault
         self._engine: Engine | None = None
         self._beating: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.roles = Roles(self._opened, config.roles)
+        """Which model answers calls that name none."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         self._server = build_server(
@@ -129,6 +139,8 @@ class Application:
                 ScoringServicer(self._opened, config.limits),
                 EmbeddingServicer(self._opened, config.limits),
                 ModelServicer(self._opened),
+                kserve.KServeServicer(self._opened, self.roles, config.limits, self._board, self._statistics),
+                *tei.tei_servicers(self._opened, self.roles, config, self._clock),
             ),
             self._board,
             interceptors=self._interceptors(),
@@ -166,7 +178,7 @@ class Application:
             StartupError: a package or the runtime does not work.
         """
         loop = asyncio.get_running_loop()
-        events = _Events(self.metrics, lambda: _call(loop, self._show_health))
+        events = _Events(self.metrics, self._statistics, lambda: _call(loop, self._show_health))
         self._engine = await self._open_engine(
             *self.config.models,
             config=self.config.engine,
@@ -174,7 +186,8 @@ class Application:
             observer=events,
             on_fatal=lambda error: self._die(loop, error),
         )
-        self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self.roles.check()
+        self.metrics.watch(self._engine.models.values(), self._engine.statistics, self.roles.known(tei.ROLES))
         self._beating = asyncio.create_task(
             _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
         )
@@ -207,6 +220,7 @@ class Application:
         sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
         """
         self._gate.hold()
+        self.traffic.close_streams()
         await asyncio.sleep(SETTLE_S)
         arrived = self.traffic.arrived
         await asyncio.sleep(QUIET_S)
@@ -271,7 +285,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key), TakeTurns(lambda: self.traffic.arrived)]
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -294,6 +308,8 @@ class Application:
                     ScoringServicer.service: bool(scorers) and all(scorers),
                     EmbeddingServicer.service: bool(embedders) and all(embedders),
                     ModelServicer.service: True,
+                    kserve.SERVICE: all(healthy.values()),
+                    **tei.health_of(scorers, embedders),
                     **{model_health_name(name): ok for name, ok in healthy.items()},
                 }
             )

@@ -98,6 +98,9 @@ class ConnectionConfig:
     """Most connections at once; what comes on top is closed. 0 means as many as the limit of open files allows."""
     max_streams_per_connection: int = 1024
     """Most calls at once on one connection; clients keep what is more to themselves until others end."""
+    max_open_streams: int = 128
+    """Most calls at once on which many requests are sent (ModelStreamInfer, EmbedStream); one connection gets half.
+    Each may have a message arriving for as long as it likes: --max-message-bytes and 1 MiB of memory, at worst."""
     max_inflight_bytes: int = 256 << 20
     """Most bytes of large requests and answers that are on their way at once; one connection gets half."""
     upload_timeout_s: float = 30.0
@@ -108,6 +111,7 @@ class ConnectionConfig:
         for name in ("keepalive_time_s", "max_connection_idle_s", "min_ping_interval_s", "max_connection_age_s"):
             _between(self, name, 0, 1e6)
         _between(self, "max_streams_per_connection", 1, 1 << 20)
+        _between(self, "max_open_streams", 1, 1 << 20)
         _between(self, "max_inflight_bytes", 1 << 20, 1 << 40)
         _between(self, "upload_timeout_s", 0.01, 1e6)
         for name in ("keepalive_timeout_s", "max_connection_age_grace_s"):
@@ -136,6 +140,25 @@ class CallerConfig:
             raise ConfigInvalid(
                 f"caller_key: {self.caller_key!r} is no metadata key; lower case letters, digits, - _ ."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolesConfig:
+    """Which model answers calls that name none, where several could: protocols made for servers of one model."""
+
+    default_embed_model: str = ""
+    """Model for vectors where a call names none; needed where several bi-encoders are loaded."""
+    default_sparse_model: str = ""
+    """Model for sparse vectors where a call names none; needed where several sparse encoders are loaded."""
+    default_rerank_model: str = ""
+    """Model that ranks documents where a call names none; needed where several cross-encoders of one label are
+    loaded."""
+    default_predict_model: str = ""
+    """Model that classifies texts and pairs where a call names none; else the only cross-encoder of several labels, or
+    the only one at all."""
+    default_info_model: str = ""
+    """Model that a protocol describes which knows of one model only (TEI's Info), and that tokenises for it; else the
+    first that was given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +215,7 @@ class ServerConfig:
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     callers: CallerConfig = field(default_factory=CallerConfig)
+    roles: RolesConfig = field(default_factory=RolesConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)

@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from ..clock import Clock
-from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, WrongModelKind
 from ..runtime.base import Float32Array, Int32Array
+from .anytime import Anytime, answer_after
 from .batching.priority import Priority
 from .cache import ByteCache
 from .models.model import Model
@@ -28,6 +29,7 @@ from .results import (
     ScoreOptions,
     ScoreResult,
     Timing,
+    Unscored,
     Usage,
 )
 from .running.ticket import Ticket
@@ -41,6 +43,8 @@ from .text.token_ids import Text
 _TOKEN_CHARACTERS = 4.0
 """Of a token, special ones included, until some text of a model has been read."""
 _LEAST_TOKEN_CHARACTERS = 0.5
+_EARLY_S = 0.02
+"""gRPC cancels what is late, some milliseconds early."""
 _LEARNT = 0.1
 """Weight of the newest call in what is known of a model's text."""
 
@@ -102,6 +106,10 @@ class Call:
     tokens: int = 0
     truncated: list[int] = field(default_factory=list)
     ticket: Ticket | None = None
+    partial: bool = False
+    """A result of some rows will do."""
+    unscored: Unscored | None = None
+    """What a partial result lacks."""
 
     def note_encoded(self, rows: EncodedRows, seconds: float) -> Int32Array:
         """Books its next rows as tokenised, ``seconds`` after it came; their places among all its rows."""
@@ -127,9 +135,11 @@ class Call:
             return Timing(0.0, self.tokenize_s, 0.0)
         return Timing(ticket.started - ticket.arrival, self.tokenize_s, ticket.finished - ticket.started)
 
-    def event(self, error: BaseException | None) -> RequestEvent:
+    def event(self, error: BaseException | None, now: float) -> RequestEvent:
         """For the observer, when it has ended, with or without an error."""
         timing = self.timing
+        if isinstance(error, asyncio.CancelledError) and self.ticket and now > self.ticket.deadline - _EARLY_S:
+            error = DeadlineExceeded("it was cancelled because its time was over")  # gRPC does that
         return RequestEvent(
             model=self.model.name,
             kind=self.model.kind,
@@ -139,6 +149,9 @@ class Call:
             queue_s=timing.queue_s,
             tokenize_s=timing.tokenize_s,
             compute_s=timing.compute_s,
+            unscored=0 if self.unscored is None else len(self.unscored.indices),
+            caller=self.caller,
+            refused=isinstance(error, DeadlineExceeded) and error.retry_after_s is not None,
         )
 
 
@@ -182,9 +195,16 @@ class Calls:
         return self._default_timeout_s if timeout_s is None else timeout_s
 
     async def score(
-        self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = nullcontext
+        self,
+        model: Model,
+        pairs: Pairs,
+        options: ScoreOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+        *,
+        partial: bool = False,
     ) -> ScoreResult:
-        """Scores of pairs in input order; see ``Engine.score``."""
+        """Scores of pairs in input order; see ``Engine.score``, and ``Engine.rerank`` for ``partial`` ones."""
         given = PairTexts(
             encoder=model.encoder,
             cache=self._tokens[model.name],
@@ -194,6 +214,7 @@ class Calls:
             fields=pairs.fields,
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         call = Call(
             model,
@@ -203,9 +224,17 @@ class Calls:
             options.priority,
             options.caller,
             timeout_s,
+            partial=partial,
         )
         scores = await self.serve(call, accept)
-        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
+        return ScoreResult(
+            scores=scores,
+            labels=model.labels,
+            model=model.name,
+            usage=call.usage,
+            timing=call.timing,
+            unscored=call.unscored,
+        )
 
     async def embed(
         self,
@@ -222,6 +251,24 @@ class Calls:
         whole = await self.serve(call, accept)
         vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
         return EmbedResult(embeddings=vectors, model=model.name, usage=call.usage, timing=call.timing)
+
+    async def score_texts(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        options: ScoreOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+    ) -> ScoreResult:
+        """Scores of single texts in input order; see ``Engine.score_texts``."""
+        if model.encoder.rules.template is not None:
+            raise WrongModelKind(
+                f"model {model.name!r} makes one text of a pair by its template and reads no single texts; send pairs"
+            )
+        call = self.reading(model, texts, options, timeout_s)
+        call.head = model.head.with_activation(options.activation)
+        scores = await self.serve(call, accept)
+        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
 
     def reading(
         self,
@@ -242,6 +289,7 @@ class Calls:
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         return Call(model, "texts", given, Head(), options.priority, options.caller, timeout_s)
 
@@ -262,7 +310,7 @@ class Calls:
             failure = error
             raise
         finally:
-            self._observer.request_finished(call.event(failure))
+            self._observer.request_finished(call.event(failure, self._clock.monotonic()))
             failure = None  # a frame that holds the exception that holds the frame would be a ring
 
     async def _within_deadline(self, call: Call, work: Work[T]) -> T:
@@ -273,6 +321,8 @@ class Calls:
             return await work(call, math.inf)
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
+        if call.partial:
+            return await work(call, self._clock.monotonic() + answer_after(call.timeout_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -291,7 +341,10 @@ class Calls:
             deadline=deadline,
             priority=call.priority,
             caller=call.caller,
+            partial=call.partial,
         )
+        if call.partial:
+            return await self._run_partial(call, ticket)
         if self._workers.loaded or call.texts.characters > INLINE_CHARACTERS:
             self._workers.expect(ticket, call.texts.rows, self._likely_tokens(call))
         stream = self._stage.may_stream(call.texts) and self._workers.reserve(ticket, call.texts)
@@ -318,6 +371,22 @@ class Calls:
                 pieces.append(rows)
         return join(pieces)
 
+    async def _run_partial(self, call: Call, ticket: Ticket) -> Float32Array:
+        assert isinstance(call.texts, PairTexts)  # only they are ranked
+        work = Anytime(
+            call.texts,
+            ticket,
+            self._stage,
+            self._workers,
+            self._clock,
+            row_tokens=self._likely_tokens(call),
+            note_encoded=call.note_encoded,
+        )
+        scores = await work.run()
+        call.unscored = work.unscored
+        self._learn(call)
+        return scores
+
     def _likely_tokens(self, call: Call) -> int:
         """Of a row of a call that has not been read yet, special tokens included."""
         likely = call.texts.row_characters / self._token_characters.get(call.model.name, _TOKEN_CHARACTERS)
@@ -325,7 +394,7 @@ class Calls:
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
-        if not call.truncated and call.tokens:
+        if not call.truncated and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
             known = self._token_characters.get(call.model.name, found)
             self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
@@ -11,7 +12,7 @@ from .batching.priority import Priority
 from .cache import CacheStatistics
 from .kinds import InputType, ModelKind
 from .outputs.heads import Activation
-from .text.truncation import Truncation
+from .text.truncation import Truncation, TruncationDirection
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
@@ -26,6 +27,8 @@ class ReadingOptions:
     prompt: str | None = None
     """A prompt as text, instead of a name; empty for none at all."""
     truncation: Truncation = Truncation.LONGEST_FIRST
+    truncation_direction: TruncationDirection | None = None
+    """Which end of a too long text is cut off; None means the one that the checkpoint says."""
     max_length: int | None = None
     """Most tokens of an input, special tokens included; None means the model's own limit, which it may not exceed."""
     priority: Priority = Priority.NORMAL
@@ -88,17 +91,39 @@ class Timing:
     """From the start of its first batch to the end of its last."""
 
 
+class UnscoredReason(Enum):
+    """Why rows of a partial result have no score."""
+
+    DEADLINE = "deadline"
+    """They would not have been done, or were not, before the deadline."""
+    OVERLOADED = "overloaded"
+    """The queue had no room for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """The rows of a partial result that have no score."""
+
+    indices: tuple[int, ...]
+    """Ascending; at least one."""
+    reason: UnscoredReason
+    sentence: str
+    """For a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Scores of pairs, in input order."""
 
     scores: Float32Array
-    """[pairs, labels] float32, the caller's own."""
+    """[pairs, labels] float32, the caller's own; NaN where ``unscored`` says so."""
     labels: tuple[str, ...]
     model: str
     """Name of the model that answered."""
     usage: Usage
     timing: Timing
+    unscored: Unscored | None = None
+    """Only of requests that take a partial result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +206,8 @@ class EngineStatistics:
     """Requests accepted and not yet answered, those being tokenised included."""
     estimated_wait_s: float
     """When a row that came now would be done, if it came last: by the cost tables."""
+    capacity_tokens_per_s: float
+    """Tokens that all workers do in a second, of such text as came lately."""
     score_cache: CacheStatistics
     draining: bool
     failed: bool

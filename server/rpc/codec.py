@@ -18,8 +18,18 @@ from ..engine.kinds import InputType
 from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
-from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.text.truncation import Truncation
+from ..engine.results import (
+    EmbedOptions,
+    ModelInfo,
+    ScoreOptions,
+    ScoreResult,
+    SparseOptions,
+    Timing,
+    Unscored,
+    UnscoredReason,
+    Usage,
+)
+from ..engine.text.truncation import Truncation, TruncationDirection
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
 from .caller import caller
@@ -39,6 +49,11 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
 }
+_DIRECTIONS: Mapping[int, TruncationDirection | None] = {
+    scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
+    scoring_pb2.TRUNCATION_DIRECTION_RIGHT: TruncationDirection.RIGHT,
+    scoring_pb2.TRUNCATION_DIRECTION_LEFT: TruncationDirection.LEFT,
+}
 _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
     scoring_pb2.PRIORITY_LOW: Priority.LOW,
@@ -49,6 +64,10 @@ _INPUT_TYPES: Mapping[int, InputType | None] = {
     embedding_pb2.INPUT_TYPE_UNSPECIFIED: None,
     embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
     embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
+}
+_UNSCORED: Mapping[UnscoredReason, scoring_pb2.Unscored.ValueType] = {
+    UnscoredReason.DEADLINE: scoring_pb2.UNSCORED_DEADLINE,
+    UnscoredReason.OVERLOADED: scoring_pb2.UNSCORED_OVERLOADED,
 }
 _ENCODINGS: Mapping[int, Encoding] = {
     embedding_pb2.ENCODING_UNSPECIFIED: Encoding.FLOAT32,
@@ -67,7 +86,7 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
     """
     return ScoreOptions(
         **_reading(request),
-        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
+        activation=known_enum("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
     )
 
 
@@ -93,7 +112,7 @@ def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOp
     return SparseOptions(
         **_reading(request),
         max_active_dims=request.max_active_dims or None,
-        input_type=_known("input_type", request.input_type, _INPUT_TYPES, embedding_pb2.InputType.items),
+        input_type=known_enum("input_type", request.input_type, _INPUT_TYPES, embedding_pb2.InputType.items),
     )
 
 
@@ -103,7 +122,7 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+    return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -156,16 +175,29 @@ def encode_ranking(
     response = scoring_pb2.RerankResponse(
         model=result.model, usage=encode_usage(result.usage), timing=encode_timing(result.timing)
     )
+    unscored = encode_unscored(result.unscored, response)
     scores = result.scores[:, 0]
     best = rank(scores, top_k, min_score)
     add = response.results.add
     for index, score in zip(best, scores[best].tolist(), strict=True):
         ranked = add()  # set field by field: keyword arguments cost three times as much
         ranked.index = index
-        ranked.score = score
+        if math.isnan(score):
+            ranked.unscored = unscored
+        else:
+            ranked.score = score
         if documents is not None:
             ranked.document = documents[index]
     return response
+
+
+def encode_unscored(unscored: Unscored | None, response: scoring_pb2.RerankResponse) -> scoring_pb2.Unscored.ValueType:
+    """Writes what an answer to Rerank lacks; what to write at each document without a score."""
+    if unscored is None:
+        return scoring_pb2.UNSCORED_UNSPECIFIED
+    response.unscored = len(unscored.indices)
+    response.unscored_reason = unscored.sentence
+    return _UNSCORED[unscored.reason]
 
 
 def encode_usage(usage: Usage) -> usage_pb2.Usage:
@@ -221,6 +253,7 @@ class _Reading(TypedDict):
     prompt_name: str | None
     prompt: str | None
     truncation: Truncation
+    truncation_direction: TruncationDirection | None
     max_length: int | None
     priority: Priority
     caller: str
@@ -232,9 +265,15 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation": known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation_direction": known_enum(
+            "truncation_direction",
+            request.truncation_direction,
+            _DIRECTIONS,
+            scoring_pb2.TruncationDirection.items,
+        ),
         "max_length": request.max_length or None,
-        "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
         "caller": caller(),
     }
 
@@ -248,8 +287,12 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     return name, prompt
 
 
-def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
-    """What an enum's number stands for; proto3 lets any number through."""
+def known_enum(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
+    """What an enum's number stands for; proto3 lets any number through.
+
+    Raises:
+        InvalidInput: nothing; the sentence lists the members.
+    """
     try:
         return table[number]
     except KeyError:

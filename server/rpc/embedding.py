@@ -63,7 +63,7 @@ class EmbeddingServicer:
 
     def _texts(self, request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> list[Text]:
         texts = decode_single_texts(request, self._limits)
-        check_prompt(request, len(texts), self._limits)
+        check_prompt(request.prompt, len(texts), self._limits)
         return texts
 
 

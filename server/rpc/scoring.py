@@ -65,10 +65,23 @@ class ScoringServicer:
         if request.HasField("first_stage"):
             stage = decode_first_stage(request.first_stage)
             staged = await engine.retrieve_and_rerank(
-                query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
+                query,
+                documents,
+                first_stage=stage,
+                model=request.model,
+                options=options,
+                timeout_s=timeout_s,
+                partial_ok=request.partial_ok,
             )
             return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown, least)
-        result = await engine.rerank(query, documents, model=request.model, options=options, timeout_s=timeout_s)
+        result = await engine.rerank(
+            query,
+            documents,
+            model=request.model,
+            options=options,
+            timeout_s=timeout_s,
+            partial_ok=request.partial_ok,
+        )
         return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown, least)
 
     async def _score_pairs(
@@ -96,7 +109,7 @@ class ScoringServicer:
 
     def _pairs(self, request: scoring_pb2.ScoreRequest) -> list[tuple[str, str]]:
         pairs = texts.decode_pairs("pairs", request.text_pairs.pairs, self._limits)
-        texts.check_prompt(request, len(pairs), self._limits)
+        texts.check_prompt(request.prompt, len(pairs), self._limits)
         return pairs
 
     def _token_pairs(self, request: scoring_pb2.ScoreRequest) -> list[tuple[TokenIds, TokenIds]]:
@@ -109,7 +122,7 @@ class ScoringServicer:
     ) -> tuple[str, list[str]]:
         query = texts.decode_text("query", given.query, self._limits)
         documents = texts.decode_texts("documents", given.documents, self._limits)
-        texts.check_prompt(request, len(documents), self._limits)
+        texts.check_prompt(request.prompt, len(documents), self._limits)
         return query, documents
 
 

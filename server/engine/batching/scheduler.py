@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InvalidInput
-from .admission import SAFETY, STRETCH, Admission, Asked, QueueLimits, Wanted
+from .admission import SAFETY, STRETCH, Admission, Asked, Objection, QueueLimits, Wanted
 from .agenda import Agenda
 from .batch import Batch as Batch
 from .batch import Decision, ModelWork, padding_of
@@ -50,6 +50,8 @@ from .priority import Priority
 
 _GUESSED = 1.25
 """Work may be this many times what it was taken for before it was read, and is still let in unseen."""
+_SHARED = 0.5
+"""Part of a full batch that is run at once while several callers are about."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
 
@@ -134,23 +136,35 @@ class Scheduler(Generic[P]):
         Raises:
             Overloaded, DeadlineExceeded: as ``admit``.
         """
-        level = self._level(model, row_tokens)
-        row_s = self._row_s[model][level]
-        asked = Asked(
-            caller=caller,
-            priority=priority,
-            deadline=deadline,
-            seconds=rows * row_s,
-            rows=rows,
-            tokens=rows * row_tokens,
-            batch_s=self._batch_s(model, level),
-        )
+        asked, row_s = self._guessed(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
         wanted = self._admission.wanted(asked, now)
         self._check(wanted, now)
-        booking = Booking(caller, deadline, (wanted.due, self._requests), rows, row_s)
-        self._requests += 1
-        self._callers.book(booking)
-        return booking
+        return self._book(wanted, row_s)
+
+    def expect_some(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int, now: float
+    ) -> tuple[Booking | None, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in; and what speaks against one more."""
+        asked, row_s = self._guessed(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
+        running_s, waiting_tokens = self._running_s(now), self.queued_tokens
+
+        def attempt(count: int) -> tuple[Wanted, Objection | None]:
+            some = dataclasses.replace(asked, rows=count, seconds=count * row_s, tokens=count * row_tokens)
+            wanted = self._admission.wanted(some, now)
+            return wanted, self._admission.objection(wanted, now, running_s=running_s, waiting_tokens=waiting_tokens)
+
+        wanted, objection = attempt(rows)
+        if objection is None:
+            return self._book(wanted, row_s), None
+        fitting, over, taken = 0, rows, None
+        while over - fitting > 1:
+            middle = (fitting + over) // 2
+            wanted, found = attempt(middle)
+            if found is None:
+                fitting, taken = middle, wanted
+            else:
+                over, objection = middle, found
+        return None if taken is None else self._book(taken, row_s), objection
 
     def release(self, booking: Booking, rows: int | None = None) -> None:
         """This many of its rows have come, or will not come; all of them unless said otherwise."""
@@ -193,6 +207,7 @@ class Scheduler(Generic[P]):
         if not queued.open:
             return False
         queued.open = False
+        queued.dropped = queued.waiting
         del self._open[queued.sequence]
         self._deadlines.remove(queued.sequence)
         if queued.waiting:
@@ -220,6 +235,9 @@ class Scheduler(Generic[P]):
         if counts is not None:
             view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
+        if self._callers.others_about(first.caller, now):
+            # They shall not have to wait long for its end. Half of a full batch costs some per cent more, row for row.
+            share_s = min(share_s, _SHARED * self._batch_s(first.model, max(first.by_level)) * rules.costs.factor)
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         return Decision(self._start(first, plan, now), expired)
 
@@ -232,7 +250,12 @@ class Scheduler(Generic[P]):
         if learn:
             self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, took_s)
             self._pace.learn(
-                now, took_s=took_s, table_s=batch.table_s, rows_s=batch.rows_s, under_load=batch.under_load
+                now,
+                took_s=took_s,
+                table_s=batch.table_s,
+                rows_s=batch.rows_s,
+                tokens=batch.tokens,
+                under_load=batch.under_load,
             )
         finished = []
         for queued in self._end(batch):
@@ -254,6 +277,19 @@ class Scheduler(Generic[P]):
                 seconds += float(pool.counts @ self._rules[name].costs.row_seconds())
         return seconds / self._workers
 
+    @property
+    def capacity_tokens_per_s(self) -> float:
+        """What all workers do in a second: of such text as came lately; before that, by the tables, at best."""
+        known = self._pace.tokens_per_s
+        if known is not None:
+            return known
+        rates = [
+            length / row_s
+            for name, rules in self._rules.items()
+            for length, row_s in zip(rules.ladder.lengths, self._row_s[name], strict=True)
+        ]
+        return max(rates, default=0.0) * self._pace.speed
+
     def pushback_s(self, now: float) -> float:
         """When who is refused now should come back."""
         return self._admission.pushback_s(now, self.estimated_wait_s(now), 0.0)
@@ -269,8 +305,33 @@ class Scheduler(Generic[P]):
             running_rows=sum(running.values()),
             running_batches=len(self._running),
             estimated_wait_s=self.estimated_wait_s(now),
+            capacity_tokens_per_s=self.capacity_tokens_per_s,
             models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
+
+    def _guessed(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int
+    ) -> tuple[Asked, float]:
+        """Work that has not been read yet, and what a row of it takes by the cost table."""
+        level = self._level(model, row_tokens)
+        row_s = self._row_s[model][level]
+        asked = Asked(
+            caller=caller,
+            priority=priority,
+            deadline=deadline,
+            seconds=rows * row_s,
+            rows=rows,
+            tokens=rows * row_tokens,
+            batch_s=self._batch_s(model, level),
+        )
+        return asked, row_s
+
+    def _book(self, wanted: Wanted, row_s: float) -> Booking:
+        asked = wanted.asked
+        booking = Booking(asked.caller, asked.deadline, (wanted.due, self._requests), asked.rows, row_s)
+        self._requests += 1
+        self._callers.book(booking)
+        return booking
 
     def _check_size(self, queued: QueuedRows[P]) -> None:
         if queued.tokens > self._queue_tokens:

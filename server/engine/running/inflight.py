@@ -11,6 +11,7 @@ Guarantees
 - An owner that leaves takes no follower with it: the one that is due first becomes the owner and is queued in its own
   name, as if it came now. (What is running of the owner is still running for its followers.)
 - Followers share what becomes of the batch that their row is in: its result, or its failure.
+- A partial ticket does not end with what of it expires or is refused: it finishes with the rows that it has.
 
 Not thread-safe, no clock: `worker` calls it under its lock, tests in virtual time.
 """
@@ -27,6 +28,7 @@ import numpy as np
 
 from ...errors import Overloaded, PairwireError
 from ...runtime.base import Int32Array
+from ..batching.admission import Objection
 from ..batching.buckets import Ladder
 from ..batching.pool import QueuedRows, queue_rows
 from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
@@ -120,6 +122,30 @@ class Inflight:
             now=now,
         )
 
+    def expect_some(self, ticket: Ticket, rows: int, row_tokens: int, now: float) -> tuple[int, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in: their number, and what speaks against one more."""
+        if ticket.booking is not None:
+            self._scheduler.release(ticket.booking)
+        ticket.booking, objection = self._scheduler.expect_some(
+            ticket.model,
+            ticket.caller,
+            ticket.priority,
+            ticket.deadline,
+            rows=rows,
+            row_tokens=row_tokens,
+            now=now,
+        )
+        return 0 if ticket.booking is None else ticket.booking.rows, objection
+
+    def forgo(self, ticket: Ticket, rows: int) -> Ended:
+        """This many rows of a partial ticket will not be submitted."""
+        ended = Ended()
+        if ticket.open:
+            if ticket.booking is not None:
+                self._scheduler.release(ticket.booking)
+            self._lose(ticket, rows, ended)
+        return ended
+
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float, *, known: int = 0) -> int:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. The number of rows that were queued.
 
@@ -186,11 +212,9 @@ class Inflight:
         ended = Ended()
         while True:
             decision = self._scheduler.next_batch(now)
-            expired = _tickets(decision.expired)
-            ended.expired.extend(expired)
-            self._close(expired, ended, now)
+            self._expire(decision.expired, ended, now)
             # Followers of what has expired may have been queued just now.
-            if decision.batch is not None or not expired:
+            if decision.batch is not None or not decision.expired:
                 return decision.batch, ended
 
     def complete(self, batch: TicketBatch, results: Written, now: float, *, learn: bool = True) -> Ended:
@@ -340,15 +364,38 @@ class Inflight:
         self._tickets.pop(ticket, None)
         self._reserved.pop(ticket, None)
 
+    def _expire(self, requests: Sequence[QueuedTicketRows], ended: Ended, now: float) -> None:
+        """Closes the tickets of what has come too late; of a partial one only that is lost."""
+        tickets = _tickets(requests)
+        whole = [ticket for ticket in tickets if not ticket.partial]
+        ended.expired.extend(whole)
+        lost = [queued for queued in requests if queued.payload.ticket.partial]
+        for queued in lost:
+            if queued.payload.ticket.open:
+                self._lose(queued.payload.ticket, queued.dropped, ended)
+        self._close(whole, ended, now)
+        self._pass_on(lost, ended, now)
+
+    def _lose(self, ticket: Ticket, rows: int, ended: Ended) -> None:
+        """A partial ticket does without this many of its rows."""
+        ticket.left -= rows
+        if not ticket.left:
+            self._retire(ticket)
+            ended.finished.append(ticket)
+
     def _close(self, tickets: Sequence[Ticket], ended: Ended, now: float) -> None:
         """Closes tickets; rows of theirs that others wait for are queued in the name of one of those."""
-        leaving = tickets
+        parts = [queued for ticket in tickets for queued in ticket.parts]
+        for ticket in tickets:  # all of them before any is replaced: none may inherit
+            self._retire(ticket)
+        self._pass_on(parts, ended, now)
+
+    def _pass_on(self, parts: Sequence[QueuedTicketRows], ended: Ended, now: float) -> None:
+        """Queues rows that are given up, and that others wait for, in the name of one of those."""
+        leaving = list(parts)
         while leaving:
             heirs: dict[Ticket, list[tuple[Row, int]]] = {}
-            parts = [queued for ticket in leaving for queued in ticket.parts]
-            for ticket in leaving:  # all of them before any is replaced: none may inherit
-                self._retire(ticket)
-            for queued in parts:
+            for queued in leaving:
                 self._bequeath(queued, heirs)
             leaving = []
             for ticket, rows in heirs.items():
@@ -356,8 +403,13 @@ class Inflight:
                     self._inherit(ticket, rows, now)
                     ended.requeued += len(rows)
                 except PairwireError as error:
+                    if ticket.partial:
+                        leaving.append(ticket.parts[-1])  # what was refused just now
+                        self._lose(ticket, len(rows), ended)
+                        continue
+                    leaving += ticket.parts
+                    self._retire(ticket)
                     ended.refused.append((ticket, error))
-                    leaving.append(ticket)
 
     def _bequeath(self, queued: QueuedTicketRows, heirs: dict[Ticket, list[tuple[Row, int]]]) -> None:
         """Gives up the rows of a request whose ticket has closed, and finds who needs them."""

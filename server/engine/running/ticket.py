@@ -35,6 +35,8 @@ class Ticket:
     priority: Priority = Priority.NORMAL
     caller: str = ""
     """Whom it is for; callers share the machine fairly."""
+    partial: bool = False
+    """Some of its rows are better than none: what comes too late, or is not let in, is left out."""
     booking: Booking | None = None
     """Room in the queue for its rows that are still to come."""
     left: int = 0

@@ -146,7 +146,7 @@ def _short(max_length: int = 12, *, suffix: str = "answer", truncate_left: bool 
 
 
 def _words(encoder: TextEncoder, encoded: EncodedRows, index: int = 0) -> str:
-    words = [encoder._tokenizer.id_to_token(each) for each in _ids(encoder, encoded, index)]
+    words = [encoder.tokenizer.id_to_token(each) for each in _ids(encoder, encoded, index)]
     return " ".join(words)
 
 

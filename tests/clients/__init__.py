@@ -1,0 +1,7 @@
+"""Clients that people have, run unchanged against one server: ``python -m tests.clients`` (`make test-clients`).
+
+table.py      the clients
+served.py     the server: a cross-encoder, a bi-encoder, a sparse encoder
+snippets.py   what docs/clients.md shows of each client
+scripts/      what is run of each client; they import nothing of Pairwire
+"""
