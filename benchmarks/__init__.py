@@ -19,7 +19,8 @@ judged.py       data sets with relevance        checkpoints.py  a checkpoint as 
 rivals.py       sentence-transformers' backends  scorers.py      who scores pairs: ours, or a rival
 serving.py      a server for a benchmark        load_client.py  one process of a load
 protocols.py    the same work in each protocol of the server
-shapes.py       checkpoints with random weights full_size.py    the same as large as BERT base, XLM-R large
+shapes.py       checkpoints with random weights full_size.py    the same as large as known models
+pieces.py       their tokenizers                shape_table.py  a table of them, for peers.py
 agreement.py    how far scores are from a reference's
 checkout.py     makes the project importable where it cannot be installed
 report.py       machine, length histogram, table, JSON

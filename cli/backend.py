@@ -30,6 +30,7 @@ class Backend(Protocol):
         top_k: int | None,
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
+        min_score: float | None = None,
         *,
         partial_ok: bool = False,
     ) -> Iterator[RerankResult]:

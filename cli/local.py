@@ -122,6 +122,7 @@ class LocalBackend:
         top_k: int | None,
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
+        min_score: float | None = None,
         *,
         partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
@@ -138,11 +139,11 @@ class LocalBackend:
                     options=chosen,
                     partial_ok=partial_ok,
                 )
-                return _staged(query, staged, top_k)
+                return _staged(query, staged, top_k, min_score)
             found = await engine.rerank(
                 query.query, query.documents, model=options.model, options=chosen, partial_ok=partial_ok
             )
-            return _ranked(query, found, top_k)
+            return _ranked(query, found, top_k, min_score)
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
 
@@ -264,14 +265,15 @@ def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
 
 
 def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
+    input_type = kinds.InputType(options.input_type) if options.input_type else None
+    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims, input_type=input_type)
 
 
-def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
+def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:
     scores, missing = found.scores[:, 0], _missing(found.unscored)
     ranked = (
         RankedDocument(at, float(scores[at]), query.documents[at], unscored=missing.get(at))
-        for at in rank(scores, top_k)
+        for at in rank(scores, top_k, min_score)
     )
     return RerankResult(
         results=tuple(ranked),
@@ -297,7 +299,7 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
     )
 
 
-def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
+def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None, min_score: float | None) -> RerankResult:
     indices, missing = found.indices.tolist(), _missing(found.unscored)
     similarities = [None if math.isnan(each) else each for each in found.first_stage_scores.tolist()]
     ranked = (
@@ -308,7 +310,7 @@ def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) ->
             similarities[at],
             missing.get(index),
         )
-        for at in rank(found.scores, top_k, otherwise=found.first_stage_scores)
+        for at in rank(found.scores, top_k, min_score, otherwise=found.first_stage_scores)
     )
     report = found.first_stage
     return RerankResult(

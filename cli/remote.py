@@ -65,6 +65,7 @@ class RemoteBackend:
         top_k: int | None,
         options: ScoreOptions,
         first_stage: FirstStage | None = None,
+        min_score: float | None = None,
         *,
         partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
@@ -75,6 +76,7 @@ class RemoteBackend:
                 query.query,
                 query.documents,
                 top_k=top_k,
+                min_score=min_score,
                 first_stage=first_stage,
                 partial_ok=partial_ok,
                 **asdict(options),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     parser.add_argument("query", nargs="?", metavar="QUERY", help="one query")
     parser.add_argument("documents", nargs="*", metavar="DOCUMENT", help="documents to rank")
     parser.add_argument("-k", "--top-k", type=arguments.count, metavar="N", help="only the N best")
+    parser.add_argument("--min-score", type=_score, metavar="S", help="only documents with this score or a higher one")
     parser.add_argument(
         "--first-stage",
         metavar="MODEL",
@@ -78,10 +80,22 @@ def run(args: argparse.Namespace) -> int:
             yield query
 
     with open_backend(args) as backend, output.progress(" queries", source.total) as advance:
-        for result in backend.rerank(noted(), args.top_k, options, first_stage, partial_ok=args.partial_ok):
+        for result in backend.rerank(
+            noted(), args.top_k, options, first_stage, args.min_score, partial_ok=args.partial_ok
+        ):
             _show(asked.pop(0), result, args)
             advance(1)
     return 0
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def _first_stage(args: argparse.Namespace) -> FirstStage | None:

@@ -14,6 +14,7 @@ from .inputs import (
     EmbedOptions,
     Encoding,
     Given,
+    InputType,
     Pair,
     Priority,
     ScoreOptions,
@@ -146,6 +147,7 @@ class AsyncClient(AsyncConnection):
         documents: Iterable[Given],
         *,
         top_k: int | None = None,
+        min_score: float | None = None,
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
@@ -159,6 +161,8 @@ class AsyncClient(AsyncConnection):
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
+
+        Those whose score, as it is answered, is below ``min_score`` are left out, which may be all.
 
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
@@ -181,7 +185,9 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage, partial_ok=partial_ok)
+        call = calls.rerank(
+            query, documents, top_k, options, self.options.split, first_stage, min_score, partial_ok=partial_ok
+        )
         return await self._run(call, timeout_s)
 
     async def classify(
@@ -325,12 +331,14 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> SparseEmbedResult:
         """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
 
         ``max_active_dims`` keeps this many of the largest weights of each text; None means what the checkpoint does,
-        which may be all. Texts may be `TokenIds`, all of a call or none.
+        which may be all. ``input_type`` says what the texts are to a model that looks queries up in a table and reads
+        documents; None means what the checkpoint does. Texts may be `TokenIds`, all of a call or none.
 
         Raises:
             InvalidInput: as ``embed``.
@@ -345,6 +353,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return await self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
@@ -360,6 +369,7 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[SparseEmbedResult]:
         """``embed_sparse`` for inputs of any size, as ``score_stream``."""
@@ -372,6 +382,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 

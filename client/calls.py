@@ -63,11 +63,14 @@ def rerank(
     options: ScoreOptions,
     split: SplitLimits,
     first_stage: FirstStage | None,
+    min_score: float | None = None,
     *,
     partial_ok: bool = False,
 ) -> Prepared[scoring_pb2.RerankRequest, scoring_pb2.RerankResponse, RerankResult]:
     """Documents by descending score."""
-    parts = requests.rerank_parts(query, documents, top_k, options, split, first_stage, partial_ok=partial_ok)
+    parts = requests.rerank_parts(
+        query, documents, top_k, options, split, first_stage, min_score, partial_ok=partial_ok
+    )
     return Prepared("Rerank", parts, codec.rerank_result, partial(results.merge_ranked, top_k=top_k))
 
 

@@ -81,7 +81,10 @@ def rerank_result(
     ranked_there = min(part.message.first_stage.keep, part.count) if staged else part.count
     wanted = min(part.message.top_k, ranked_there) if part.message.HasField("top_k") else ranked_there
     indices = {found.index for found in response.results}
-    if len(response.results) != wanted or len(indices) != wanted or max(indices) >= part.count:
+    least = part.message.min_score if part.message.HasField("min_score") else -math.inf
+    fewer = part.message.HasField("min_score") and len(indices) <= wanted
+    unlike = len(response.results) != len(indices) or max(indices, default=0) >= part.count
+    if unlike or (len(indices) != wanted and not fewer):
         raise ServerFault(f"the server ranked {sorted(indices)} of {part.count} documents, {wanted} were asked for")
     ranked = (
         RankedDocument(
@@ -92,6 +95,7 @@ def rerank_result(
             unscored=_UNSCORED.get(found.unscored, "overloaded") if found.unscored else None,
         )
         for found in response.results
+        if found.unscored or found.score >= least  # an older server does not know the field, and leaves out none
     )
     return RerankResult(
         results=tuple(ranked),

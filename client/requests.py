@@ -19,6 +19,7 @@ from .inputs import (
     ScoreOptions,
     SparseOptions,
     check_count,
+    check_number,
     text_bytes,
     two_texts,
     utf8_bytes,
@@ -58,6 +59,11 @@ _PRIORITIES = {
     "low": scoring_pb2.PRIORITY_LOW,
     "normal": scoring_pb2.PRIORITY_NORMAL,
     "high": scoring_pb2.PRIORITY_HIGH,
+}
+_INPUT_TYPES = {
+    None: embedding_pb2.INPUT_TYPE_UNSPECIFIED,
+    "query": embedding_pb2.INPUT_TYPE_QUERY,
+    "document": embedding_pb2.INPUT_TYPE_DOCUMENT,
 }
 _ENCODINGS = {
     "float32": embedding_pb2.ENCODING_FLOAT32,
@@ -121,6 +127,7 @@ def rerank_parts(
     options: ScoreOptions,
     limits: SplitLimits,
     first_stage: FirstStage | None = None,
+    min_score: float | None = None,
     *,
     partial_ok: bool = False,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
@@ -131,17 +138,20 @@ def rerank_parts(
     documents are not asked back: the caller has them.
 
     Raises:
-        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, or too much for one request with a first stage.
+        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, a ``min_score`` that is no number, or too much
+            for one request with a first stage.
     """
     if first_stage is not None or partial_ok:
         limits = replace(limits, max_items=sys.maxsize)
     query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
+    check_number("min_score", min_score)
     utf8_bytes("query", query)
     base = scoring_pb2.RerankRequest(
         model=options.model,
         query=query,
         top_k=None if top_k is None else int(top_k),
+        min_score=None if min_score is None else float(min_score),
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
         truncation_direction=_DIRECTIONS[options.truncation_direction],
@@ -238,6 +248,7 @@ def sparse_parts(
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
+        input_type=_INPUT_TYPES[options.input_type],
     )
     yield from _text_parts(base, texts, limits)
 

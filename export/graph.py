@@ -50,10 +50,10 @@ def export_graph(checkpoint: Checkpoint, workspace: Path, check: Check | None = 
     Raises:
         CheckpointUnsupported: no way leads to a graph that is right; the sentence says what was in each of them.
     """
-    from .checkpoint.ways import ways  # which needs torch
+    from .checkpoint.ways import Tracer, Way, ways  # which need torch
 
     refusals: dict[str, list[str]] = {}
-    for way in ways(checkpoint.reference[0].model):
+    for way in (Way(Tracer.SCRIPT),) if checkpoint.static else ways(checkpoint.reference[0].model):
         try:
             graph = _by(way, checkpoint, workspace, check)
         except (ConsentMissing, WeightsInvalid):
@@ -126,12 +126,15 @@ def _exportable(checkpoint: Checkpoint, way: Way) -> tuple[Any, str | None]:
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
         traceable = cross_encoders.traceable(loaded, way)
         return (loaded.model, "text-classification") if traceable is None else (traceable, None)
+    from .checkpoint import embedders, routers, static_embeddings  # which need torch
+
     if checkpoint.kind is ModelKind.SPARSE_ENCODER:
+        loaded = routers.documents_of(loaded)
         loaded[1] = sparse_encoders.splade(loaded[1])
+    elif checkpoint.static:
+        return static_embeddings.traceable(loaded), None
     else:
         replace_pooling(loaded)
-    from .checkpoint import embedders  # which needs torch
-
     traceable = embedders.traceable(loaded, way, prompt_lengths=checkpoint.rules.prompt_excluded)
     return (loaded, "feature-extraction") if traceable is None else (traceable, None)
 

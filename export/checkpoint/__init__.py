@@ -17,4 +17,6 @@ embedders.py        bi-encoders as one module       tracing.py     a module that
 ways.py             optimum, or one of torch's two tracers: which are tried, in which order
 unsaved.py          refuses what transformers 5 leaves empty of a model whose code is older
 releases.py         refuses what the installed transformers would read wrongly of a newer one's checkpoint
+static_embeddings.py   encoders without a transformer   routers.py   sparse queries by a table
+task_adapters.py       refuses weights that depend on a call's task
 """

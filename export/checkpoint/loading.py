@@ -120,18 +120,21 @@ def _adapted(
 def _load(directory: Path, kind: ModelKind, trust_remote_code: bool, options: _Options | None = None) -> Any:
     from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
+    from . import static_embeddings  # which needs torch
+
     check_consent(directory, trusted=trust_remote_code)
     _check_architectures(directory, kind)
     classes = {ModelKind.CROSS_ENCODER: CrossEncoder, ModelKind.SPARSE_ENCODER: SparseEncoder}
     load = classes.get(kind, SentenceTransformer)
     try:
-        loaded = load(
-            str(directory),
-            device="cpu",
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            **(options or {}),
-        )
+        with static_embeddings.whole_tables():
+            loaded = load(
+                str(directory),
+                device="cpu",
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                **(options or {}),
+            )
     except ExportError:
         raise
     except Exception as error:  # a list of types cannot cover what other people's libraries raise

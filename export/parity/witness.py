@@ -74,7 +74,8 @@ class Witness:
                 f"what is traced cannot run {len(indices)} x {length} tokens, as its code makes constants of the shape"
                 f" that it was traced with: {reason_of(error)}"
             ) from error
-        return np.asarray(output, np.float64).reshape(len(indices), -1)
+        own = self._checkpoint.scale * np.asarray(output, np.float64) + self._checkpoint.bias
+        return own.reshape(len(indices), -1)
 
     def _compare(self, results: npt.NDArray[np.float64], where: str) -> None:
         difference = float(np.abs(results - self._results).max())

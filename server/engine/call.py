@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .cache import ByteCache
 from .models.model import Model
 from .observer import Outcome, RequestEvent, SafeObserver
 from .off_loop import off_loop
-from .outputs.heads import Activation
+from .outputs.heads import Head
 from .outputs.vectors import INLINE_BYTES, check_dimensions, shape_vectors
 from .results import (
     EmbedOptions,
@@ -33,7 +34,7 @@ from .results import (
 )
 from .running.ticket import Ticket
 from .running.worker import WorkerPool
-from .text.encoder import EncodedRows
+from .text.encoder import EncodedRows, TextEncoder, join
 from .text.given import listed, unzipped
 from .text.inputs import PairTexts, SingleTexts, Texts
 from .text.stage import INLINE_CHARACTERS, TextStage
@@ -95,7 +96,7 @@ class Call:
     what: str
     """What the caller calls its rows, for error messages."""
     texts: Texts
-    activation: Activation
+    head: Head
     priority: Priority
     caller: str
     timeout_s: float | None
@@ -160,6 +161,9 @@ def _outcome(error: BaseException | None) -> Outcome:
     return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.FAULT)
 
 
+T = TypeVar("T")
+Work = Callable[["Call", float], Awaitable[T]]
+"""What is done for a call until its deadline."""
 Accept = Callable[[], AbstractContextManager[None]]
 """Opens a request for as long as it is served; raises NotReady instead."""
 
@@ -217,7 +221,7 @@ class Calls:
             model,
             pairs.field,
             given,
-            options.activation or model.activation,
+            model.head.with_activation(options.activation),
             options.priority,
             options.caller,
             timeout_s,
@@ -263,29 +267,46 @@ class Calls:
                 f"model {model.name!r} makes one text of a pair by its template and reads no single texts; send pairs"
             )
         call = self.reading(model, texts, options, timeout_s)
-        call.activation = options.activation or model.activation
+        call.head = model.head.with_activation(options.activation)
         scores = await self.serve(call, accept)
         return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
 
-    def reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
-        """A call that gives one row of numbers for each text."""
+    def reading(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        options: ReadingOptions,
+        timeout_s: float | None,
+        encoder: TextEncoder | None = None,
+    ) -> Call:
+        """A call that gives one row of numbers for each text; by another ``encoder`` than the model's, if there is one.
+
+        The model's ids of texts are kept; another's are not.
+        """
         given = SingleTexts(
-            encoder=model.encoder,
-            cache=self._tokens[model.name],
+            encoder=encoder or model.encoder,
+            cache=self._tokens[model.name] if encoder is None else ByteCache(0),
             texts=texts,
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
             truncation=options.truncation,
             direction=options.truncation_direction,
         )
-        return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
+        return Call(model, "texts", given, Head(), options.priority, options.caller, timeout_s)
 
     async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
         """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
+        return await self._observed(call, accept, self._run)
+
+    async def read(self, call: Call, accept: Accept = nullcontext) -> EncodedRows:
+        """The rows of a call that no graph is to read; the observer hears how it ended, as of any other."""
+        return await self._observed(call, accept, self._read)
+
+    async def _observed(self, call: Call, accept: Accept, work: Work[T]) -> T:
         failure: BaseException | None = None
         try:
             with accept():
-                return await self._within_deadline(call)
+                return await self._within_deadline(call, work)
         except BaseException as error:
             failure = error
             raise
@@ -293,20 +314,20 @@ class Calls:
             self._observer.request_finished(call.event(failure, self._clock.monotonic()))
             failure = None  # a frame that holds the exception that holds the frame would be a ring
 
-    async def _within_deadline(self, call: Call) -> Float32Array:
+    async def _within_deadline(self, call: Call, work: Work[T]) -> T:
         if not call.texts.rows:
             raise InvalidInput.empty(call.what)
         call.timeout_s = self.timeout_of(call.timeout_s)
         if call.timeout_s is None:
-            return await self._run(call, math.inf)
+            return await work(call, math.inf)
         if not call.timeout_s > 0:
             raise DeadlineExceeded(f"timeout_s: {call.timeout_s} leaves no time; allow more")
         if call.partial:
-            return await self._run(call, self._clock.monotonic() + answer_after(call.timeout_s, self._late_s))
+            return await work(call, self._clock.monotonic() + answer_after(call.timeout_s, self._late_s))
         deadline = self._clock.monotonic() + call.timeout_s
         try:
             async with asyncio.timeout(call.timeout_s):
-                return await self._run(call, deadline)
+                return await work(call, deadline)
         except TimeoutError:
             raise DeadlineExceeded(f"not done within {call.timeout_s:.3f} s; allow more time or send less") from None
 
@@ -315,7 +336,7 @@ class Calls:
         ticket = call.ticket = Ticket(
             model=call.model.name,
             field=call.what,
-            activation=call.activation,
+            head=call.head,
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
             done=asyncio.get_running_loop().create_future(),
             deadline=deadline,
@@ -341,6 +362,15 @@ class Calls:
             ticket.abandon()
             raise
         return ticket.output
+
+    async def _read(self, call: Call, deadline: float) -> EncodedRows:
+        self._workers.check_serving()
+        started, pieces = self._clock.monotonic(), list[EncodedRows]()
+        async with aclosing(self._stage.encode(call.texts, caller=call.caller)) as slices:
+            async for rows in slices:
+                call.note_encoded(rows, self._clock.monotonic() - started)
+                pieces.append(rows)
+        return join(pieces)
 
     async def _run_partial(self, call: Call, ticket: Ticket) -> Float32Array:
         assert isinstance(call.texts, PairTexts)  # only they are ranked

@@ -339,12 +339,20 @@ class Engine:
         """Sparse vectors of texts, in input order: the tokens of the vocabulary that have weight, and their weights.
 
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
-        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`).
+        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`), and so is no ``input_type`` where the
+        model needs one.
         """
         options, texts = options or SparseOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
+        keep, table = loaded.active_dims(options.max_active_dims), loaded.table_for(options.input_type)
+        if table is not None:
+            call = self._calls.reading(loaded, texts, options, timeout_s, table.encoder)
+            rows = await self._calls.read(call, self._open.accept)
+            weights = await off_loop(len(rows) > INLINE_ROWS, table.look_up, rows, keep)
+            return SparseResult(
+                *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
+            )
         check_size(len(texts), loaded.outputs)
-        keep = loaded.active_dims(options.max_active_dims)
         call = self._calls.reading(loaded, texts, options, timeout_s)
         dense = await self._calls.serve(call, self._open.accept)
         weights = await off_loop(len(dense) > INLINE_ROWS, to_sparse, dense, keep)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .batching.priority import Priority
 from .cache import CacheStatistics
-from .kinds import ModelKind
+from .kinds import InputType, ModelKind
 from .outputs.heads import Activation
 from .text.truncation import Truncation, TruncationDirection
 
@@ -61,6 +61,8 @@ class SparseOptions(ReadingOptions):
 
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept; None means what the checkpoint does, which may be all."""
+    input_type: InputType | None = None
+    """What the texts are. Models that read queries in another way heed it; None means what the checkpoint does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

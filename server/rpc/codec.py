@@ -14,6 +14,7 @@ from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
 from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
+from ..engine.kinds import InputType
 from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
@@ -63,6 +64,11 @@ _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
 }
+_INPUT_TYPES: Mapping[int, InputType | None] = {
+    embedding_pb2.INPUT_TYPE_UNSPECIFIED: None,
+    embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
+    embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
+}
 _UNSCORED: Mapping[UnscoredReason, scoring_pb2.Unscored.ValueType] = {
     UnscoredReason.DEADLINE: scoring_pb2.UNSCORED_DEADLINE,
     UnscoredReason.OVERLOADED: scoring_pb2.UNSCORED_OVERLOADED,
@@ -110,6 +116,7 @@ def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOp
     return SparseOptions(
         **_reading(request),
         max_active_dims=request.max_active_dims or None,
+        input_type=known_enum("input_type", request.input_type, _INPUT_TYPES, embedding_pb2.InputType.items),
     )
 
 
@@ -165,6 +172,19 @@ def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
     return request.top_k
 
 
+def decode_min_score(request: scoring_pb2.RerankRequest) -> float | None:
+    """The lowest score of a document that is returned; None for any.
+
+    Raises:
+        InvalidInput: NaN, which is not above or below anything.
+    """
+    if not request.HasField("min_score"):
+        return None
+    if math.isnan(request.min_score):
+        raise InvalidInput("min_score", "NaN is no score; give a number, or leave it out for all documents")
+    return request.min_score
+
+
 def below(parent: str, error: InvalidInput) -> InvalidInput:
     """The same error where the engine's ``pairs``, ``query`` and ``documents`` stand below a field of the request."""
     root = error.field.partition("[")[0]
@@ -180,14 +200,16 @@ def encode_scores(result: ScoreResult) -> scoring_pb2.ScoreResponse:
     return response
 
 
-def encode_ranking(result: ScoreResult, top_k: int, documents: Sequence[str] | None) -> scoring_pb2.RerankResponse:
+def encode_ranking(
+    result: ScoreResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
+) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
         model=result.model, usage=encode_usage(result.usage), timing=encode_timing(result.timing)
     )
     unscored = encode_unscored(result.unscored, response)
     scores = result.scores[:, 0]
-    best = rank(scores, top_k)
+    best = rank(scores, top_k, min_score)
     add = response.results.add
     for index, score in zip(best, scores[best].tolist(), strict=True):
         ranked = add()  # set field by field: keyword arguments cost three times as much

@@ -27,7 +27,7 @@ def decode_first_stage(message: scoring_pb2.FirstStage) -> FirstStage:
 
 
 def encode_staged_ranking(
-    result: StagedResult, top_k: int, documents: Sequence[str] | None
+    result: StagedResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
 ) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
@@ -39,7 +39,7 @@ def encode_staged_ranking(
     unscored = encode_unscored(result.unscored, response)
     scores, similarities = result.scores.tolist(), result.first_stage_scores.tolist()
     # Equal scores by ascending index, for the indices ascend.
-    for at in rank(result.scores, top_k, otherwise=result.first_stage_scores):
+    for at in rank(result.scores, top_k, min_score, otherwise=result.first_stage_scores):
         ranked = response.results.add()
         ranked.index = index = int(result.indices[at])
         if math.isnan(scores[at]):

@@ -60,7 +60,7 @@ class ScoringServicer:
     async def rerank(self, request: scoring_pb2.RerankRequest, timeout_s: float | None, large: bool) -> bytes:
         """Documents by descending score."""
         engine, options = self._engine(), codec.decode_score_options(request)
-        top_k = codec.decode_top_k(request)
+        top_k, least = codec.decode_top_k(request), codec.decode_min_score(request)
         query, documents = await off_loop(large, self._documents, request, request)
         shown = documents if request.return_documents else None
         if request.HasField("first_stage"):
@@ -74,7 +74,7 @@ class ScoringServicer:
                 timeout_s=timeout_s,
                 partial_ok=request.partial_ok,
             )
-            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown)
+            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown, least)
         result = await engine.rerank(
             query,
             documents,
@@ -83,7 +83,7 @@ class ScoringServicer:
             timeout_s=timeout_s,
             partial_ok=request.partial_ok,
         )
-        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown)
+        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown, least)
 
     async def classify(self, request: scoring_pb2.ClassifyRequest, timeout_s: float | None, large: bool) -> bytes:
         """Candidate labels of each text by descending score."""

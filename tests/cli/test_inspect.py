@@ -95,3 +95,13 @@ def test_code_that_ran_is_named(run: Run, tmp_path: Path) -> None:
         manifest.remote_code.files.extend(["configuration.py", "modeling.py"])
 
     assert has(f"ran its code configuration.py, modeling.py, sha256 {'ab' * 32}", shown(run, package, change))
+
+
+def test_scale_and_bias_of_a_score(run: Run, tmp_path: Path) -> None:
+    package = toy_packages.write_cross_encoder(tmp_path / "scaled")
+    assert "logit" not in shown(run, package)
+
+    def change(manifest: ModelManifest) -> None:
+        manifest.score_scale, manifest.score_bias = 0.2, -1.5
+
+    assert has("score 0.2 x logit - 1.5, before the activation", shown(run, package, change))

@@ -240,6 +240,8 @@ class Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
                 return self.script.answer
             rows = [sorted(weights_of(text).items()) for text in self._texts(request)]
             rows = [row[: request.max_active_dims or None] for row in rows]
+            if request.input_type == embedding_pb2.INPUT_TYPE_QUERY:  # the same tokens, each of weight 1
+                rows = [[(index, 1.0) for index, _ in row] for row in rows]
             block = embedding_pb2.SparseEmbeddings(
                 indices=np.array([index for row in rows for index, _ in row], "<u4").tobytes(),
                 values=np.array([value for row in rows for _, value in row], "<f4").tobytes(),

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from pairwire.v1 import embedding_pb2 as pairwire_dot_v1_dot_embedding__pb2
 from pairwire.v1 import scoring_pb2 as pairwire_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apairwire/v1/manifest.proto\x12\x0bpairwire.v1\x1a\x19pairwire/v1/scoring.proto\"\xc6\x07\n\rModelManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.pairwire.v1.ModelKind\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0f\n\x07\x63reated\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x34\n\x0ftruncation_side\x18\t \x01(\x0e\x32\x1b.pairwire.v1.TruncationSide\x12\x14\n\x0cpad_token_id\x18\n \x01(\r\x12\x19\n\x11pad_token_type_id\x18\x0b \x01(\r\x12\x18\n\x10tokenizer_sha256\x18\x0c \x01(\t\x12\x0e\n\x06labels\x18\r \x03(\t\x12+\n\nactivation\x18\x0e \x01(\x0e\x32\x17.pairwire.v1.Activation\x12\x12\n\ndimensions\x18\x0f \x01(\r\x12\x0f\n\x07pooling\x18\x10 \x03(\t\x12\x12\n\nnormalized\x18\x11 \x01(\x08\x12\x38\n\x07prompts\x18\x12 \x03(\x0b\x32\'.pairwire.v1.ModelManifest.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x13 \x01(\t\x12\x12\n\nsimilarity\x18\x14 \x01(\t\x12&\n\x08variants\x18\x15 \x03(\x0b\x32\x14.pairwire.v1.Variant\x12\x43\n\rtool_versions\x18\x16 \x03(\x0b\x32,.pairwire.v1.ModelManifest.ToolVersionsEntry\x12\x12\n\nvocab_size\x18\x17 \x01(\r\x12+\n\x08template\x18\x18 \x01(\x0b\x32\x19.pairwire.v1.TextTemplate\x12\x17\n\x0fprompt_excluded\x18\x19 \x01(\x08\x12\x1a\n\x12\x64\x65\x66\x61ult_dimensions\x18\x1a \x01(\r\x12\x10\n\x08int8_low\x18\x1b \x03(\x02\x12\x11\n\tint8_high\x18\x1c \x03(\x02\x12\x17\n\x0fmax_active_dims\x18\x1d \x01(\r\x12,\n\x0bremote_code\x18\x32 \x01(\x0b\x32\x17.pairwire.v1.RemoteCode\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11ToolVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\nRemoteCode\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\"d\n\x0cTextTemplate\x12(\n\x05parts\x18\x01 \x03(\x0b\x32\x19.pairwire.v1.TemplatePart\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x02 \x01(\t\x12\x12\n\nsuffix_ids\x18\x03 \x03(\r\"T\n\x0cTemplatePart\x12\x11\n\x07literal\x18\x01 \x01(\tH\x00\x12)\n\x04slot\x18\x02 \x01(\x0e\x32\x19.pairwire.v1.TemplateSlotH\x00\x42\x06\n\x04part\"\xc3\x03\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06inputs\x18\x07 \x03(\t\x12\x0e\n\x06output\x18\x08 \x01(\t\x12\x1b\n\x13\x64isabled_optimizers\x18\t \x03(\t\x12\'\n\x06passes\x18\n \x03(\x0b\x32\x17.pairwire.v1.PassReport\x12-\n\x0b\x63\x61libration\x18\x0b \x01(\x0b\x32\x18.pairwire.v1.Calibration\x12*\n\x06parity\x18\x0c \x01(\x0b\x32\x1a.pairwire.v1.ParitySummary\x12\x15\n\runpadded_from\x18\r \x01(\r\x12\x14\n\x0c\x62\x61tch_tokens\x18\x0e \x01(\r\x12$\n\x07tunings\x18\x0f \x03(\x0b\x32\x13.pairwire.v1.Tuning\x12\x11\n\tdata_file\x18\x10 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x11 \x01(\t\x12\x17\n\x0f\x64\x61ta_size_bytes\x18\x12 \x01(\x04\"\x8b\x01\n\x06Tuning\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x0f\n\x07runtime\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x05 \x03(\t\x12*\n\ncandidates\x18\x06 \x03(\x0b\x32\x16.pairwire.v1.Candidate\"w\n\tCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cus_per_token\x18\x02 \x03(\x01\x12\x10\n\x08relative\x18\x03 \x01(\x01\x12\x14\n\x0cmax_abs_diff\x18\x04 \x01(\x01\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\"=\n\nPassReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\trewritten\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8b\x01\n\x0b\x43\x61libration\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\r\x12\x12\n\nmean_error\x18\x04 \x01(\x01\x12\x13\n\x0bplain_error\x18\x05 \x01(\x01\x12\x0e\n\x06search\x18\x06 \x01(\t\x12\x14\n\x0c\x66loat_layers\x18\x07 \x03(\t\"\xbb\x01\n\rParitySummary\x12\x0f\n\x07samples\x18\x01 \x01(\r\x12\x14\n\x0cmax_abs_diff\x18\x02 \x01(\x01\x12\x15\n\rmean_abs_diff\x18\x03 \x01(\x01\x12\x10\n\x08spearman\x18\x04 \x01(\x01\x12\x16\n\x0e\x62\x61tch_variance\x18\x05 \x01(\x01\x12\x1a\n\x12max_abs_diff_limit\x18\x06 \x01(\x01\x12\x16\n\x0espearman_limit\x18\x07 \x01(\x01\x12\x0e\n\x06passed\x18\x08 \x01(\x08*z\n\x0cTemplateSlot\x12\x1d\n\x19TEMPLATE_SLOT_UNSPECIFIED\x10\x00\x12\x18\n\x14TEMPLATE_SLOT_PROMPT\x10\x01\x12\x17\n\x13TEMPLATE_SLOT_FIRST\x10\x02\x12\x18\n\x14TEMPLATE_SLOT_SECOND\x10\x03*\x7f\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18MODEL_KIND_CROSS_ENCODER\x10\x01\x12\x19\n\x15MODEL_KIND_BI_ENCODER\x10\x02\x12\x1d\n\x19MODEL_KIND_SPARSE_ENCODER\x10\x03*f\n\x0eTruncationSide\x12\x1f\n\x1bTRUNCATION_SIDE_UNSPECIFIED\x10\x00\x12\x19\n\x15TRUNCATION_SIDE_RIGHT\x10\x01\x12\x18\n\x14TRUNCATION_SIDE_LEFT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apairwire/v1/manifest.proto\x12\x0bpairwire.v1\x1a\x1bpairwire/v1/embedding.proto\x1a\x19pairwire/v1/scoring.proto\"\x96\t\n\rModelManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.pairwire.v1.ModelKind\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0f\n\x07\x63reated\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x34\n\x0ftruncation_side\x18\t \x01(\x0e\x32\x1b.pairwire.v1.TruncationSide\x12\x14\n\x0cpad_token_id\x18\n \x01(\r\x12\x19\n\x11pad_token_type_id\x18\x0b \x01(\r\x12\x18\n\x10tokenizer_sha256\x18\x0c \x01(\t\x12\x0e\n\x06labels\x18\r \x03(\t\x12+\n\nactivation\x18\x0e \x01(\x0e\x32\x17.pairwire.v1.Activation\x12\x12\n\ndimensions\x18\x0f \x01(\r\x12\x0f\n\x07pooling\x18\x10 \x03(\t\x12\x12\n\nnormalized\x18\x11 \x01(\x08\x12\x38\n\x07prompts\x18\x12 \x03(\x0b\x32\'.pairwire.v1.ModelManifest.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x13 \x01(\t\x12\x12\n\nsimilarity\x18\x14 \x01(\t\x12&\n\x08variants\x18\x15 \x03(\x0b\x32\x14.pairwire.v1.Variant\x12\x43\n\rtool_versions\x18\x16 \x03(\x0b\x32,.pairwire.v1.ModelManifest.ToolVersionsEntry\x12\x12\n\nvocab_size\x18\x17 \x01(\r\x12+\n\x08template\x18\x18 \x01(\x0b\x32\x19.pairwire.v1.TextTemplate\x12\x17\n\x0fprompt_excluded\x18\x19 \x01(\x08\x12\x1a\n\x12\x64\x65\x66\x61ult_dimensions\x18\x1a \x01(\r\x12\x10\n\x08int8_low\x18\x1b \x03(\x02\x12\x11\n\tint8_high\x18\x1c \x03(\x02\x12\x17\n\x0fmax_active_dims\x18\x1d \x01(\r\x12\x18\n\x0bscore_scale\x18( \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nscore_bias\x18) \x01(\x02\x12\x1b\n\x0e\x65mpty_token_id\x18* \x01(\rH\x01\x88\x01\x01\x12,\n\x0bquery_table\x18+ \x01(\x0b\x32\x17.pairwire.v1.QueryTable\x12\x32\n\x12\x64\x65\x66\x61ult_input_type\x18, \x01(\x0e\x32\x16.pairwire.v1.InputType\x12,\n\x0bremote_code\x18\x32 \x01(\x0b\x32\x17.pairwire.v1.RemoteCode\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11ToolVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_score_scaleB\x11\n\x0f_empty_token_id\"\xcd\x01\n\nQueryTable\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x16\n\x0etokenizer_file\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x04 \x01(\t\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x34\n\x0ftruncation_side\x18\x06 \x01(\x0e\x32\x1b.pairwire.v1.TruncationSide\x12\x0f\n\x07samples\x18\x07 \x01(\r\x12\x14\n\x0cmax_abs_diff\x18\x08 \x01(\x01\"+\n\nRemoteCode\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\"d\n\x0cTextTemplate\x12(\n\x05parts\x18\x01 \x03(\x0b\x32\x19.pairwire.v1.TemplatePart\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x02 \x01(\t\x12\x12\n\nsuffix_ids\x18\x03 \x03(\r\"T\n\x0cTemplatePart\x12\x11\n\x07literal\x18\x01 \x01(\tH\x00\x12)\n\x04slot\x18\x02 \x01(\x0e\x32\x19.pairwire.v1.TemplateSlotH\x00\x42\x06\n\x04part\"\xc3\x03\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06inputs\x18\x07 \x03(\t\x12\x0e\n\x06output\x18\x08 \x01(\t\x12\x1b\n\x13\x64isabled_optimizers\x18\t \x03(\t\x12\'\n\x06passes\x18\n \x03(\x0b\x32\x17.pairwire.v1.PassReport\x12-\n\x0b\x63\x61libration\x18\x0b \x01(\x0b\x32\x18.pairwire.v1.Calibration\x12*\n\x06parity\x18\x0c \x01(\x0b\x32\x1a.pairwire.v1.ParitySummary\x12\x15\n\runpadded_from\x18\r \x01(\r\x12\x14\n\x0c\x62\x61tch_tokens\x18\x0e \x01(\r\x12$\n\x07tunings\x18\x0f \x03(\x0b\x32\x13.pairwire.v1.Tuning\x12\x11\n\tdata_file\x18\x10 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x11 \x01(\t\x12\x17\n\x0f\x64\x61ta_size_bytes\x18\x12 \x01(\x04\"\x8b\x01\n\x06Tuning\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x0f\n\x07runtime\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x05 \x03(\t\x12*\n\ncandidates\x18\x06 \x03(\x0b\x32\x16.pairwire.v1.Candidate\"w\n\tCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cus_per_token\x18\x02 \x03(\x01\x12\x10\n\x08relative\x18\x03 \x01(\x01\x12\x14\n\x0cmax_abs_diff\x18\x04 \x01(\x01\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\"=\n\nPassReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\trewritten\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8b\x01\n\x0b\x43\x61libration\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\r\x12\x12\n\nmean_error\x18\x04 \x01(\x01\x12\x13\n\x0bplain_error\x18\x05 \x01(\x01\x12\x0e\n\x06search\x18\x06 \x01(\t\x12\x14\n\x0c\x66loat_layers\x18\x07 \x03(\t\"\xbb\x01\n\rParitySummary\x12\x0f\n\x07samples\x18\x01 \x01(\r\x12\x14\n\x0cmax_abs_diff\x18\x02 \x01(\x01\x12\x15\n\rmean_abs_diff\x18\x03 \x01(\x01\x12\x10\n\x08spearman\x18\x04 \x01(\x01\x12\x16\n\x0e\x62\x61tch_variance\x18\x05 \x01(\x01\x12\x1a\n\x12max_abs_diff_limit\x18\x06 \x01(\x01\x12\x16\n\x0espearman_limit\x18\x07 \x01(\x01\x12\x0e\n\x06passed\x18\x08 \x01(\x08*z\n\x0cTemplateSlot\x12\x1d\n\x19TEMPLATE_SLOT_UNSPECIFIED\x10\x00\x12\x18\n\x14TEMPLATE_SLOT_PROMPT\x10\x01\x12\x17\n\x13TEMPLATE_SLOT_FIRST\x10\x02\x12\x18\n\x14TEMPLATE_SLOT_SECOND\x10\x03*\x7f\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18MODEL_KIND_CROSS_ENCODER\x10\x01\x12\x19\n\x15MODEL_KIND_BI_ENCODER\x10\x02\x12\x1d\n\x19MODEL_KIND_SPARSE_ENCODER\x10\x03*f\n\x0eTruncationSide\x12\x1f\n\x1bTRUNCATION_SIDE_UNSPECIFIED\x10\x00\x12\x19\n\x15TRUNCATION_SIDE_RIGHT\x10\x01\x12\x18\n\x14TRUNCATION_SIDE_LEFT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELMANIFEST_PROMPTSENTRY']._serialized_options = b'8\001'
   _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._loaded_options = None
   _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_TEMPLATESLOT']._serialized_start=2384
-  _globals['_TEMPLATESLOT']._serialized_end=2506
-  _globals['_MODELKIND']._serialized_start=2508
-  _globals['_MODELKIND']._serialized_end=2635
-  _globals['_TRUNCATIONSIDE']._serialized_start=2637
-  _globals['_TRUNCATIONSIDE']._serialized_end=2739
-  _globals['_MODELMANIFEST']._serialized_start=71
-  _globals['_MODELMANIFEST']._serialized_end=1037
-  _globals['_MODELMANIFEST_PROMPTSENTRY']._serialized_start=938
-  _globals['_MODELMANIFEST_PROMPTSENTRY']._serialized_end=984
-  _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._serialized_start=986
-  _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._serialized_end=1037
-  _globals['_REMOTECODE']._serialized_start=1039
-  _globals['_REMOTECODE']._serialized_end=1082
-  _globals['_TEXTTEMPLATE']._serialized_start=1084
-  _globals['_TEXTTEMPLATE']._serialized_end=1184
-  _globals['_TEMPLATEPART']._serialized_start=1186
-  _globals['_TEMPLATEPART']._serialized_end=1270
-  _globals['_VARIANT']._serialized_start=1273
-  _globals['_VARIANT']._serialized_end=1724
-  _globals['_TUNING']._serialized_start=1727
-  _globals['_TUNING']._serialized_end=1866
-  _globals['_CANDIDATE']._serialized_start=1868
-  _globals['_CANDIDATE']._serialized_end=1987
-  _globals['_PASSREPORT']._serialized_start=1989
-  _globals['_PASSREPORT']._serialized_end=2050
-  _globals['_CALIBRATION']._serialized_start=2053
-  _globals['_CALIBRATION']._serialized_end=2192
-  _globals['_PARITYSUMMARY']._serialized_start=2195
-  _globals['_PARITYSUMMARY']._serialized_end=2382
+  _globals['_TEMPLATESLOT']._serialized_start=2829
+  _globals['_TEMPLATESLOT']._serialized_end=2951
+  _globals['_MODELKIND']._serialized_start=2953
+  _globals['_MODELKIND']._serialized_end=3080
+  _globals['_TRUNCATIONSIDE']._serialized_start=3082
+  _globals['_TRUNCATIONSIDE']._serialized_end=3184
+  _globals['_MODELMANIFEST']._serialized_start=100
+  _globals['_MODELMANIFEST']._serialized_end=1274
+  _globals['_MODELMANIFEST_PROMPTSENTRY']._serialized_start=1140
+  _globals['_MODELMANIFEST_PROMPTSENTRY']._serialized_end=1186
+  _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._serialized_start=1188
+  _globals['_MODELMANIFEST_TOOLVERSIONSENTRY']._serialized_end=1239
+  _globals['_QUERYTABLE']._serialized_start=1277
+  _globals['_QUERYTABLE']._serialized_end=1482
+  _globals['_REMOTECODE']._serialized_start=1484
+  _globals['_REMOTECODE']._serialized_end=1527
+  _globals['_TEXTTEMPLATE']._serialized_start=1529
+  _globals['_TEXTTEMPLATE']._serialized_end=1629
+  _globals['_TEMPLATEPART']._serialized_start=1631
+  _globals['_TEMPLATEPART']._serialized_end=1715
+  _globals['_VARIANT']._serialized_start=1718
+  _globals['_VARIANT']._serialized_end=2169
+  _globals['_TUNING']._serialized_start=2172
+  _globals['_TUNING']._serialized_end=2311
+  _globals['_CANDIDATE']._serialized_start=2313
+  _globals['_CANDIDATE']._serialized_end=2432
+  _globals['_PASSREPORT']._serialized_start=2434
+  _globals['_PASSREPORT']._serialized_end=2495
+  _globals['_CALIBRATION']._serialized_start=2498
+  _globals['_CALIBRATION']._serialized_end=2637
+  _globals['_PARITYSUMMARY']._serialized_start=2640
+  _globals['_PARITYSUMMARY']._serialized_end=2827
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ class _ActivationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Activation
     ACTIVATION_UNSPECIFIED: _Activation.ValueType  # 0
     """The checkpoint's own (see ModelManifest.activation)."""
     ACTIVATION_IDENTITY: _Activation.ValueType  # 1
-    """None: the raw logits."""
+    """None: the logits, scaled where the model says so (ModelManifest.score_scale)."""
     ACTIVATION_SIGMOID: _Activation.ValueType  # 2
     """1 / (1 + exp(-x)), each label on its own."""
     ACTIVATION_SOFTMAX: _Activation.ValueType  # 3
@@ -41,7 +41,7 @@ class Activation(_Activation, metaclass=_ActivationEnumTypeWrapper):
 ACTIVATION_UNSPECIFIED: Activation.ValueType  # 0
 """The checkpoint's own (see ModelManifest.activation)."""
 ACTIVATION_IDENTITY: Activation.ValueType  # 1
-"""None: the raw logits."""
+"""None: the logits, scaled where the model says so (ModelManifest.score_scale)."""
 ACTIVATION_SIGMOID: Activation.ValueType  # 2
 """1 / (1 + exp(-x)), each label on its own."""
 ACTIVATION_SOFTMAX: Activation.ValueType  # 3
@@ -497,6 +497,7 @@ class RerankRequest(_message.Message):
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
     TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     PARTIAL_OK_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
@@ -529,6 +530,10 @@ class RerankRequest(_message.Message):
     score those that there is for, in the order of the request or, with a first stage, from the nearest on, and answer OK in
     time. Such a request is answered shortly before its deadline, with what there is. Servers before this field take no notice.
     """
+    min_score: _builtins.float
+    """Leave out documents whose score is lower. Scores are compared as they are answered: after the scale, the bias and the
+    activation; documents without a score (partial_ok) are not left out. Unset leaves out none; NaN is INVALID_ARGUMENT.
+    """
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
@@ -554,17 +559,22 @@ class RerankRequest(_message.Message):
         first_stage: Global___FirstStage | None = ...,
         truncation_direction: Global___TruncationDirection.ValueType = ...,
         partial_ok: _builtins.bool = ...,
+        min_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "min_score", b"min_score", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "partial_ok", b"partial_ok", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "min_score", b"min_score", "model", b"model", "partial_ok", b"partial_ok", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
     _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload

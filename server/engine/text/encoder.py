@@ -99,7 +99,7 @@ class TextEncoder(Assembler):
     @property
     def takes_empty_texts(self) -> bool:
         """Whether an empty text is a row; else it is refused."""
-        return bool(self.single.special_tokens)
+        return bool(self.single.special_tokens) or self.rules.empty_token_id is not None
 
     def pair_limit(self, max_length: int | None) -> int:
         """Tokens of a pair's row; raises what ``encode_pairs`` raises of ``max_length``."""
@@ -228,10 +228,15 @@ class TextEncoder(Assembler):
         if found := self.vocabulary.check_rows([row[0] for row in rows]):
             index, id = found
             self.vocabulary.refuse(id, [(field.format(start + index), texts[index]), ("prompt", prompt)])
+        lengths = np.minimum(lengths, room) + special.special_tokens
+        if self.rules.empty_token_id is not None:
+            for index in np.flatnonzero(lengths == 0).tolist():
+                rows[index] = special.row(_packed([self.rules.empty_token_id]))
+                lengths[index] = 1
         return EncodedRows(
             special=special,
             rows=rows,
-            lengths=(np.minimum(lengths, room) + special.special_tokens).astype(np.int32),
+            lengths=lengths.astype(np.int32),
             truncated=over.astype(np.int32),
         )
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pairwire.export.config import AskedScore
+
 Make = Callable[[Path], object]
 """Writes a checkpoint into a directory that does not exist yet."""
 
@@ -24,6 +26,8 @@ class Case:
     """The same of fp16; or, where that is refused, a pattern of the reason behind "... has no fp16 variant: "."""
     precisions: tuple[str, ...] = field(default=("fp32", "int8"))
     """Beside fp16."""
+    asked: AskedScore = field(default_factory=AskedScore)
+    """What is asked to be made of its scores."""
     newest: bool = False
     """Whether it is exported on the newest transformers too, each time (`make test-next`)."""
 

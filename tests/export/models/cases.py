@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from tests import checkpoints, embedders
+from pairwire.export.config import AskedScore
+from pairwire.server.engine.outputs.heads import Activation
+from tests import checkpoints, decoders, embedders, tables
 
 from .case import Case, Make, Refusal
 from .own_code import OWN_CODE, OWN_REFUSALS
@@ -60,6 +62,8 @@ _POOLED = {
     ("lasttoken",): "fine-tuned with lasttoken",
     ("cls", "mean"): "fine-tuned with two poolings",
 }
+_TABLE = {"quantize_embedding": 1}
+_NO_GPU = "looking up rows of a table is no work for a GPU"
 
 
 def _pooled(*modes: str, half: Mapping[str, int] | str, pruned: int = 0) -> Case:
@@ -216,6 +220,35 @@ CASES: tuple[Case, ...] = (
         newest=True,
     ),
     Case(
+        model="Qwen3 (zerank-1, zerank-2)",
+        task="cross-encoder, the logit of one token, sigmoid(x / 5)",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            template=decoders.ZERANK_TEMPLATE,
+            modules=True,
+            false_token=None,
+            identity=True,
+        ),
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+        asked=AskedScore(activation=Activation.SIGMOID, scale=0.2),
+    ),
+    Case(
+        model="Qwen2 (mxbai-rerank-base-v2, -large-v2)",
+        task="cross-encoder, 1 or 0",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            architecture="qwen2",
+            template=decoders.MXBAI_TEMPLATE,
+            modules=True,
+            true_token="1",
+            false_token="0",
+            seed=1,  # another one of random weights would be hard on eight bits
+        ),
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
         model="Qwen3 (converted rerankers)",
         task="cross-encoder, classifier",
         make=checkpoints.save_decoder_classifier,
@@ -237,6 +270,41 @@ CASES: tuple[Case, ...] = (
         passes=_cpu(6, 14, pruned=0),
         half=_POOLING,
         newest=True,
+    ),
+    Case(
+        model="Gemma 3 (EmbeddingGemma)",
+        task="bi-encoder, mean, two Dense, padded on the left",
+        make=partial(embedders.save_embedding_gemma, prompts={"query": "task: search result | query: "}),
+        passes=_cpu(18, 23, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT and a table for queries (opensearch-neural-sparse-encoding-doc-v2-distill, -doc-v3-distill)",
+        task="sparse encoder, documents",
+        make=embedders.save_routed_sparse_encoder,
+        passes=_cpu(6, 14, pruned=0),
+        half=_POOLING,
+    ),
+    Case(
+        model="StaticEmbedding (static-retrieval-mrl-en-v1, static-similarity-mrl-multilingual-v1)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_static,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec (potion-base-8M, potion-multilingual-128M)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_potion,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec with a quantised vocabulary",
+        task="bi-encoder, the mean of a table's rows",
+        make=partial(tables.save_potion, clusters=40, dtype="float16"),
+        passes=_TABLE,
+        half=_NO_GPU,
     ),
     _pooled("cls", pruned=1, half=_gpu()),
     _pooled("max", half=_POOLING),
@@ -261,6 +329,15 @@ REFUSALS: tuple[Refusal, ...] = (
         what="another activation than Identity, Sigmoid and Softmax of torch",
         make=partial(checkpoints.save_cross_encoder, activation="torch.nn.modules.activation.Tanh"),
         reason="its activation is Tanh",
+    ),
+    Refusal(
+        what="XLM-R with an adapter for each task (jina-embeddings-v3)",
+        make=_edited(
+            "config.json",
+            lora_adaptations=["retrieval.query", "retrieval.passage", "text-matching"],
+            auto_map={"AutoModel": "modeling_lora.XLMRobertaLoRA"},
+        ),
+        reason="depend on a task that each call names (retrieval.query, retrieval.passage, text-matching",
     ),
     Refusal(
         what="a tokenizer that pads on the left",

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint, passes
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Precision
+from pairwire.export.config import AskedScore, Precision
 from pairwire.export.graph import export_graph, made_by
 from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity.compare import Reference, compare
@@ -70,7 +70,7 @@ def measure(case: Case, folder: Path) -> list[Row]:
     (folder / "graph").mkdir()
     with quiet_libraries():
         case.make(folder / "checkpoint")
-        checkpoint = _opened(folder / "checkpoint")
+        checkpoint = _opened(folder / "checkpoint", case.asked)
         texts = parity_texts(checkpoint.kind, checkpoint.rules.max_length)
         reference = Reference(checkpoint, [texts])
         plain = export_graph(checkpoint, folder / "graph", Witness(checkpoint, texts).check)
@@ -104,16 +104,17 @@ def refused(case: Refusal, folder: Path) -> str:
     return ""
 
 
-def _opened(directory: Path) -> Checkpoint:
+def _opened(directory: Path, asked: AskedScore) -> Checkpoint:
     """The checkpoint; without its activation where it has one label, as that would hide what large logits differ by."""
     import torch
 
     source = find_source(str(directory))
-    checkpoint = open_checkpoint(source, source.directory, trust_remote_code=True)
+    checkpoint = open_checkpoint(source, source.directory, trust_remote_code=True, asked=asked)
     if len(checkpoint.labels) != 1:
         return checkpoint
     checkpoint.reference.activation_fn = torch.nn.Identity()
-    return replace(checkpoint, activation=Activation.IDENTITY)
+    bare = replace(asked, activation=Activation.IDENTITY) if asked.anything else asked
+    return replace(checkpoint, activation=Activation.IDENTITY, asked=bare)
 
 
 def _half(case: Case, reference: Reference, plain: ModelProto, file: Path) -> Row:
@@ -127,7 +128,10 @@ def _half(case: Case, reference: Reference, plain: ModelProto, file: Path) -> Ro
 
 def _row(case: Case, reference: Reference, variant: MadeVariant) -> Row:
     parity = compare(reference, variant).summary
-    reports = [report for report in variant.passes if report.name in SHOWN]
+    if reference.checkpoint.static:  # no pass has anything to look at but the table
+        reports = [report for report in variant.passes if report.rewritten]
+    else:
+        reports = [report for report in variant.passes if report.name in SHOWN]
     return Row(
         model=case.model,
         task=case.task,

@@ -117,6 +117,7 @@ CASES = [
     Case("softmax over one label", "Rerank", rerank(activation=scoring_pb2.ACTIVATION_SOFTMAX), INVALID, "makes every score 1", "activation"),
     Case("negative top_k", "Rerank", rerank(top_k=-3), INVALID, "-3 is not a number of documents", "top_k"),
     Case("zero top_k", "Rerank", rerank(top_k=0), INVALID, "at least 1, or leave it out", "top_k"),
+    Case("min_score that is no number", "Rerank", rerank(min_score=float("nan")), INVALID, "NaN is no score", "min_score"),
     Case("wrong activation", "Score", score(activation=9), INVALID, "9 is unknown; one of ACTIVATION_UNSPECIFIED (0)", "activation"),
     Case("wrong truncation", "Rerank", rerank(truncation=-1), INVALID, "-1 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
     Case("wrong priority of pairs", "Score", score(priority=4), INVALID, "4 is unknown; one of PRIORITY_UNSPECIFIED (0)", "priority"),

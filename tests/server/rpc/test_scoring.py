@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from pairwire.server.engine import ClassifyOptions
+from pairwire.server.engine import Activation, ClassifyOptions, ScoreOptions
 from pairwire.v1 import manifest_pb2, model_pb2, scoring_pb2
-from tests.server import serving
+from tests.server import serving, toy_packages
 from tests.server.engine import toys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUERY = "how do I bake bread"
 DOCUMENTS = ["mix flour and water", "the dog runs", "", "bake the bread", "the dog runs"]
+IDENTITY = ScoreOptions(activation=Activation.IDENTITY)
 PAIRS = [(QUERY, document) for document in DOCUMENTS]
 
 
@@ -85,6 +86,39 @@ async def test_the_best_can_be_asked_for_alone(served: serving.Served) -> None:
         )
         assert list(response.results) == list(everything.results)[:count]
         assert not response.results[0].HasField("document")
+
+
+async def test_documents_below_a_score_can_be_left_out(served: serving.Served) -> None:
+    ask = scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS)
+    everything = list((await served.scoring.Rerank(ask)).results)
+    least = everything[2].score
+    ask.min_score = least
+    expected = [result for result in everything if result.score >= least]
+    assert list((await served.scoring.Rerank(ask)).results) == expected
+    assert 0 < len(expected) < len(everything)
+    ask.min_score = float("inf")
+    assert not (await served.scoring.Rerank(ask)).results
+
+
+async def test_scores_are_scaled_before_they_are_compared(tmp_path: Path, served: serving.Served) -> None:
+    """As zerank's: sigmoid(logit / 5)."""
+    raw = (await served.application.engine.score(PAIRS, model="scorer", options=IDENTITY)).scores[:, 0]
+    package = toy_packages.write_cross_encoder(tmp_path / "scaled", name="scaled")
+    toy_packages.edit_manifest(package, activation=scoring_pb2.ACTIVATION_SIGMOID, score_scale=0.2, score_bias=0.5)
+    async with serving.serve(package) as scaled:
+        ask = scoring_pb2.RerankRequest(query=QUERY, documents=DOCUMENTS)
+        results = list((await scaled.scoring.Rerank(ask)).results)
+        expected = 1 / (1 + np.exp(-(raw.astype(np.float64) * 0.2 + 0.5)))
+        np.testing.assert_allclose([result.score for result in results], np.sort(expected)[::-1], rtol=1e-6)
+        ask.min_score = results[1].score
+        kept = list((await scaled.scoring.Rerank(ask)).results)
+        assert kept == [result for result in results if result.score >= results[1].score]
+        ask.ClearField("min_score")
+        ask.activation = scoring_pb2.ACTIVATION_IDENTITY
+        bare = [result.score for result in (await scaled.scoring.Rerank(ask)).results]
+        np.testing.assert_allclose(bare, np.sort(raw * 0.2 + 0.5)[::-1], rtol=1e-6)
+        said = await scaled.models.GetModel(model_pb2.GetModelRequest())
+        assert said.manifest.score_scale == pytest.approx(0.2)
 
 
 async def test_the_time_of_a_request_is_told(served: serving.Served) -> None:

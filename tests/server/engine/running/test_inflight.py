@@ -15,6 +15,7 @@ from pairwire.server.engine import Activation, Priority
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.batching.planner import OptimalCover
 from pairwire.server.engine.batching.scheduler import BatchingRules, Scheduler
+from pairwire.server.engine.outputs.heads import Head
 from pairwire.server.engine.running.inflight import Ended, Inflight, TicketBatch
 from pairwire.server.engine.running.ticket import Ticket
 from pairwire.server.engine.running.written import Written
@@ -27,6 +28,9 @@ from tests.server.engine import toys
 _LOOP = asyncio.new_event_loop()  # futures want one; nobody waits for them here
 _LOOP.close()
 TEMPLATE = SpecialTokens(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), tail_types=bytes(64), end_types=b"")
+
+
+_BARE = Head()
 
 
 class Desk:
@@ -50,12 +54,12 @@ class Desk:
         *,
         deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
-        activation: Activation = Activation.IDENTITY,
+        head: Head = _BARE,
         partial: bool = False,
     ) -> Ticket:
         output = np.full((rows, 1), np.nan, np.float32)
         done = _LOOP.create_future()
-        return Ticket("toy", "pairs", activation, output, done, deadline, priority, partial=partial)
+        return Ticket("toy", "pairs", head, output, done, deadline, priority, partial=partial)
 
     def submit(self, rows: str, **options: object) -> Ticket:
         ticket = self.ticket(len(rows), **options)  # type: ignore[arg-type]  # handed through
@@ -166,7 +170,7 @@ def test_no_time_runs_backwards_for_who_follows_what_has_just_ended(desk: Desk) 
 
 def test_each_follower_gets_its_own_activation(desk: Desk) -> None:
     raw = desk.submit("c")
-    activated = desk.submit("c", activation=Activation.SIGMOID)
+    activated = desk.submit("c", head=Head(Activation.SIGMOID))
     desk.rest()
     assert scores(raw) == [2]
     assert scores(activated) == [pytest.approx(1 / (1 + math.exp(-2)))]
