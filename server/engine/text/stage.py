@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from ...errors import Overloaded
+from ...errors import NotReady, Overloaded
 from ..off_loop import contained
 from .encoder import EncodedRows, join
 from .inputs import Texts
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 INLINE_CHARACTERS = 512
@@ -56,6 +58,7 @@ class TextStage:
         self._wait_s = wait_s
         self._characters = 0
         self._held: dict[str, int] = {}  # characters by caller
+        self._closed = False
 
     def may_stream(self, texts: Texts) -> bool:
         """Whether it pays to compute the first rows while the others are still being tokenised, and cannot go wrong."""
@@ -73,6 +76,7 @@ class TextStage:
         Raises:
             InvalidInput: as the encoder; where rows are read in slices, of the texts themselves before the first.
             Overloaded: too much text waits already.
+            NotReady: the stage was closed before all was read.
         """
         characters = texts.characters
         if characters <= INLINE_CHARACTERS:
@@ -115,12 +119,13 @@ class TextStage:
         self._check_backlog(characters, caller)
         self._hold(caller, characters)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, contained, work)
+            return await self._on_thread(work)
         finally:
             self._hold(caller, -characters)
 
     def close(self) -> None:
         """Takes no more; does not wait."""
+        self._closed = True
         self._pool.shutdown(wait=False)
 
     def _slices(self, texts: Texts, characters: int, stream: bool, least: int) -> list[tuple[int, int]]:
@@ -149,9 +154,14 @@ class TextStage:
         waiting: deque[asyncio.Future[EncodedRows]],
     ) -> None:
         """Gives the threads the next slices: never so many that what comes meanwhile would wait for all of them."""
-        loop = asyncio.get_running_loop()
         while slices and len(waiting) <= self._threads:
-            waiting.append(loop.run_in_executor(self._pool, contained, texts.encode, *slices.popleft()))
+            waiting.append(self._on_thread(texts.encode, *slices.popleft()))
+
+    def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        if self._closed:  # a drain has reached its limit
+            raise NotReady("the engine was closed before the request was done; try another server")
+        call = functools.partial(contained, work, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def _hold(self, caller: str, characters: int) -> None:
         self._characters += characters
