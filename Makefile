@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,export,demo,bench,examples,dev]'
+	  -e '.[cpu,bulk,export,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -34,7 +34,7 @@ lint: $(STAMP)
 # The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
 types: $(STAMP)
 	@mkdir -p .types/pairwire
-	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@for name in batch cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 

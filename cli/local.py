@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import threading
-from collections.abc import Coroutine, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
+from pairwire.batch.engine_options import embed_options, score_options, sparse_options
+from pairwire.batch.engine_thread import EngineThread
 from pairwire.client.first_stage import FirstStage
-from pairwire.client.inputs import EmbedOptions, ReadingOptions, ScoreOptions, SparseOptions
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 from pairwire.client.results import (
     EmbedResult,
     FirstStageReport,
@@ -26,11 +25,8 @@ from pairwire.client.results import (
     Usage,
     VectorArray,
 )
-from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
-from pairwire.server.engine.batching import priority
-from pairwire.server.engine.outputs import heads
+from pairwire.server.engine import encodings, first_stage, kinds, results
 from pairwire.server.engine.outputs.ranking import rank
-from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput
 
 from .in_order import in_order
@@ -43,41 +39,6 @@ RUN = 256
 
 IN_FLIGHT = 4
 """This many runs keep the engine's workers busy while the next are read; more would only fill its queue."""
-
-
-class EngineThread:
-    """An engine whose coroutines can be called from any thread."""
-
-    def __init__(self, *directories: Path) -> None:
-        """Loads and warms packages.
-
-        Raises:
-            pairwire.server.errors.StartupError: one cannot be loaded; the sentence says why.
-        """
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="pairwire-engine", daemon=True)
-        self._thread.start()
-        try:
-            self.engine = self.submit(Engine.open(*directories)).result()
-        except BaseException:
-            self._stop()
-            raise
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts a coroutine of the engine."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Drops what waits and frees the model."""
-        try:
-            self.submit(self.engine.close()).result()
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class LocalBackend:
@@ -98,7 +59,7 @@ class LocalBackend:
 
     def score(self, pairs: Iterable[tuple[str, str]], options: ScoreOptions) -> Iterator[ScoreResult]:
         """Scores of runs of pairs."""
-        engine, chosen = self._engine.engine, _score_options(options)
+        engine, chosen = self._engine.engine, score_options(options)
 
         async def run(start: int, pairs: list[tuple[str, str]]) -> ScoreResult:
             with _counting_from(start):
@@ -117,7 +78,7 @@ class LocalBackend:
         self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
-        engine, chosen = self._engine.engine, _score_options(options)
+        engine, chosen = self._engine.engine, score_options(options)
 
         async def answer(query: Query) -> RerankResult:
             if first_stage is not None:
@@ -137,7 +98,7 @@ class LocalBackend:
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
         engine = self._engine.engine
-        chosen, encoding = _embed_options(options), encodings.Encoding(options.encoding)
+        chosen, encoding = embed_options(options), encodings.Encoding(options.encoding)
         info = engine.find(options.model, kinds.ModelKind.BI_ENCODER)
         encodings.check_encoding(encoding, info, chosen)
 
@@ -157,7 +118,7 @@ class LocalBackend:
 
     def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
         """Sparse vectors of runs of texts."""
-        engine, chosen = self._engine.engine, _sparse_options(options)
+        engine, chosen = self._engine.engine, sparse_options(options)
 
         async def run(start: int, texts: list[str]) -> SparseEmbedResult:
             with _counting_from(start):
@@ -192,30 +153,6 @@ def _counting_from(start: int) -> Iterator[None]:
         index, bracket, rest = rest.partition("]")
         field = f"{kind}[{start + int(index)}]{rest}" if bracket else error.field
         raise InvalidInput(field, error.reason) from None
-
-
-def _reading(options: ReadingOptions) -> dict[str, Any]:
-    """The fields of the engine's `ReadingOptions`."""
-    return {
-        "prompt_name": options.prompt_name,
-        "prompt": options.prompt,
-        "truncation": truncation.Truncation(options.truncation or "longest_first"),
-        "max_length": options.max_length,
-        "priority": priority.Priority(options.priority or "normal"),
-    }
-
-
-def _score_options(options: ScoreOptions) -> results.ScoreOptions:
-    activation = heads.Activation(options.activation) if options.activation else None
-    return results.ScoreOptions(**_reading(options), activation=activation)
-
-
-def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
-    return results.EmbedOptions(**_reading(options), dimensions=options.dimensions, normalize=options.normalize)
-
-
-def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
