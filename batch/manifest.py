@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import MixedRun
-from .writing import sync_directory, writing
+from .writing import json_line, sync_directory, writing
 
 RUN = "run.json"
 _LOCK = ".lock"
@@ -118,7 +118,7 @@ class Manifest:
             OutputFailed: that cannot be written; the part will be made again.
         """
         with writing(self._path), self._path.open("ab") as file:
-            file.write(_encoded(line))
+            file.write(json_line(line))
             file.flush()
             os.fsync(file.fileno())
 
@@ -179,11 +179,7 @@ def _distinct(lines: Sequence[Line]) -> list[Line]:
 def _replace(path: Path, lines: Sequence[Line]) -> None:
     aside = path.with_name(f".{path.name}.tmp")
     with aside.open("wb") as file:
-        file.writelines(map(_encoded, lines))
+        file.writelines(map(json_line, lines))
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
-
-
-def _encoded(line: Line) -> bytes:
-    return json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -13,7 +13,7 @@ from .job import Job
 from .lanes import Where, run_lanes
 from .manifest import Line, Manifest, claim, finished, lane_name, locked
 from .progress import Progress, cpu_seconds, progress
-from .shards import SHARD_ROWS, WINDOW_BYTES, WINDOW_ROWS
+from .shards import DATA, SHARD_ROWS, WINDOW_BYTES, WINDOW_ROWS
 from .sources import open_source, opened
 from .worker import Computer, Plan, check_source
 from .writing import OUTPUTS, remove_leftovers
@@ -122,7 +122,7 @@ def _run(config: BulkConfig, files: tuple[InputFile, ...], form: str, computer: 
     manifest = Manifest(config.output, lane_name(config.shard))
     manifest.settle()
     if config.shard[1] == 1:
-        remove_leftovers(config.output)
+        remove_leftovers(config.output / DATA)
     done = finished(config.output)
     before = sum(line["rows"] for line in done.values())
     used = cpu_seconds()

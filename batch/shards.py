@@ -20,6 +20,8 @@ from .sources import PIECE_ROWS, Source
 
 SHARD_ROWS = {Task.SCORE: 32_768, Task.RERANK: 1024, Task.EMBED: 32_768, Task.EMBED_SPARSE: 8192}
 """Rows of a shard, unless the caller says otherwise. What it computes stays in memory until it is written."""
+DATA = "data"
+"""The directory with the parts and nothing else, so that it can be read as one table."""
 WINDOW_ROWS = 8192
 WINDOW_BYTES = 16 << 20
 """A window ends with whichever comes first. It is sorted by length: larger ones have less padding and take memory."""
@@ -37,8 +39,8 @@ class Shard:
     """Its first row."""
 
     def part(self, suffix: str) -> str:
-        """The name of its output."""
-        return f"part-{self.file_number:05d}-{self.number:05d}.{suffix}"
+        """The name of its output, below the directory of the run."""
+        return f"{DATA}/part-{self.file_number:05d}-{self.number:05d}.{suffix}"
 
 
 @dataclass(slots=True)

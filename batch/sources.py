@@ -152,7 +152,7 @@ class JsonSource:
         with opened(file) as stream:
             sample = [parse(raw, ()) for raw in itertools.islice(_lines(stream), SAMPLE)]
         self.schema = json_schema(sample, job, typed=typed)
-        self.names = tuple(dict.fromkeys(name for record in sample for name in record.fields))
+        self.names = tuple(next((record.fields for record in sample if record.fields), ()))
 
     def pieces(self, start: int) -> Iterator[Piece]:
         """Lines before ``start`` are counted and not parsed."""

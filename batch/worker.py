@@ -181,11 +181,12 @@ class Lane:
     def _finish_shard(self) -> None:
         while self._waiting:
             self._finish_window()
-        shard, self._shard = self._shard, None
+        shard = self._shard
         if shard is None:
             return
         shard.shard.file.check_unchanged()
         self._manifest.append(shard.finish(self._plan, self._computer.identity))
+        self._shard = None
         self._report(Report(parts=1))
 
     def _too_many(self, shard: _ShardInWork) -> str:
@@ -231,7 +232,6 @@ class _ShardInWork:
         """The line of the manifest."""
         assert self._part is not None, "a shard has a window"
         size, digest = self._part.finish()
-        self._part = None
         return {
             "part": self.shard.part(plan.form),
             "input": self.shard.file.described(),

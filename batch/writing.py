@@ -48,6 +48,7 @@ class Part:
         self._path = path
         self._aside = path.with_name(f".{path.name}{_TEMPORARY}")
         with writing(path):
+            path.parent.mkdir(exist_ok=True)
             self._file = self._aside.open("w+b")
             self._writer: TableWriter = _WRITERS[form](self._file, schema)
 
@@ -80,7 +81,9 @@ class Part:
 
     def drop(self) -> None:
         """Removes what there is of it, unless it is finished."""
-        with contextlib.suppress(OSError, pa.ArrowException):
+        with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+            self._writer.close()
+        with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
             self._aside.unlink(missing_ok=True)
@@ -99,6 +102,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_line(value: object) -> bytes:
+    """One line of JSON in UTF-8; what UTF-8 cannot hold, as escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str).encode() + b"\n"
+    except UnicodeEncodeError:  # lone surrogates, which JSON can hold
+        return json.dumps(value, default=str).encode() + b"\n"
 
 
 @contextlib.contextmanager
@@ -170,7 +181,7 @@ class _Json:
         for row, line in enumerate(lines):
             record = _fields(line) if self._whole else {}
             record |= {name: values[row] for name, values in columns.items()}
-            self._file.write(json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n")
+            self._file.write(json_line(record))
 
     def close(self) -> None:
         pass

@@ -7,6 +7,7 @@ mixed.py        small and large calls at once, at a share of capacity     soak.p
 chaos/          a server killed, hung, flooded and left under load; then the books are checked
 overload.py     more load than a running server can do: goodput, and what a small caller sees of a flood
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
+bulk.py         bulk runs: rate next to the engine, kills, memory
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run
 arena.py        memory of ONNX Runtime's arena  gpu/         a packed variant on an NVIDIA GPU
