@@ -63,6 +63,19 @@ def parse(raw: bytes, reserved: Iterable[str]) -> Record:
     return Record(value, line, f"has a field {taken!r}, as a result is called" if taken else "")
 
 
+def check_fields(sample: Sequence[Record], job: Job, name: str) -> None:
+    """Whether the fields that a job reads are there at all; single lines may lack them.
+
+    Raises:
+        InputUnusable: none of the sample has a field; the sentence lists those of the first line.
+    """
+    objects = [record.fields for record in sample if record.fields]
+    for column in job.columns:
+        if objects and not any(column in fields for fields in objects):
+            known = ", ".join(map(repr, list(objects[0])[:20]))
+            raise InputUnusable(f"{name}: no column {column!r} in the first {len(sample)} rows; the first has {known}")
+
+
 def json_schema(sample: Sequence[Record], job: Job, *, typed: bool) -> pa.Schema:
     """Columns of JSON lines: those that the job reads and, where ``typed``, all others that the sample has.
 

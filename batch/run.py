@@ -120,14 +120,14 @@ def _run(config: BulkConfig, files: tuple[InputFile, ...], form: str, computer: 
     total = _check_inputs(plan, computer)  # before anything is claimed: a wrong column must not leave a directory
     claim(config.output, _described(plan, computer))
     manifest = Manifest(config.output, lane_name(config.shard))
-    manifest.settle()
+    before = sum(line["rows"] for line in manifest.settle())
     if config.shard[1] == 1:
         remove_leftovers(config.output / DATA)
     done = finished(config.output)
-    before = sum(line["rows"] for line in done.values())
     used = cpu_seconds()
     further: Sequence[Line] = ()
-    with progress(total, before, config.price_per_hour) as shown:
+    share = None if total is None else -(-total // config.shard[1])
+    with progress(share, before, config.price_per_hour) as shown:
         try:
             run_lanes(replace(plan, done=done), config.where, computer, config.shard, config.processes, shown.add)
         except Exception as error:

@@ -16,7 +16,7 @@ from pairwire.server.reasons import reason_of
 from .errors import InputUnusable
 from .inputs import ARROW, JSONL, PARQUET, TSV, InputFile
 from .job import Job
-from .lines import SAMPLE, Piece, csv_piece, csv_rows, json_piece, json_schema, parse
+from .lines import SAMPLE, Piece, check_fields, csv_piece, csv_rows, json_piece, json_schema, parse
 
 PIECE_ROWS = 512
 _BUFFER_BYTES = 1 << 20
@@ -151,6 +151,7 @@ class JsonSource:
         self.rows: int | None = None
         with opened(file) as stream:
             sample = [parse(raw, ()) for raw in itertools.islice(_lines(stream), SAMPLE)]
+        check_fields(sample, job, file.url)
         self.schema = json_schema(sample, job, typed=typed)
         self.names = tuple(next((record.fields for record in sample if record.fields), ()))
 

@@ -98,7 +98,7 @@ def rates(package: Path, source: Path, shard_rows: int, turns: int) -> list[dict
     """The engine and a bulk run, one after the other, ``turns`` times."""
     table = pq.read_table(source)
     pairs = list(zip(table["first"].to_pylist(), table["second"].to_pylist(), strict=True))
-    found = []
+    found: list[dict[str, object]] = []
     for turn in range(turns):
         engine = asyncio.run(engine_rate(package, pairs))
         with tempfile.TemporaryDirectory(dir=source.parent) as output:
@@ -117,7 +117,7 @@ def child(package: Path, source: Path, output: Path, shard_rows: int, log: Path)
             file.write(f"{sum(len(at) for at, _ in begun.batches)}\n")
         submit(model, begun)
 
-    planned.PlannedModel.submit = logged  # type: ignore[method-assign]
+    planned.PlannedModel.submit = logged  # type: ignore[method-assign, assignment]
     run_bulk(config_of(package, source, output, shard_rows))
 
 

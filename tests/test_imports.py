@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("cli", "client", "export", "server", "protos/pairwire/v1")
+SHIPPED = ("batch", "cli", "client", "export", "server", "protos/pairwire/v1")
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
+    "batch": {"pairwire.export", "pairwire.cli", "pairwire.server.rpc", "torch", "transformers"},
     "server": {
+        "pairwire.batch",
         "pairwire.export",
         "pairwire.client",
         "pairwire.cli",
@@ -35,6 +37,7 @@ FORBIDDEN = {
     "server/tuning": {"grpc", "pairwire.server.rpc"},
     "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.tuning"},
     "client": {
+        "pairwire.batch",
         "pairwire.server",
         "pairwire.export",
         "pairwire.cli",
@@ -43,15 +46,32 @@ FORBIDDEN = {
         "torch",
         "transformers",
     },
-    "export": {"pairwire.client", "pairwire.cli", "grpc"},
+    "export": {"pairwire.batch", "pairwire.client", "pairwire.cli", "grpc"},
     "export/passes": {"torch", "transformers", "sentence_transformers"},
     "export/int8": {"torch", "transformers", "sentence_transformers"},
-    "protos": {"pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},
+    "protos": {"pairwire.batch", "pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},
 }
 
 # Package -> modules that must not be loaded by importing it.
-HEAVY = {"onnxruntime", "torch", "transformers", "optimum", "sentence_transformers", "tokenizers", "onnx", "scipy"}
-LIGHT_PACKAGES = ["pairwire.server", "pairwire.client", "pairwire.export", "pairwire.cli.main", "pairwire.v1"]
+HEAVY = {
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "optimum",
+    "sentence_transformers",
+    "tokenizers",
+    "onnx",
+    "scipy",
+    "pyarrow",
+}
+LIGHT_PACKAGES = [
+    "pairwire.batch",
+    "pairwire.server",
+    "pairwire.client",
+    "pairwire.export",
+    "pairwire.cli.main",
+    "pairwire.v1",
+]
 
 
 def _package_of(path: Path) -> str:
