@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos format protos install clean
+.PHONY: demo test lint types unit test-repeat test-chaos test-cluster format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -51,6 +51,17 @@ test-repeat: $(STAMP)
 SEED ?= 0
 test-chaos: $(STAMP) models/demo
 	$(BIN)/python -m benchmarks.chaos --seed $(SEED)
+
+# Ray and Spark, in an environment of their own: they bring half a gigabyte, and Ray pins versions of its own.
+CLUSTER ?= .venv-cluster
+$(CLUSTER)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CLUSTER)
+	@$(CLUSTER)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
+	  -e '.[cpu,bulk,ray,spark,duckdb]'
+	@touch $@
+
+test-cluster: $(STAMP) $(CLUSTER)/.installed
+	PAIRWIRE_CLUSTER_PYTHON=$(CURDIR)/$(CLUSTER)/bin/python $(BIN)/python -m pytest tests/cluster
 
 models/demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo

@@ -17,6 +17,8 @@ A bulk run, in the order of its way:
     writing.py        one file a shard, whole or not at all        manifest.py what is done, and what may be mixed
     worker.py         the loop over all that                       progress.py what a person sees of it
     errors.py         why a run ends
+
+ray.py is a deployment of Ray Serve, whose gRPC proxy the shipped clients talk to.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -115,11 +115,17 @@ class Scorer:
         for back, *begun in waiting:
             yield back(self._finish(*begun))
 
-    def columns(self, *columns: Any) -> pa.Array:
-        """The first column of the results for columns of texts: what a function of DuckDB on Arrow arrays gives.
+    def function(self) -> Callable[..., Any]:
+        """A function of columns of texts that gives the first column of the results, all of them arrays of pyarrow.
 
-        Errors as ``__call__``.
+        It has as many parameters as the task reads columns, and no annotations: DuckDB looks at both. It raises what
+        ``__call__`` raises.
         """
+        if len(self._job.columns) == 2:
+            return lambda first, second: self._column(first, second)
+        return lambda text: self._column(text)
+
+    def _column(self, *columns: Any) -> pa.Array:
         import pyarrow as pa
 
         from .columns import result_schema

@@ -43,6 +43,9 @@ _IN_FLIGHT = 4
 _CALL = 256
 _MOST_GROWTH = 64 << 20
 _WRITE_ROWS = 50_000
+_WORKING = 0.75
+"""Share of the kills that come while something is computed; the others may come while a run starts."""
+_LOOK_S = 0.01
 _WARM_SHARE = 0.25
 """Of a run's samples: the first windows fill what memory it keeps."""
 
@@ -137,8 +140,10 @@ def kill_often(package: Path, source: Path, shard_rows: int, kills: int, seed: i
     seconds, done = time.monotonic() - began, 0
     for _ in range(kills):
         process = _started(package, source, folder / "killed", shard_rows, log)
+        if draws.random() < _WORKING:
+            _wait_for_work(process, log)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=draws.uniform(0, 2 * seconds / kills))
+            process.wait(timeout=draws.uniform(0, seconds / kills))
         done += process.poll() is None
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
@@ -153,6 +158,13 @@ def kill_often(package: Path, source: Path, shard_rows: int, kills: int, seed: i
         "computed": computed,
         "at_most": once + done * shard_rows,
     }
+
+
+def _wait_for_work(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until another window is computed: starting takes as long as many shards."""
+    before = log.stat().st_size if log.exists() else 0
+    while process.poll() is None and (not log.exists() or log.stat().st_size == before):
+        time.sleep(_LOOK_S)
 
 
 def digests(directory: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ SHIPPED = ("batch", "cli", "client", "export", "server", "protos/pairwire/v1")
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
-    "batch": {"pairwire.export", "pairwire.cli", "pairwire.server.rpc", "torch", "transformers"},
+    "batch": {"pairwire.export", "pairwire.cli", "torch", "transformers"},
     "server": {
         "pairwire.batch",
         "pairwire.export",

@@ -180,4 +180,4 @@ def test_sparse_vectors_are_two_lists(sparse_package: Path) -> None:
 
 def test_a_function_of_columns(scorer: Scorer, expected: np.ndarray) -> None:
     table = _table()
-    assert scorer.columns(table["first"], table["second"]).to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert scorer.function()(table["first"], table["second"]).to_numpy() == pytest.approx(expected, abs=1e-6)
