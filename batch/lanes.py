@@ -158,5 +158,6 @@ def _end_with_parent() -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PARENT_DIED, signal.SIGKILL)
-    if os.getppid() == 1:  # it died before we asked
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it died before we asked
         os._exit(1)

@@ -98,6 +98,7 @@ def run_bulk(config: BulkConfig) -> Summary:
     files = find_inputs(config.inputs, config.input_format)
     if not files:
         raise InputUnusable("no inputs: give files, directories or globs")
+    _check_apart(config)
     form = config.output_format or _same_format(files)
     with locked(config.output, config.shard):
         computer = config.where.open(config.job)
@@ -105,6 +106,20 @@ def run_bulk(config: BulkConfig) -> Summary:
             return _run(config, files, form, computer)
         finally:
             computer.close()
+
+
+def _check_apart(config: BulkConfig) -> None:
+    """Whether the output would become an input of the same run, when that is started again.
+
+    Raises:
+        InputUnusable: it lies in an input directory.
+    """
+    output = config.output.resolve()
+    for given in config.inputs:
+        if Path(given).is_dir() and output.is_relative_to(Path(given).resolve()):
+            raise InputUnusable(
+                f"{config.output}: lies in the input {given}, which is read with all in it; put it elsewhere"
+            )
 
 
 def _run(config: BulkConfig, files: tuple[InputFile, ...], form: str, computer: Computer) -> Summary:
@@ -120,10 +135,11 @@ def _run(config: BulkConfig, files: tuple[InputFile, ...], form: str, computer: 
     total = _check_inputs(plan, computer)  # before anything is claimed: a wrong column must not leave a directory
     claim(config.output, _described(plan, computer))
     manifest = Manifest(config.output, lane_name(config.shard))
-    before = sum(line["rows"] for line in manifest.settle())
+    known = manifest.settle()
     if config.shard[1] == 1:
         remove_leftovers(config.output / DATA)
     done = finished(config.output)
+    before = sum(line["rows"] for line in known if line["part"] in done)
     used = cpu_seconds()
     further: Sequence[Line] = ()
     share = None if total is None else -(-total // config.shard[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +74,7 @@ class Scorer:
         self._lock = threading.Lock()
         self._answering: Answering | None = None
         self._submit: Any = None
+        self._process = 0
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_package", "_job", "_on_error", "_settings")
@@ -143,7 +145,7 @@ class Scorer:
         from .answering import Answering
 
         with self._lock:
-            if self._answering is None:
+            if self._answering is None or self._process != os.getpid():  # an engine's threads do not survive a fork
                 shared = sharing.acquire(self._package, self._config())
                 try:
                     self._answering = Answering(shared.thread.engine, self._job, shared.in_flight)
@@ -151,6 +153,7 @@ class Scorer:
                     sharing.release(self._package, self._config())
                     raise
                 self._submit = shared.thread.submit
+                self._process = os.getpid()
             return self._answering
 
     def close(self) -> None:

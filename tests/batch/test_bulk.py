@@ -194,6 +194,8 @@ def test_what_cannot_be_read_is_said_before_anything_is_done(bulk: Bulk, scorer_
             bulk("score", scorer_package, good, tmp_path / name, output_format="parquet")
     with pytest.raises(InputUnusable, match="no column 'other'"):
         bulk("score", scorer_package, good, columns=("first", "other"))
+    with pytest.raises(InputUnusable, match="lies in the input"):
+        bulk("score", scorer_package, tmp_path)
     with pytest.raises(InputUnusable, match="nosuch"):
         bulk("score", scorer_package, "nosuch://bucket/a.parquet")
     assert not (tmp_path / "out" / "data").exists()
