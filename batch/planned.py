@@ -23,12 +23,14 @@ from pairwire.server.clock import SystemClock
 from pairwire.server.engine import EngineConfig, Model
 from pairwire.server.engine.encodings import encode_vectors
 from pairwire.server.engine.models.loading import load_model
-from pairwire.server.engine.outputs.heads import Activation, activate
+from pairwire.server.engine.models.query_table import QueryTable
+from pairwire.server.engine.kinds import InputType
+from pairwire.server.engine.outputs.heads import Activation, Head
 from pairwire.server.engine.outputs.sparse import to_sparse
 from pairwire.server.engine.outputs.vectors import shape_vectors
 from pairwire.server.engine.running.runner import Ran, Runner
 from pairwire.server.engine.text.encoder import EncodedRows
-from pairwire.server.engine.text.truncation import Truncation
+from pairwire.server.engine.text.truncation import Truncation, TruncationDirection
 from pairwire.server.engine.watchdog import RunStuck, Watchdog
 from pairwire.server.errors import InvalidInput, WrongModelKind
 from pairwire.server.runtime.packed import is_packed
@@ -81,7 +83,10 @@ class PlannedModel:
         self.runtime = f"onnxruntime {self._info.runtime.version}"
         self._prompt = self._model.prompt(job.options.prompt_name, job.options.prompt)
         self._truncation = Truncation(job.options.truncation or "longest_first")
-        self._activation = _activation(self._model, job)
+        direction = job.options.truncation_direction
+        self._direction = TruncationDirection(direction) if direction else None
+        self._head = _head(self._model, job)
+        self._table = _table(self._model, job)
         self._most_tokens = _batch_tokens(self._model, config)
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="pairwire-batch")
         self._readers = ThreadPoolExecutor(config.text_thread_count(cuda=cuda), thread_name_prefix="pairwire-text")
@@ -105,7 +110,8 @@ class PlannedModel:
 
     def submit(self, begun: Begun) -> None:
         """Hands the batches to the workers."""
-        begun.runs = [self._workers.submit(self._run, at, rows, begun.answers) for at, rows in begun.batches]
+        run = self._run if self._table is None else self._look_up
+        begun.runs = [self._workers.submit(run, at, rows, begun.answers) for at, rows in begun.batches]
         begun.batches = []
 
     def finish(self, begun: Begun) -> Answers:
@@ -147,11 +153,13 @@ class PlannedModel:
             "prompt": self._prompt,
             "max_length": self._job.options.max_length,
             "truncation": self._truncation,
+            "direction": self._direction,
         }
         if self._job.task in (Task.SCORE, Task.RERANK):
             firsts, seconds = [pair[0] for pair in items], [pair[1] for pair in items]
             return self._model.encoder.encode_pairs(firsts, seconds, **options)
-        return self._model.encoder.encode_texts(items, **options)
+        encoder = self._model.encoder if self._table is None else self._table.encoder
+        return encoder.encode_texts(items, **options)
 
     def _parts(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
         """Batches of rows that descend by length: as many as fit, padded to the first; the longest run alone."""
@@ -165,6 +173,12 @@ class PlannedModel:
             parts.append(slice(begin, begin + most))
             begin += most
         return parts
+
+    def _look_up(self, at: npt.NDArray[np.intp], rows: Rows, answers: Answers) -> None:
+        assert self._table is not None, "only of a model that has a table"
+        keep = self._model.active_dims(cast(Any, self._job.options).max_active_dims)
+        for item, (encoded, index) in zip(at, rows, strict=True):
+            answers.values[item] = split_sparse(*self._table.look_up(encoded.subset([index]), keep))[0]
 
     def _run(self, at: npt.NDArray[np.intp], rows: Rows, answers: Answers) -> None:
         lengths = [int(encoded.lengths[index]) for encoded, index in rows]
@@ -186,7 +200,7 @@ class PlannedModel:
         values = np.where(np.isfinite(ran.values), ran.values, np.float32(0))
         options = cast(Any, self._job.options)
         if self._job.task in (Task.SCORE, Task.RERANK):
-            return activate(values, self._activation)
+            return self._head.scores(values)
         if self._job.task is Task.EMBED_SPARSE:
             return objects(split_sparse(*to_sparse(values, self._model.active_dims(options.max_active_dims))))
         dimensions = options.dimensions or self._model.default_dimensions or None
@@ -207,12 +221,20 @@ def _numbers(slices: int, begun: Begun) -> list[tuple[int, Answers]]:
     return [(at * _SLICE, begun.answers) for at in range(slices)]
 
 
-def _activation(model: Model, job: Job) -> Activation:
+def _head(model: Model, job: Job) -> Head:
     name = getattr(job.options, "activation", None)
-    found = Activation(name) if name else model.activation
-    if job.task is Task.RERANK and found is Activation.SOFTMAX:
+    found = model.head.with_activation(Activation(name) if name else None)
+    if job.task is Task.RERANK and found.activation is Activation.SOFTMAX:
         raise InvalidInput("activation", "softmax makes the score of every document 1; leave it out to rank")
     return found
+
+
+def _table(model: Model, job: Job) -> QueryTable | None:
+    """What texts are looked up in, for a sparse encoder whose queries need no model."""
+    if job.task is not Task.EMBED_SPARSE:
+        return None
+    name = cast(Any, job.options).input_type
+    return model.table_for(InputType(name) if name else None)
 
 
 def _batch_tokens(model: Model, config: EngineConfig) -> int:

@@ -23,7 +23,6 @@ from ray.serve.config import gRPCOptions
 from pairwire.server.config import RequestLimits
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.errors import NotReady
-from pairwire.server.rpc.details import trailers
 from pairwire.server.rpc.embedding import EmbeddingServicer
 from pairwire.server.rpc.model import ModelServicer
 from pairwire.server.rpc.scoring import ScoringServicer
@@ -164,10 +163,8 @@ class Replica:
         try:
             answer = await self._methods[name].call(request, None, request.ByteSize() > INLINE_BYTES)
         except Exception as error:
-            code, message = code_of(error), str(error)
-            context.set_code(code)
-            context.set_details(message)
-            context.set_trailing_metadata([*context.trailing_metadata(), *(trailers(error, code, message) or ())])
+            context.set_code(code_of(error))
+            context.set_details(str(error))
             raise
         return Encoded(answer) if isinstance(answer, bytes) else answer
 

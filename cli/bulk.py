@@ -71,6 +71,9 @@ def _add_task(tasks: Any, task: str, summary: str) -> None:
         parser.add_argument(
             "--max-active-dims", metavar="N", type=arguments.count, help="keep the N largest weights of each text"
         )
+        parser.add_argument(
+            "--input-type", choices=["query", "document"], help="what the texts are, for a model that reads them differently"
+        )
     arguments.add_json(parser, "print a summary as one object of JSON")
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=task in ("score", "rerank"))
@@ -142,6 +145,7 @@ def _job(args: argparse.Namespace) -> Job:
         options["normalize"] = args.normalize or None
     if args.bulk_task == "embed-sparse":
         options["max_active_dims"] = args.max_active_dims
+        options["input_type"] = args.input_type
     return Job.of(args.bulk_task, columns, getattr(args, "top_k", None), **options)
 
 

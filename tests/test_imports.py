@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("batch", "cli", "client", "export", "server", "protos/pairwire/v1")
+SHIPPED = ("batch", "cli", "client", "export", "integrations", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
@@ -26,7 +26,8 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.tuning"},
+    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
+    "server/rpc": {"pairwire.server.compat"},
     "server/engine/batching": {
         "tokenizers",
         "onnxruntime",
@@ -34,8 +35,14 @@ FORBIDDEN = {
         "pairwire.server.engine.models",
         "pairwire.server.engine.running",
     },
-    "server/tuning": {"grpc", "pairwire.server.rpc"},
-    "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.tuning"},
+    "server/tuning": {"grpc", "pairwire.server.rpc", "pairwire.server.compat"},
+    "server/runtime": {
+        "grpc",
+        "pairwire.server.rpc",
+        "pairwire.server.compat",
+        "pairwire.server.engine",
+        "pairwire.server.tuning",
+    },
     "client": {
         "pairwire.batch",
         "pairwire.server",
@@ -47,23 +54,14 @@ FORBIDDEN = {
         "transformers",
     },
     "export": {"pairwire.batch", "pairwire.client", "pairwire.cli", "grpc"},
+    "integrations": {"pairwire.batch", "pairwire.server", "pairwire.export", "pairwire.cli", "grpc"},
     "export/passes": {"torch", "transformers", "sentence_transformers"},
     "export/int8": {"torch", "transformers", "sentence_transformers"},
-    "protos": {"pairwire.batch", "pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},
+    "protos": {"pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},
 }
 
 # Package -> modules that must not be loaded by importing it.
-HEAVY = {
-    "onnxruntime",
-    "torch",
-    "transformers",
-    "optimum",
-    "sentence_transformers",
-    "tokenizers",
-    "onnx",
-    "scipy",
-    "pyarrow",
-}
+HEAVY = {"onnxruntime", "torch", "transformers", "optimum", "sentence_transformers", "tokenizers", "onnx", "scipy", "pyarrow"}
 LIGHT_PACKAGES = [
     "pairwire.batch",
     "pairwire.server",
@@ -71,6 +69,7 @@ LIGHT_PACKAGES = [
     "pairwire.export",
     "pairwire.cli.main",
     "pairwire.v1",
+    "pairwire.foreign",
 ]
 
 

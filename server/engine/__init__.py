@@ -1,15 +1,16 @@
 """The engine: text in, scores and vectors out. Knows no network: it runs under gRPC, in process or in a batch job.
 
     engine.py         the one public class: Engine
-    call.py           one call on its way, and the path it takes
+    call.py           one call on its way, and the path it takes    anytime.py   one that takes what is ready in time
     text/      ->     text -> rows of token ids
     batching/  ->     which rows run next, and with which others
     running/   ->     threads that run batches, and who waits for them
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
-    kinds.py          what kinds of models there are
+    zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on
+    tokens.py         text -> tokens and back         statistics.py     the engine at one moment
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
     off_loop.py       long work off the event loop    watchdog.py       ends runs that hang
@@ -37,24 +38,32 @@ if TYPE_CHECKING:
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .outputs.heads import Activation
     from .results import (
+        ClassifyOptions,
+        ClassifyResult,
         EmbedOptions,
         EmbedResult,
         EngineStatistics,
         ModelInfo,
         ModelStatistics,
+        ReadingOptions,
         ScoreOptions,
         ScoreResult,
         SparseOptions,
         SparseResult,
         Timing,
+        Unscored,
+        UnscoredReason,
         Usage,
     )
+    from .text.pieces import TokenisedText
     from .text.token_ids import TokenIds
-    from .text.truncation import Truncation
+    from .text.truncation import Truncation, TruncationDirection
 
 _HOMES = {
     "Activation": ".outputs.heads",
     "BatchEvent": ".observer",
+    "ClassifyOptions": ".results",
+    "ClassifyResult": ".results",
     "Clock": "..clock",
     "EmbedOptions": ".results",
     "EmbedResult": ".results",
@@ -71,6 +80,7 @@ _HOMES = {
     "Observer": ".observer",
     "Outcome": ".observer",
     "Priority": ".batching.priority",
+    "ReadingOptions": ".results",
     "RequestEvent": ".observer",
     "ScoreOptions": ".results",
     "ScoreResult": ".results",
@@ -81,7 +91,11 @@ _HOMES = {
     "SystemClock": "..clock",
     "Timing": ".results",
     "TokenIds": ".text.token_ids",
+    "TokenisedText": ".text.pieces",
     "Truncation": ".text.truncation",
+    "TruncationDirection": ".text.truncation",
+    "Unscored": ".results",
+    "UnscoredReason": ".results",
     "Usage": ".results",
     "build_model": ".models.building",
     "load_model": ".models.loading",
@@ -90,6 +104,8 @@ _HOMES = {
 __all__ = [
     "Activation",
     "BatchEvent",
+    "ClassifyOptions",
+    "ClassifyResult",
     "Clock",
     "EmbedOptions",
     "EmbedResult",
@@ -106,6 +122,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Priority",
+    "ReadingOptions",
     "RequestEvent",
     "ScoreOptions",
     "ScoreResult",
@@ -116,7 +133,11 @@ __all__ = [
     "SystemClock",
     "Timing",
     "TokenIds",
+    "TokenisedText",
     "Truncation",
+    "TruncationDirection",
+    "Unscored",
+    "UnscoredReason",
     "Usage",
     "build_model",
     "load_model",

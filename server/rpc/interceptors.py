@@ -20,7 +20,7 @@ from ..errors import NotReady, PairwireError
 from .details import clip, trailers
 from .method import Answer
 from .status import code_of
-from .wire import Received
+from .wire import Received, model_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,13 @@ class ErrorsToStatus:
             try:
                 return await handler(request, context)
             except BaseException as error:
-                message = _sentence(rpc, error)
+                message = _message(rpc, error)
+                # gRPC keeps the exception in a ring that only the garbage collector frees, some time or other; and it
+                # keeps the frames that it came through, with all that they hold of the request.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+                del request
+                if message is None:
+                    raise
                 code = code_of(error)
                 try:
                     await context.abort(code, message, trailers(error, code, message))
@@ -89,7 +95,7 @@ class Measure:
                     code = grpc.StatusCode.DEADLINE_EXCEEDED  # gRPC cancels handlers for that too
                 raise
             finally:
-                listener.rpc_finished(rpc, getattr(request, "model", ""), code.name, now() - started)
+                listener.rpc_finished(rpc, model_of(request), code.name, now() - started)
 
         return measured
 
@@ -149,14 +155,22 @@ def _is_late(context: Context) -> bool:
     return left is not None and left < _EARLY_S
 
 
-def _sentence(rpc: str, error: BaseException) -> str:
+def sentence(rpc: str, error: BaseException) -> str:
     """The caller's message, whatever was raised; a cancellation is raised again where no caller is left."""
+    message = _message(rpc, error)
+    if message is None:
+        raise error
+    return message
+
+
+def _message(rpc: str, error: BaseException) -> str | None:
+    """The same; None where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
         return "the request was cancelled inside the server; try again"
     if isinstance(error, asyncio.CancelledError):
-        raise error
+        return None
     incident = secrets.token_hex(4)
     logger.error("%s failed, incident %s", rpc, incident, exc_info=error)
     return f"an error inside the server; its log has the details under incident {incident}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..cache import ByteCache
 from .encoder import EncodedRows, TextEncoder
 from .token_ids import Text
-from .truncation import Truncation
+from .truncation import Truncation, TruncationDirection
 
 
 class Texts(Protocol):
@@ -68,6 +68,14 @@ class PairTexts:
     """What the caller calls the texts, with a place for their index."""
     max_length: int | None
     truncation: Truncation
+    direction: TruncationDirection | None = None
+    start: int = 0
+    """Index of the first pair in what the caller gave."""
+
+    def part(self, begin: int, end: int) -> PairTexts:
+        """Pairs ``begin`` to ``end`` of these."""
+        firsts = self.firsts if len(self.firsts) == 1 else self.firsts[begin:end]
+        return replace(self, firsts=firsts, seconds=self.seconds[begin:end], start=self.start + begin)
 
     @property
     def rows(self) -> int:
@@ -96,7 +104,7 @@ class PairTexts:
 
     @property
     def _most_characters(self) -> float:
-        return self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        return self.encoder.most_characters(self.truncation, self.direction)
 
     @property
     def may_be_split(self) -> bool:
@@ -129,8 +137,9 @@ class PairTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
+            direction=self.direction,
             fields=self.fields,
-            start=begin,
+            start=self.start + begin,
             cache=self.cache,
         )
 
@@ -145,6 +154,7 @@ class SingleTexts:
     prompt: str
     max_length: int | None
     truncation: Truncation
+    direction: TruncationDirection | None = None
 
     @property
     def rows(self) -> int:
@@ -154,7 +164,7 @@ class SingleTexts:
     @property
     def characters(self) -> int:
         """Of all texts together, prompts included."""
-        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        most = self.encoder.most_characters(self.truncation, self.direction)
         return count_characters(self.texts, most) + len(self.prompt) * len(self.texts)
 
     @property
@@ -169,7 +179,7 @@ class SingleTexts:
 
     def sizes(self) -> list[int]:
         """Characters of each row; not more than are read of a text."""
-        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        most = self.encoder.most_characters(self.truncation, self.direction)
         return [int(min(len(text), most)) + len(self.prompt) for text in self.texts]
 
     @property
@@ -188,6 +198,7 @@ class SingleTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
+            direction=self.direction,
             start=begin,
             cache=self.cache,
         )

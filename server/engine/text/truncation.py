@@ -14,8 +14,18 @@ class Truncation(Enum):
     """What happens to an input that is longer than the limit."""
 
     LONGEST_FIRST = "longest_first"
+    ONLY_FIRST = "only_first"
     ONLY_SECOND = "only_second"
     ERROR = "error"
+
+
+class TruncationDirection(Enum):
+    """The side at which a too long input loses tokens."""
+
+    RIGHT = "right"
+    """Its end goes."""
+    LEFT = "left"
+    """Its beginning goes; of a pair, the beginnings of both texts."""
 
 
 def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int32Array, Int32Array]:
