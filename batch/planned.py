@@ -22,9 +22,9 @@ import numpy.typing as npt
 from pairwire.server.clock import SystemClock
 from pairwire.server.engine import EngineConfig, Model
 from pairwire.server.engine.encodings import encode_vectors
+from pairwire.server.engine.kinds import InputType
 from pairwire.server.engine.models.loading import load_model
 from pairwire.server.engine.models.query_table import QueryTable
-from pairwire.server.engine.kinds import InputType
 from pairwire.server.engine.outputs.heads import Activation, Head
 from pairwire.server.engine.outputs.sparse import to_sparse
 from pairwire.server.engine.outputs.vectors import shape_vectors

@@ -124,6 +124,10 @@ class Replica:
         """pairwire.v1.ScoringService/Rerank."""
         return await self._answer("Rerank", request, grpc_context)
 
+    async def Classify(self, request: Message, grpc_context: Any) -> Any:
+        """pairwire.v1.ScoringService/Classify."""
+        return await self._answer("Classify", request, grpc_context)
+
     async def Embed(self, request: Message, grpc_context: Any) -> Any:
         """pairwire.v1.EmbeddingService/Embed."""
         return await self._answer("Embed", request, grpc_context)

@@ -72,7 +72,9 @@ def _add_task(tasks: Any, task: str, summary: str) -> None:
             "--max-active-dims", metavar="N", type=arguments.count, help="keep the N largest weights of each text"
         )
         parser.add_argument(
-            "--input-type", choices=["query", "document"], help="what the texts are, for a model that reads them differently"
+            "--input-type",
+            choices=["query", "document"],
+            help="what the texts are, for a model that reads them differently",
         )
     arguments.add_json(parser, "print a summary as one object of JSON")
     arguments.add_connection(parser, local=True)

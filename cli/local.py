@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
 from pairwire.batch.engine_options import classify_options, embed_options, score_options, sparse_options
 from pairwire.batch.engine_thread import EngineThread
 from pairwire.client.first_stage import FirstStage
-from pairwire.client.inputs import EmbedOptions, ReadingOptions, ScoreOptions, SparseOptions
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 from pairwire.client.results import (
     EmbedResult,
     FirstStageReport,
@@ -31,11 +28,8 @@ from pairwire.client.results import (
     VectorArray,
 )
 from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
-from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
-from pairwire.server.engine.batching import priority
-from pairwire.server.engine.outputs import heads
+from pairwire.server.engine import encodings, first_stage, kinds, results
 from pairwire.server.engine.outputs.ranking import rank
-from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput
 
 from .in_order import in_order

@@ -11,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("batch", "cli", "client", "export", "integrations", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
+SHIPPED = (
+    "batch",
+    "cli",
+    "client",
+    "export",
+    "integrations",
+    "server",
+    "protos/pairwire/v1",
+    "protos/pairwire/foreign",
+)
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
@@ -61,7 +70,17 @@ FORBIDDEN = {
 }
 
 # Package -> modules that must not be loaded by importing it.
-HEAVY = {"onnxruntime", "torch", "transformers", "optimum", "sentence_transformers", "tokenizers", "onnx", "scipy", "pyarrow"}
+HEAVY = {
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "optimum",
+    "sentence_transformers",
+    "tokenizers",
+    "onnx",
+    "scipy",
+    "pyarrow",
+}
 LIGHT_PACKAGES = [
     "pairwire.batch",
     "pairwire.server",
