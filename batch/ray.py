@@ -89,6 +89,10 @@ def deployment(
     return bound
 
 
+class Refused(Exception):
+    """What a replica raises to Ray: the sentence alone. The code goes another way."""
+
+
 class Encoded:
     """An answer that is bytes already, for Ray, which serialises what it gets."""
 
@@ -169,7 +173,7 @@ class Replica:
         except Exception as error:
             context.set_code(code_of(error))
             context.set_details(str(error))
-            raise
+            raise Refused(str(error)) from None  # Ray pickles it, which errors with several arguments do not survive
         return Encoded(answer) if isinstance(answer, bytes) else answer
 
     async def _open(self) -> None:
