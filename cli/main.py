@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
-from . import classify, doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, streams, tune
+from . import bulk, classify, doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, streams, tune
 from .any_order import AnyOrderParser
 
-COMMANDS = (export, serve, score, rerank, classify, embed, embed_sparse, models, inspect, tune, profile, doctor)
+COMMANDS = (export, serve, score, rerank, classify, embed, embed_sparse, bulk, models, inspect, tune, profile, doctor)
 """In the order of the help."""
 
 
@@ -32,9 +32,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in COMMANDS:
         command.add_parser(subparsers)
-    for subparser in subparsers.choices.values():
+    for subparser in _below(parser):
         _add_debug(subparser, argparse.SUPPRESS)  # else its default would undo what stands before the command
     return parser
+
+
+def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of commands, and of commands of commands."""
+    found: list[argparse.ArgumentParser] = []
+    for action in parser._actions:  # argparse has no public way to walk a parser
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                found += [each, *_below(each)]
+    return found
 
 
 def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
