@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,export,demo,bench,examples,dev]'
+	  -e '.[cpu,export,http,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -36,6 +36,7 @@ types: $(STAMP)
 	@mkdir -p .types/pairwire
 	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
+	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
@@ -67,6 +68,10 @@ protos: $(STAMP)
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --grpc_python_out=protos --mypy_grpc_out=quiet:protos \
 	  protos/pairwire/v1/scoring.proto protos/pairwire/v1/embedding.proto protos/pairwire/v1/model.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=protos --mypy_out=quiet:protos protos/pairwire/foreign/*.proto
+	sed -i -e 's/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from .pool import POOL as _pool/' \
+	  -e 's/_descriptor_pool\.Default()/_pool/' protos/pairwire/foreign/*_pb2.py
 
 clean:
 	rm -rf $(VENV) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from pairwire.v1 import embedding_pb2, scoring_pb2
-
 from . import load_client
 from .datasets import Pair, load_pairs, read_pairs
+from .protocols import PROTOCOLS, SHAPES, call_of
 from .report import print_machine, print_table, write_json
 from .serving import Server, serving
 
 COLUMNS = (
     "dataset",
+    "protocol",
     "shape",
     "pairs_per_request",
     "load",
@@ -43,6 +43,7 @@ COLUMNS = (
     "compute_p50_ms",
     "padding",
     "server_cpus",
+    "server_ms_per_call",
     "client_cpus",
 )
 
@@ -56,44 +57,43 @@ def main() -> None:
     loads += [(f"{rate:g}/s Poisson", 0, rate) for rate in args.rate]
     rows = []
     with _server(args) as server:
-        for size in args.pairs:
-            requests = build_requests(args.shape, pairs, size, args.model)
+        for size in (min(size, len(pairs)) for size in args.pairs):
             for name, concurrency, rate in loads:
-                row = _measure(args, server, requests, concurrency, rate)
-                dataset = args.pairs_file.name if args.pairs_file else args.dataset
-                setting = {"dataset": dataset, "shape": args.shape, "pairs_per_request": size, "load": name}
-                scale = {"server_processes": args.server_processes, "connections": args.processes * args.connections}
-                rows.append(setting | scale | row)
+                for protocol in args.protocol * args.rounds:
+                    requests = build_requests(args.shape, pairs, size, args.model, protocol)
+                    row = _measure(args, server, protocol, requests, size, concurrency, rate)
+                    dataset = args.pairs_file.name if args.pairs_file else args.dataset
+                    setting = {"dataset": dataset, "protocol": protocol, "shape": args.shape}
+                    scale = {"server_processes": args.server_processes}
+                    scale["connections"] = args.processes * args.connections
+                    rows.append(setting | {"pairs_per_request": size, "load": name} | scale | row)
     print_table(rows, COLUMNS)
     write_json(args.json, rows)
 
 
-def build_requests(shape: str, pairs: Sequence[Pair], size: int, model: str) -> list[bytes]:
+def build_requests(shape: str, pairs: Sequence[Pair], size: int, model: str, protocol: str = "pairwire") -> list[bytes]:
     """Serialised requests of ``size`` pairs (documents, texts) each; a smaller rest is left out unless it is all."""
     chunks = [pairs[at : at + size] for at in range(0, len(pairs), size)]
     if len(chunks) > 1 and len(chunks[-1]) < size:
         chunks.pop()
-    return [_request(shape, chunk, model).SerializeToString() for chunk in chunks]
-
-
-def _request(
-    shape: str, pairs: Sequence[Pair], model: str
-) -> scoring_pb2.ScoreRequest | scoring_pb2.RerankRequest | embedding_pb2.EmbedRequest:
-    if shape == "rerank":
-        return scoring_pb2.RerankRequest(model=model, query=pairs[0][0], documents=[second for _, second in pairs])
-    if shape == "embed":
-        return embedding_pb2.EmbedRequest(model=model, texts=[second for _, second in pairs])
-    text_pairs = [scoring_pb2.TextPair(first=first, second=second) for first, second in pairs]
-    return scoring_pb2.ScoreRequest(model=model, text_pairs=scoring_pb2.TextPairs(pairs=text_pairs))
+    build = call_of(protocol, shape).request
+    return [build(chunk, model).SerializeToString() for chunk in chunks]
 
 
 def _measure(
-    args: argparse.Namespace, server: Server, requests: list[bytes], concurrency: int, rate: float | None
+    args: argparse.Namespace,
+    server: Server,
+    protocol: str,
+    requests: list[bytes],
+    size: int,
+    concurrency: int,
+    rate: float | None,
 ) -> dict[str, object]:
     processes = min(args.processes, concurrency) if concurrency else args.processes
     plans = [
         load_client.Plan(
             address=server.address,
+            protocol=protocol,
             shape=args.shape,
             requests=requests,
             concurrency=concurrency // processes + (at < concurrency % processes),
@@ -110,9 +110,11 @@ def _measure(
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         records = pool.map(load_client.run, plans, chunksize=1)
     # The server's CPU seconds include the warm-up, so they are spread over it too.
-    server_cpus = (_cpu_s(server.pid) - cpu_before) / (args.warmup + max(record.measured_s for record in records))
-    row = summarise(records, request_size(args.shape, requests[0]), args.duration)
-    return row | {"server_cpus": server_cpus}
+    used_s = _cpu_s(server.pid) - cpu_before
+    server_cpus = used_s / (args.warmup + max(record.measured_s for record in records))
+    row = summarise(records, size, args.duration)
+    sent = sum(record.sent for record in records)
+    return row | {"server_cpus": server_cpus, "server_ms_per_call": used_s / sent * 1e3}
 
 
 def summarise(records: Sequence[load_client.Record], pairs_per_request: int, duration_s: float) -> dict[str, object]:
@@ -140,15 +142,6 @@ def summarise(records: Sequence[load_client.Record], pairs_per_request: int, dur
         row["queue_p50_ms"] = float(np.median(queue)) * 1e3
         row["compute_p50_ms"] = float(np.median(compute)) * 1e3
     return row
-
-
-def request_size(shape: str, request: bytes) -> int:
-    """Pairs, documents or texts of a serialised request."""
-    if shape == "score":
-        return len(scoring_pb2.ScoreRequest.FromString(request).text_pairs.pairs)
-    if shape == "rerank":
-        return len(scoring_pb2.RerankRequest.FromString(request).documents)
-    return len(embedding_pb2.EmbedRequest.FromString(request).texts)
 
 
 def _cpu_s(pid: int) -> float:
@@ -181,7 +174,15 @@ def _arguments() -> argparse.Namespace:
         "--server-processes", type=int, default=1, help="pairwire serve --processes (default 1); wants --connections"
     )
     parser.add_argument("--model", default="", help="model name, where several are served")
-    parser.add_argument("--shape", choices=sorted(load_client.METHODS), default="score")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        nargs="+",
+        default=["pairwire"],
+        help="asked in it (default pairwire); of several, one after the other",
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="measure all protocols this many times, in turn")
+    parser.add_argument("--shape", choices=SHAPES, default="score")
     parser.add_argument("--dataset", default="builtin", help="builtin, stsb, qnli, xquad or scifact (default builtin)")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--pairs-file", type=Path, help="two tab-separated texts a line, instead of a data set")

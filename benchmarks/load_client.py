@@ -8,19 +8,13 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
 from pairwire.client.proxy import proxy_arguments
-from pairwire.v1 import embedding_pb2, scoring_pb2
 
-Response = scoring_pb2.ScoreResponse | scoring_pb2.RerankResponse | embedding_pb2.EmbedResponse
-
-METHODS: dict[str, tuple[str, type[Response]]] = {
-    "score": ("/pairwire.v1.ScoringService/Score", scoring_pb2.ScoreResponse),
-    "rerank": ("/pairwire.v1.ScoringService/Rerank", scoring_pb2.RerankResponse),
-    "embed": ("/pairwire.v1.EmbeddingService/Embed", embedding_pb2.EmbedResponse),
-}
+from .protocols import call_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +23,8 @@ class Plan:
 
     address: str
     shape: str
-    """A key of ``METHODS``."""
+    """With ``protocol``, a key of ``protocols.CALLS``."""
+    protocol: str = "pairwire"
     requests: Sequence[bytes]
     """Serialised requests, sent round robin in a shuffled order."""
     concurrency: int
@@ -57,6 +52,8 @@ class Record:
     padded_tokens: list[int] = field(default_factory=list)
     queue_s: list[float] = field(default_factory=list)
     compute_s: list[float] = field(default_factory=list)
+    sent: int = 0
+    """Calls that ended, those of the warm-up included."""
     answered: int = 0
     """Calls answered OK inside the window, whenever they were due: what a rate is made of."""
     answered_tokens: int = 0
@@ -72,7 +69,7 @@ def run(plan: Plan) -> Record:
 
 async def _run(plan: Plan) -> Record:
     record = Record()
-    path, response_type = METHODS[plan.shape]
+    chosen = call_of(plan.protocol, plan.shape)
     options = [
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
@@ -80,10 +77,10 @@ async def _run(plan: Plan) -> Record:
         *proxy_arguments(plan.address),
     ]
     async with contextlib.AsyncExitStack() as stack:
-        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Response]] = []
+        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = []
         for _ in range(plan.connections):
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(plan.address, options=options))
-            calls.append(channel.unary_unary(path, response_deserializer=response_type.FromString))
+            calls.append(channel.unary_unary(chosen.path, response_deserializer=chosen.response))
             await channel.channel_ready()
         requests = list(plan.requests)
         random.Random(plan.seed).shuffle(requests)
@@ -99,7 +96,7 @@ class _Sender:
     def __init__(
         self,
         plan: Plan,
-        calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Response]],
+        calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Any]],
         requests: list[bytes],
         record: Record,
         *,
@@ -107,6 +104,7 @@ class _Sender:
         end: float,
     ) -> None:
         self._plan, self._calls, self._requests, self._record = plan, calls, requests, record
+        self._told = call_of(plan.protocol, plan.shape).told
         self._begin, self._end = begin, end
         self._next = 0
         self.last_answer = begin
@@ -141,16 +139,18 @@ class _Sender:
         except grpc.aio.AioRpcError as error:
             code = error.code().name
         now = time.monotonic()
-        if response is not None and self._begin <= now < self._end:
+        self._record.sent += 1
+        told = None if response is None else self._told(response)
+        if told is not None and self._begin <= now < self._end:
             self._record.answered += 1
-            self._record.answered_tokens += response.usage.tokens
+            self._record.answered_tokens += told.tokens
         if due < self._begin:
             return
         self.last_answer = max(self.last_answer, now)
         self._record.latency_s.append(now - due)
         self._record.codes.append(code)
-        if response is not None:
-            self._record.tokens.append(response.usage.tokens)
-            self._record.padded_tokens.append(response.usage.padded_tokens)
-            self._record.queue_s.append(response.timing.queue_us / 1e6)
-            self._record.compute_s.append(response.timing.compute_us / 1e6)
+        if told is not None:
+            self._record.tokens.append(told.tokens)
+            self._record.padded_tokens.append(told.padded_tokens)
+            self._record.queue_s.append(told.queue_s)
+            self._record.compute_s.append(told.compute_s)

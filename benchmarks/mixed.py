@@ -32,7 +32,7 @@ from pairwire.client.proxy import proxy_arguments
 from pairwire.v1 import scoring_pb2
 
 from .datasets import Pair, load_pairs
-from .load_client import METHODS
+from .protocols import call_of
 from .report import print_machine, print_table, write_json
 from .serving import serving
 
@@ -175,7 +175,7 @@ def summarise(record: Record, phase: Phase, sizes: Sequence[int], duration_s: fl
 
 async def _run(plan: Plan) -> Record:
     record = Record()
-    path, _ = METHODS["score"]
+    path = call_of("pairwire", "score").path
     async with grpc.aio.insecure_channel(plan.address, options=proxy_arguments(plan.address)) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, scoring_pb2.ScoreResponse] = channel.unary_unary(
             path, response_deserializer=scoring_pb2.ScoreResponse.FromString

@@ -79,6 +79,9 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
     prompts.add_argument("--prompt", metavar="TEXT", help="the prompt itself; '' for none at all")
     choices = ["longest_first", "only_second", "error"] if pairs else ["longest_first", "error"]
     group.add_argument("--truncation", choices=choices, help="what to do with longer inputs (default: longest_first)")
+    group.add_argument(
+        "--truncation-direction", choices=["right", "left"], help="which end to cut off (default: the model's own)"
+    )
     if pairs:
         group.add_argument(
             "--activation",
@@ -89,7 +92,7 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_reading` and `add_connection` were given that every kind of options has."""
-    names = ("model", "prompt_name", "prompt", "truncation", "max_length", "priority")
+    names = ("model", "prompt_name", "prompt", "truncation", "truncation_direction", "max_length", "priority")
     return {name: getattr(args, name) for name in names}
 
 

@@ -196,10 +196,12 @@ def _counting_from(start: int) -> Iterator[None]:
 
 def _reading(options: ReadingOptions) -> dict[str, Any]:
     """The fields of the engine's `ReadingOptions`."""
+    direction = options.truncation_direction
     return {
         "prompt_name": options.prompt_name,
         "prompt": options.prompt,
         "truncation": truncation.Truncation(options.truncation or "longest_first"),
+        "truncation_direction": direction and truncation.TruncationDirection(direction),
         "max_length": options.max_length,
         "priority": priority.Priority(options.priority or "normal"),
     }

@@ -34,6 +34,9 @@ Activation = Literal["identity", "sigmoid", "softmax"]
 Truncation = Literal["longest_first", "only_second", "error"]
 """What happens to an input that is longer than the limit."""
 
+TruncationDirection = Literal["right", "left"]
+"""Which end of a too long input is cut off: "right" is its end, "left" its beginning (of a pair, those of both)."""
+
 Priority = Literal["low", "normal", "high"]
 """What a request may overtake in the server's queue; each gives way only for a while, low for at most ten seconds."""
 
@@ -67,6 +70,7 @@ class ReadingOptions:
     prompt: str | None = None
     """A prompt as text, instead of a name; empty means none."""
     truncation: Truncation | None = None
+    truncation_direction: TruncationDirection | None = None
     max_length: int | None = None
     """Most tokens of an input, special tokens included; at most the model's own limit."""
     priority: Priority | None = None
@@ -76,6 +80,7 @@ class ReadingOptions:
         utf8_bytes("model", self.model)
         check_prompts(self.prompt_name, self.prompt)
         check_choice("truncation", self.truncation, get_args(Truncation))
+        check_choice("truncation_direction", self.truncation_direction, get_args(TruncationDirection))
         check_count("max_length", self.max_length, _MAX_UINT32)
         check_choice("priority", self.priority, get_args(Priority))
 

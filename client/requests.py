@@ -46,6 +46,11 @@ _TRUNCATIONS = {
     "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
     "error": scoring_pb2.TRUNCATION_ERROR,
 }
+_DIRECTIONS = {
+    None: scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED,
+    "right": scoring_pb2.TRUNCATION_DIRECTION_RIGHT,
+    "left": scoring_pb2.TRUNCATION_DIRECTION_LEFT,
+}
 _PRIORITIES = {
     None: scoring_pb2.PRIORITY_UNSPECIFIED,
     "low": scoring_pb2.PRIORITY_LOW,
@@ -134,6 +139,7 @@ def rerank_parts(
         top_k=None if top_k is None else int(top_k),
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         prompt_name=options.prompt_name,
@@ -171,6 +177,7 @@ def embed_parts(
         normalize=options.normalize,
         encoding=_ENCODINGS[options.encoding],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
     )
@@ -191,6 +198,7 @@ def sparse_parts(
         prompt_name=options.prompt_name,
         prompt=options.prompt,
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
@@ -212,6 +220,7 @@ def _score_request(options: ScoreOptions) -> scoring_pb2.ScoreRequest:
         model=options.model,
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         prompt_name=options.prompt_name,

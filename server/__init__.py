@@ -1,8 +1,9 @@
-"""The server: model packages in, gRPC out.
+"""The server: model packages in, gRPC and HTTP out.
 
     engine/        text -> batches -> scores; knows no network
     runtime/       runs one fixed shape on ONNX Runtime
     rpc/           gRPC: servicers, converters, interceptors
+    compat/        other people's protocols over the same engine calls
     package.py     reads and verifies a model package     onnx_files.py which files a graph reads
     errors.py      the one tree of errors                 clock.py      the only reader of the time
     reasons.py     other people's exceptions in a line    freed_memory.py  back to the system
@@ -11,7 +12,7 @@
     lifecycle.py   the phases of a serving process
     app.py         one serving process: wires all of these, starts, drains, stops
     serving.py     its life from start to exit code       eventloop.py  its loop and signals
-    open_files.py  says when connections take them all
+    open_files.py  says when connections take them all    addresses.py   what a host stands for
     processes/     several of them on one port, and their supervisor
     cpus.py        how many CPUs are ours
     metrics.py     every Prometheus series                endpoint.py   the same over HTTP

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .clock import Clock, SystemClock
-from .config import METRICS_OFF, ServerConfig
+from .compat import kserve, tei
+from .compat.kserve_statistics import Statistics
+from .compat.roles import Roles
+from .config import HTTP_OFF, METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
 from .engine.engine import Engine
 from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Observer, RequestEvent
 from .engine.watchdog import Watchdog
-from .errors import NotReady
+from .errors import ConfigInvalid, NotReady
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
 from .open_files import OpenFiles
@@ -33,6 +36,9 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
+
+if TYPE_CHECKING:
+    from .compat.http.listener import HttpListener
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +71,20 @@ class EngineOpener(Protocol):
 
 
 class _Events:
-    """The engine's observer: metrics, and health on the event loop's thread."""
+    """The engine's observer: metrics, statistics, and health on the event loop's thread."""
 
-    def __init__(self, metrics: Metrics, on_health: Callable[[], None]) -> None:
+    def __init__(self, metrics: Metrics, statistics: Statistics, on_health: Callable[[], None]) -> None:
         self._metrics = metrics
+        self._statistics = statistics
         self._on_health = on_health
 
     def batch_finished(self, event: BatchEvent) -> None:
         self._metrics.batch_finished(event)
+        self._statistics.batch_finished(event)
 
     def request_finished(self, event: RequestEvent) -> None:
         self._metrics.request_finished(event)
+        self._statistics.request_finished(event)
 
     def model_health(self, model: str, healthy: bool) -> None:
         self._on_health()
@@ -113,36 +122,51 @@ class Application:
         """The port that gRPC listens on, once it does."""
         self.metrics_port: int | None = None
         """The port of the metrics, once it listens; None where they are off."""
+        self.http_port: int | None = None
+        """The port of HTTP, once it listens; None where it is off."""
         self._clock = clock or SystemClock()
         self._open_engine = open_engine
-        self._board = HealthBoard()
+        self._board = HealthBoard([kserve.SERVICE, *tei.SERVICES])
+        self._statistics = Statistics()
         self._gate = Gate("the server is loading its models; try again soon, or another server")
         self._on_fault = on_fault
+        self._share_port = share_port
         self._engine: Engine | None = None
         self._beating: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self.roles = Roles(self._opened, config.roles)
+        """Which model answers calls that name none."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
+        interceptors, connections = self._interceptors(), config.connections_of_a_port()
         self._server = build_server(
             (
                 ScoringServicer(self._opened, config.limits),
                 EmbeddingServicer(self._opened, config.limits),
                 ModelServicer(self._opened),
+                kserve.KServeServicer(self._opened, self.roles, config.limits, self._board, self._statistics),
+                *tei.tei_servicers(self._opened, self.roles, config, self._clock),
             ),
             self._board,
-            interceptors=self._interceptors(),
+            interceptors=[ErrorsToStatus(), *interceptors],
             limits=config.limits,
-            connections=config.connections,
+            connections=connections,
             traffic=self.traffic,
             share_port=share_port,
         )
+        self._http = self._build_http(interceptors)
         self.lifecycle.listen(lambda phase: self._show_health())
 
     @property
     def engine(self) -> Engine:
         """The engine, once the models are loaded. Raises NotReady before."""
         return self._opened()
+
+    @property
+    def http_connections(self) -> int:
+        """Connections of HTTP that are open."""
+        return 0 if self._http is None else self._http.connections
 
     async def listen(self) -> None:
         """Binds the ports; probes get an answer from now on.
@@ -156,6 +180,9 @@ class Application:
         if where.metrics_port != METRICS_OFF:
             self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port)
             self.metrics_port = self._endpoint.port
+        if self._http is not None:
+            await self._http.start(share_port=self._share_port)
+            self.http_port = self._http.port
         await self._server.start()
         logger.info("listening on %s:%d", where.host, self.port)
 
@@ -166,7 +193,7 @@ class Application:
             StartupError: a package or the runtime does not work.
         """
         loop = asyncio.get_running_loop()
-        events = _Events(self.metrics, lambda: _call(loop, self._show_health))
+        events = _Events(self.metrics, self._statistics, lambda: _call(loop, self._show_health))
         self._engine = await self._open_engine(
             *self.config.models,
             config=self.config.engine,
@@ -174,7 +201,8 @@ class Application:
             observer=events,
             on_fatal=lambda error: self._die(loop, error),
         )
-        self.metrics.watch(self._engine.models.values(), self._engine.statistics)
+        self.roles.check()
+        self.metrics.watch(self._engine.models.values(), self._engine.statistics, self.roles.known(tei.ROLES))
         self._beating = asyncio.create_task(
             _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
         )
@@ -188,6 +216,8 @@ class Application:
         """
         limits = self.config.shutdown
         self.lifecycle.enter(Phase.DRAINING)
+        if self._http is not None:
+            self._http.announce_leaving()
         await asyncio.sleep(limits.drain_delay_s)
         hurrying = asyncio.get_running_loop().call_later(limits.drain_timeout_s / 2, self.traffic.hurry)
         await self._turn_away()
@@ -207,6 +237,7 @@ class Application:
         sending get UNAVAILABLE, and their connections are cut when all that was accepted is answered.
         """
         self._gate.hold()
+        self.traffic.close_streams()
         await asyncio.sleep(SETTLE_S)
         arrived = self.traffic.arrived
         await asyncio.sleep(QUIET_S)
@@ -215,6 +246,8 @@ class Application:
             await asyncio.sleep(0)  # the task's first step is what sends the connections away
         else:
             self._gate.close("the server is draining; try another server")
+        if self._http is not None:
+            self._http.turn_away()
         self._gate.release()
 
     def _stop_soon(self) -> None:
@@ -248,6 +281,8 @@ class Application:
         if self._beating is not None:
             self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
+        if self._http is not None:
+            self._http.close()
         if self._stopping is None:
             cut_connections(self.port)
             await self._server.stop(_CLOSING_S)
@@ -266,12 +301,39 @@ class Application:
         _call(loop, self.failed.set)
 
     def _interceptors(self) -> list[Interceptor]:
-        """Outermost first. What is measured includes what the gate refuses."""
-        chain: list[Interceptor] = [ErrorsToStatus(), Measure(self.metrics, self._clock)]
+        """Outermost first, of gRPC and HTTP. What is measured includes what the gate refuses."""
+        chain: list[Interceptor] = [Measure(self.metrics, self._clock)]
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
         return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
+
+    def _build_http(self, interceptors: Sequence[Interceptor]) -> HttpListener | None:
+        """What serves HTTP; None where it is off. Raises ConfigInvalid where what it needs is not installed."""
+        if self.config.listen.http_port == HTTP_OFF:
+            return None
+        try:
+            from .compat.http.routes import Services
+            from .compat.http.service import build_listener
+        except ImportError as error:
+            raise ConfigInvalid(
+                f"http_port: HTTP needs {error.name}, which is not installed; run pip install 'pairwire[http]', "
+                "or set http_port to -1"
+            ) from None
+        return build_listener(
+            self.config,
+            Services(self._opened, self.roles, self.config.limits),
+            healthy=self._is_healthy,
+            statistics=self._statistics,
+            registry=self.metrics.registry,
+            interceptors=interceptors,
+            traffic=self.traffic,
+            clock=self._clock,
+        )
+
+    def _is_healthy(self, model: str) -> bool:
+        """As ``grpc.health.v1`` says of a model; of the whole server, where no name is given."""
+        return self._board.serving(model_health_name(model) if model else OVERALL) is True
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -294,6 +356,8 @@ class Application:
                     ScoringServicer.service: bool(scorers) and all(scorers),
                     EmbeddingServicer.service: bool(embedders) and all(embedders),
                     ModelServicer.service: True,
+                    kserve.SERVICE: all(healthy.values()),
+                    **tei.health_of(scorers, embedders),
                     **{model_health_name(name): ok for name, ok in healthy.items()},
                 }
             )

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from .engine.results import ModelInfo
 
 
-def serving_line(host: str, port: int, metrics_port: int | None) -> str:
-    """What programs read to learn the ports; ends in ``metrics off`` where they are."""
+def serving_line(host: str, port: int, metrics_port: int | None, http_port: int | None = None) -> str:
+    """What programs read to learn the ports; metrics may be ``off``, and HTTP is named last, where it is on."""
     host = bracketed(host)
     metrics = "off" if metrics_port is None else f"on {host}:{metrics_port}"
-    return f"pairwire: serving on {host}:{port}, metrics {metrics}"
+    http = "" if http_port is None else f", HTTP on {host}:{http_port}"
+    return f"pairwire: serving on {host}:{port}, metrics {metrics}{http}"
 
 
 def bracketed(host: str) -> str:

@@ -130,6 +130,6 @@ async def _serve_alone(config: ServerConfig) -> NoReturn:
 
     def on_ready() -> None:
         _tell(start_up_table(application.engine.models.values()))
-        _tell(serving_line(config.listen.host, application.port, application.metrics_port))
+        _tell(serving_line(config.listen.host, application.port, application.metrics_port, application.http_port))
 
     await serve_until(stop, application, start=start, on_ready=on_ready)

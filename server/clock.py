@@ -36,6 +36,11 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def wall_ms() -> int:
+    """Milliseconds since 1970: when something was, for people; never for how long it took."""
+    return time.time_ns() // 1_000_000
+
+
 class SimClock:
     """A clock that stands still until it is moved, for tests and simulations."""
 

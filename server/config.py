@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,8 @@ MOST_CONNECTIONS = 65_536
 
 METRICS_OFF = -1
 """The metrics port that means no metrics."""
+HTTP_OFF = -1
+"""The HTTP port that means no HTTP."""
 
 
 VARIABLES_OF_THE_CLIENT = frozenset({"PAIRWIRE_ADDRESS"})
@@ -28,15 +30,37 @@ class ListenConfig:
     """Where the server listens."""
 
     host: str = "127.0.0.1"
-    """Address for gRPC and metrics: a name or an IP address; 0.0.0.0 or :: for all interfaces."""
+    """Address for gRPC, HTTP and metrics: a name or an IP address; 0.0.0.0 or :: for all interfaces."""
     port: int = 50051
     """Port for gRPC; 0 takes any free one and prints it."""
     metrics_port: int = 9090
     """Port for Prometheus metrics (HTTP); 0 takes any free one and prints it, -1 turns metrics off."""
+    http_port: int = HTTP_OFF
+    """Port for the HTTP protocols (OpenAI, Cohere, TEI, KServe, ...); 0 takes any free one and prints it, -1 is off."""
 
     def __post_init__(self) -> None:
         _between(self, "port", 0, 65535)
         _between(self, "metrics_port", METRICS_OFF, 65535)
+        _between(self, "http_port", HTTP_OFF, 65535)
+
+    def bound_http_port(self) -> int | None:
+        """The HTTP port; None where HTTP is off."""
+        return None if self.http_port == HTTP_OFF else self.http_port
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpConfig:
+    """What only HTTP has."""
+
+    http_cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the HTTP port from a browser, e.g. https://app.example.com, or * for all."""
+
+    def __post_init__(self) -> None:
+        for origin in self.http_cors_origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
+                raise ConfigInvalid(
+                    f"http_cors_origins: {origin!r} is no origin; give one, e.g. https://app.example.com, or *"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +122,9 @@ class ConnectionConfig:
     """Most connections at once; what comes on top is closed. 0 means as many as the limit of open files allows."""
     max_streams_per_connection: int = 1024
     """Most calls at once on one connection; clients keep what is more to themselves until others end."""
+    max_open_streams: int = 128
+    """Most calls at once on which many requests are sent (ModelStreamInfer, EmbedStream); one connection gets half.
+    Each may have a message arriving for as long as it likes: --max-message-bytes and 1 MiB of memory, at worst."""
     max_inflight_bytes: int = 256 << 20
     """Most bytes of large requests and answers that are on their way at once; one connection gets half."""
     upload_timeout_s: float = 30.0
@@ -108,6 +135,7 @@ class ConnectionConfig:
         for name in ("keepalive_time_s", "max_connection_idle_s", "min_ping_interval_s", "max_connection_age_s"):
             _between(self, name, 0, 1e6)
         _between(self, "max_streams_per_connection", 1, 1 << 20)
+        _between(self, "max_open_streams", 1, 1 << 20)
         _between(self, "max_inflight_bytes", 1 << 20, 1 << 40)
         _between(self, "upload_timeout_s", 0.01, 1e6)
         for name in ("keepalive_timeout_s", "max_connection_age_grace_s"):
@@ -136,6 +164,25 @@ class CallerConfig:
             raise ConfigInvalid(
                 f"caller_key: {self.caller_key!r} is no metadata key; lower case letters, digits, - _ ."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolesConfig:
+    """Which model answers calls that name none, where several could: protocols made for servers of one model."""
+
+    default_embed_model: str = ""
+    """Model for vectors where a call names none; needed where several bi-encoders are loaded."""
+    default_sparse_model: str = ""
+    """Model for sparse vectors where a call names none; needed where several sparse encoders are loaded."""
+    default_rerank_model: str = ""
+    """Model that ranks documents where a call names none; needed where several cross-encoders of one label are
+    loaded."""
+    default_predict_model: str = ""
+    """Model that classifies texts and pairs where a call names none; else the only cross-encoder of several labels, or
+    the only one at all."""
+    default_info_model: str = ""
+    """Model that a protocol describes which knows of one model only (TEI's Info), and that tokenises for it; else the
+    first that was given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,14 +235,22 @@ class ServerConfig:
     models: tuple[Path, ...] = ()
     """Directories of model packages, written by pairwire export."""
     listen: ListenConfig = field(default_factory=ListenConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     callers: CallerConfig = field(default_factory=CallerConfig)
+    roles: RolesConfig = field(default_factory=RolesConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def connections_of_a_port(self) -> ConnectionConfig:
+        """What each of gRPC and HTTP may have: where both are served, half of the connections."""
+        if self.listen.http_port == HTTP_OFF:
+            return self.connections
+        return replace(self.connections, max_connections=max(1, self.connections.connection_limit() // 2))
 
     def check_models(self) -> None:
         """Raises ConfigInvalid where there is nothing to serve."""

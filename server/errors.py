@@ -4,6 +4,7 @@ PairwireError
 ├── InvalidInput           what was sent cannot be served: which field, why, what to do
 ├── ModelNotFound          no loaded model has that name
 ├── WrongModelKind         the model exists but cannot do that
+├── Unsupported            no model of this version can do that
 ├── Overloaded             the queue is full; says when to try again
 ├── DeadlineExceeded       the answer would come, or has come, too late
 ├── Cancelled              the caller has gone
@@ -56,6 +57,10 @@ class ModelNotFound(PairwireError):
 
 class WrongModelKind(PairwireError):
     """The model exists but cannot do what was asked: it is of another kind, or its package lacks what that needs."""
+
+
+class Unsupported(PairwireError):
+    """A protocol has a call, and no model of this version can serve it, whatever is sent."""
 
 
 class Overloaded(PairwireError):

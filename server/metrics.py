@@ -107,9 +107,18 @@ class Metrics:
         self._models: Mapping[tuple[str, str], str] = {}
         self._rpc_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
-    def watch(self, models: Iterable[ModelInfo], statistics: Callable[[], EngineStatistics]) -> None:
-        """From now on these are the models, and each scrape reads the statistics (from a thread of its own)."""
-        self._models = _labels(tuple(models))
+    def watch(
+        self,
+        models: Iterable[ModelInfo],
+        statistics: Callable[[], EngineStatistics],
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        """From now on these are the models, and each scrape reads the statistics (from a thread of its own).
+
+        ``defaults`` says which of them answers an RPC that names none.
+        """
+        chosen = {(rpc, ""): model for rpc, model in (defaults or {}).items()}
+        self._models = {**_labels(tuple(models)), **chosen}
         self.registry.register(_EngineStatistics(statistics))
 
     def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("cli", "client", "export", "server", "protos/pairwire/v1")
+SHIPPED = ("cli", "client", "export", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
@@ -24,7 +24,8 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.tuning"},
+    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
+    "server/rpc": {"pairwire.server.compat"},
     "server/engine/batching": {
         "tokenizers",
         "onnxruntime",
@@ -32,8 +33,14 @@ FORBIDDEN = {
         "pairwire.server.engine.models",
         "pairwire.server.engine.running",
     },
-    "server/tuning": {"grpc", "pairwire.server.rpc"},
-    "server/runtime": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.tuning"},
+    "server/tuning": {"grpc", "pairwire.server.rpc", "pairwire.server.compat"},
+    "server/runtime": {
+        "grpc",
+        "pairwire.server.rpc",
+        "pairwire.server.compat",
+        "pairwire.server.engine",
+        "pairwire.server.tuning",
+    },
     "client": {
         "pairwire.server",
         "pairwire.export",
@@ -51,7 +58,14 @@ FORBIDDEN = {
 
 # Package -> modules that must not be loaded by importing it.
 HEAVY = {"onnxruntime", "torch", "transformers", "optimum", "sentence_transformers", "tokenizers", "onnx", "scipy"}
-LIGHT_PACKAGES = ["pairwire.server", "pairwire.client", "pairwire.export", "pairwire.cli.main", "pairwire.v1"]
+LIGHT_PACKAGES = [
+    "pairwire.server",
+    "pairwire.client",
+    "pairwire.export",
+    "pairwire.cli.main",
+    "pairwire.v1",
+    "pairwire.foreign",
+]
 
 
 def _package_of(path: Path) -> str:

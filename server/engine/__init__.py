@@ -10,6 +10,7 @@
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on
+    tokens.py         text -> tokens and back, to be looked at
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
     open_requests.py  what a drain waits for          cache.py          bytes by bytes, bounded
     off_loop.py       long work off the event loop    watchdog.py       ends runs that hang
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         EngineStatistics,
         ModelInfo,
         ModelStatistics,
+        ReadingOptions,
         ScoreOptions,
         ScoreResult,
         SparseOptions,
@@ -49,8 +51,9 @@ if TYPE_CHECKING:
         Timing,
         Usage,
     )
+    from .text.pieces import TokenisedText
     from .text.token_ids import TokenIds
-    from .text.truncation import Truncation
+    from .text.truncation import Truncation, TruncationDirection
 
 _HOMES = {
     "Activation": ".outputs.heads",
@@ -71,6 +74,7 @@ _HOMES = {
     "Observer": ".observer",
     "Outcome": ".observer",
     "Priority": ".batching.priority",
+    "ReadingOptions": ".results",
     "RequestEvent": ".observer",
     "ScoreOptions": ".results",
     "ScoreResult": ".results",
@@ -81,7 +85,9 @@ _HOMES = {
     "SystemClock": "..clock",
     "Timing": ".results",
     "TokenIds": ".text.token_ids",
+    "TokenisedText": ".text.pieces",
     "Truncation": ".text.truncation",
+    "TruncationDirection": ".text.truncation",
     "Usage": ".results",
     "build_model": ".models.building",
     "load_model": ".models.loading",
@@ -106,6 +112,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Priority",
+    "ReadingOptions",
     "RequestEvent",
     "ScoreOptions",
     "ScoreResult",
@@ -116,7 +123,9 @@ __all__ = [
     "SystemClock",
     "Timing",
     "TokenIds",
+    "TokenisedText",
     "Truncation",
+    "TruncationDirection",
     "Usage",
     "build_model",
     "load_model",

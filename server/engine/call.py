@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..clock import Clock
-from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, WrongModelKind
 from ..runtime.base import Float32Array, Int32Array
 from .batching.priority import Priority
 from .cache import ByteCache
@@ -190,6 +190,7 @@ class Calls:
             fields=pairs.fields,
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         call = Call(
             model,
@@ -219,6 +220,24 @@ class Calls:
         vectors = await off_loop(whole.nbytes > INLINE_BYTES, shape_vectors, whole, dimensions, options.normalize)
         return EmbedResult(embeddings=vectors, model=model.name, usage=call.usage, timing=call.timing)
 
+    async def score_texts(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        options: ScoreOptions,
+        timeout_s: float | None,
+        accept: Accept = nullcontext,
+    ) -> ScoreResult:
+        """Scores of single texts in input order; see ``Engine.score_texts``."""
+        if model.encoder.rules.template is not None:
+            raise WrongModelKind(
+                f"model {model.name!r} makes one text of a pair by its template and reads no single texts; send pairs"
+            )
+        call = self.reading(model, texts, options, timeout_s)
+        call.activation = options.activation or model.activation
+        scores = await self.serve(call, accept)
+        return ScoreResult(scores=scores, labels=model.labels, model=model.name, usage=call.usage, timing=call.timing)
+
     def reading(self, model: Model, texts: Sequence[Text], options: ReadingOptions, timeout_s: float | None) -> Call:
         """A call that gives one row of numbers for each text."""
         given = SingleTexts(
@@ -228,6 +247,7 @@ class Calls:
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
             truncation=options.truncation,
+            direction=options.truncation_direction,
         )
         return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
 

@@ -32,6 +32,7 @@ from .results import (
     EngineStatistics,
     ModelInfo,
     ModelStatistics,
+    ReadingOptions,
     ScoreOptions,
     ScoreResult,
     SparseOptions,
@@ -40,8 +41,11 @@ from .results import (
 from .running.score_cache import ScoreCache
 from .running.worker import WorkerPool
 from .text.given import listed
+from .text.pieces import TokenisedText
 from .text.stage import TextStage
-from .text.token_ids import Text
+from .text.token_ids import Text, TokenIds
+from .text.whole_rows import Integers
+from .tokens import TokenCalls
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -94,6 +98,7 @@ class Engine:
             wait_s=lambda: self.statistics().estimated_wait_s,
         )
         self._stages = Stages(self._catalog, cache_bytes=self._config.vector_cache_bytes, clock=self._clock)
+        self._tokenising = TokenCalls(self._text)
         self._open = OpenRequests()
         self._closed = False
         self.watchdog = watchdog or Watchdog(self._config.hang_timeout_s, clock=self._clock)
@@ -259,6 +264,22 @@ class Engine:
         with self._open.accept():
             return await self._stages.serve(self._calls, asked)
 
+    async def score_texts(
+        self,
+        texts: Sequence[Text],
+        *,
+        model: str = "",
+        options: ScoreOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ScoreResult:
+        """Scores of single texts by a cross-encoder, as a text classifier reads them: one text a row, no pair.
+
+        Arguments and errors as ``score``; a model with a template for pairs is WrongModelKind.
+        """
+        scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
+        given = listed("texts", texts)
+        return await self._calls.score_texts(scorer, given, options or ScoreOptions(), timeout_s, self._open.accept)
+
     async def embed(
         self,
         texts: Sequence[Text],
@@ -300,6 +321,66 @@ class Engine:
         return SparseResult(
             *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
         )
+
+    async def tokenize(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "",
+        add_special_tokens: bool = True,
+        options: ReadingOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> list[TokenisedText]:
+        """All tokens of each text, uncut, as a model's tokenizer makes them of a single text.
+
+        Of the options the prompt and the caller count; without a prompt there is the checkpoint's default one, if any.
+
+        Raises:
+            InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, NotReady: as ``embed``.
+        """
+        reader = self._catalog.resolve(model, None)
+        with self._open.accept():
+            return await self._tokenising.tokenize(
+                reader,
+                listed("texts", texts),
+                options or ReadingOptions(),
+                timeout_s,
+                add_special_tokens=add_special_tokens,
+            )
+
+    async def decode(
+        self,
+        ids: Sequence[TokenIds],
+        *,
+        model: str = "",
+        skip_special_tokens: bool = True,
+        options: ReadingOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> list[str]:
+        """Texts that have these tokens. Errors as ``tokenize``; ids outside the vocabulary are InvalidInput."""
+        reader = self._catalog.resolve(model, None)
+        with self._open.accept():
+            return await self._tokenising.decode(
+                reader,
+                listed("ids", ids),
+                options or ReadingOptions(),
+                timeout_s,
+                skip_special_tokens=skip_special_tokens,
+            )
+
+    def texts_of_rows(self, ids: Integers, mask: Integers | None, *, model: str = "") -> list[TokenIds]:
+        """What is in rows [rows, length] of token ids, with special tokens and padding; mask 0 hides padding.
+
+        Raises:
+            InvalidInput: a row that the model's tokenizer would not have made of a text; the field is ``input_ids[i]``.
+        """
+        return self._catalog.resolve(model, None).encoder.texts_of_rows(ids, mask, "input_ids")
+
+    def pairs_of_rows(
+        self, ids: Integers, mask: Integers | None, types: Integers | None = None, *, model: str = ""
+    ) -> list[tuple[TokenIds, TokenIds]]:
+        """As ``texts_of_rows``, of pairs; token types, where they are given, must be the model's own."""
+        return self._catalog.resolve(model, None).encoder.pairs_of_rows(ids, mask, types, "input_ids")
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""

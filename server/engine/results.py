@@ -11,7 +11,7 @@ from .batching.priority import Priority
 from .cache import CacheStatistics
 from .kinds import ModelKind
 from .outputs.heads import Activation
-from .text.truncation import Truncation
+from .text.truncation import Truncation, TruncationDirection
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
@@ -26,6 +26,8 @@ class ReadingOptions:
     prompt: str | None = None
     """A prompt as text, instead of a name; empty for none at all."""
     truncation: Truncation = Truncation.LONGEST_FIRST
+    truncation_direction: TruncationDirection | None = None
+    """Which end of a too long text is cut off; None means the one that the checkpoint says."""
     max_length: int | None = None
     """Most tokens of an input, special tokens included; None means the model's own limit, which it may not exceed."""
     priority: Priority = Priority.NORMAL

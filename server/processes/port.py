@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from ..addresses import ABSENT, REASONS, addresses_of
 from ..banner import bracketed
 from ..errors import ConfigInvalid
 
-_WILDCARDS = ("0.0.0.0", "::")
 _TRIES = 16
-_REASONS = {
-    errno.EADDRINUSE: "it is in use",
-    errno.EADDRNOTAVAIL: "it is not an address of this machine",
-    errno.EACCES: "this user may not use it",
-}
 
 
 class ReservedPort:
@@ -28,8 +22,8 @@ class ReservedPort:
     by a name that they hold as well.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        """Reserves the port on every address of the host; 0 takes any free one.
+    def __init__(self, host: str, port: int, *, option: str = "port") -> None:
+        """Reserves the port on every address of the host; 0 takes any free one. ``option`` is what sets the port.
 
         Raises:
             ConfigInvalid: taken, not this machine's, or not allowed.
@@ -37,7 +31,7 @@ class ReservedPort:
         self._sockets: list[socket.socket] = []
         self.port = port
         try:
-            addresses = _addresses(host)
+            addresses = addresses_of(host)
             for remaining in reversed(range(_TRIES)):
                 try:
                     self._bind(addresses, port)
@@ -46,9 +40,10 @@ class ReservedPort:
                     if port or not remaining:
                         raise
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+            reason = REASONS.get(error.errno or 0, error.strerror or str(error))
             raise ConfigInvalid(
-                f"port: cannot listen on {bracketed(host)}:{port}: {reason}; choose another --host or --port"
+                f"{option}: cannot listen on {bracketed(host)}:{port}: {reason}; "
+                f"choose another --host or --{option.replace('_', '-')}"
             ) from None
 
     def __enter__(self) -> Self:
@@ -72,7 +67,7 @@ class ReservedPort:
                 try:
                     held = _bound(family, address, port)
                 except OSError as error:
-                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    if error.errno not in ABSENT:
                         raise
                     absent = error  # a name may have addresses that this machine lacks, e.g. ::1 without IPv6
                 else:
@@ -85,23 +80,6 @@ class ReservedPort:
             self.close()
             raise
         self.port = port
-
-
-def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
-    """What gRPC listens on for a host: for both wildcards one socket for all of IPv6 and IPv4, where there is IPv6."""
-    if host in _WILDCARDS:
-        return [(socket.AF_INET6, "::")] if _has_ipv6() else [(socket.AF_INET, "0.0.0.0")]
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::", 0))
-    except OSError:
-        return False
-    return True
 
 
 def _named(address: str, port: int) -> socket.socket:

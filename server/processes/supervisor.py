@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from ..banner import serving_line
 from ..clock import Clock, SystemClock
-from ..config import METRICS_OFF, ServerConfig
+from ..config import HTTP_OFF, METRICS_OFF, ListenConfig, ServerConfig
 from ..endpoint import MetricsEndpoint
 from ..errors import StartupError
 from ..eventloop import EXIT_LOST, catch_signals, leave
@@ -61,14 +62,15 @@ class Supervisor:
         shares = divide(config.scaling.processes)
         stop = asyncio.Event()
         catch_signals(stop, on_second=self._leave_at_once)
-        with ReservedPort(where.host, where.port) as reserved:
-            listen = dataclasses.replace(where, port=reserved.port, metrics_port=METRICS_OFF)
+        with contextlib.ExitStack() as reserved:
+            listen = self._reserve(reserved)
             own = dataclasses.replace(config, listen=listen)
             self._specs = [Spec(number=at, share=share, config=own) for at, share in enumerate(shares)]
             endpoint = self._open_endpoint()
             metrics_port = None if endpoint is None else endpoint.port
             try:
-                return await self._supervise(stop, lambda: serving_line(where.host, reserved.port, metrics_port), show)
+                line = serving_line(where.host, listen.port, metrics_port, listen.bound_http_port())
+                return await self._supervise(stop, line, show)
             finally:
                 for child in self._children:
                     child.kill()
@@ -76,6 +78,15 @@ class Supervisor:
                     await child.reach(Stage.ENDED)
                 if endpoint is not None:
                     await asyncio.to_thread(endpoint.close)
+
+    def _reserve(self, held: contextlib.ExitStack) -> ListenConfig:
+        """Where each process listens, on ports that are held until the end."""
+        where = self._config.listen
+        port = held.enter_context(ReservedPort(where.host, where.port)).port
+        http_port = where.http_port
+        if http_port != HTTP_OFF:
+            http_port = held.enter_context(ReservedPort(where.host, http_port, option="http_port")).port
+        return dataclasses.replace(where, port=port, http_port=http_port, metrics_port=METRICS_OFF)
 
     def _open_endpoint(self) -> MetricsEndpoint | None:
         where = self._config.listen
@@ -85,7 +96,7 @@ class Supervisor:
         registry.register(_Totals(self._gather))
         return MetricsEndpoint(registry, where.host, where.metrics_port)
 
-    async def _supervise(self, stop: asyncio.Event, line: Callable[[], str], show: Callable[[str], None]) -> int:
+    async def _supervise(self, stop: asyncio.Event, line: str, show: Callable[[str], None]) -> int:
         stopped = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(self._start())
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -94,7 +105,7 @@ class Supervisor:
             return await self._drain()  # of those that have come so far as to accept anything
         await starting
         show(self._children[0].table)
-        show(line())
+        show(line)
         keepers = [asyncio.create_task(self._keep(spec)) for spec in self._specs]
         keepers.append(asyncio.create_task(self._watch()))
         done, _ = await asyncio.wait((stopped, *keepers), return_when=asyncio.FIRST_COMPLETED)

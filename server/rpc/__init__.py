@@ -10,7 +10,10 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     traffic.py        what messages on their way may take of memory
     wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
     fields.py         the same for large messages, in pieces, so that the event loop is not held up
+    inflate.py        compressed messages, within bounds
     method.py         an RPC as the servicers declare it
+    handlers.py       such a declaration -> what gRPC calls
+    streams.py        calls of many requests: in order, bounded, and ended when the server drains
     interceptors.py   what every RPC goes through, one concern a class (their order: app.py)
     caller.py         who calls, as far as fair shares go
     status.py         error class -> gRPC status code, the one table

@@ -17,7 +17,7 @@ from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
 from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
-from ..engine.text.truncation import Truncation
+from ..engine.text.truncation import Truncation, TruncationDirection
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
 from .caller import caller
@@ -36,6 +36,11 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+}
+_DIRECTIONS: Mapping[int, TruncationDirection | None] = {
+    scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
+    scoring_pb2.TRUNCATION_DIRECTION_RIGHT: TruncationDirection.RIGHT,
+    scoring_pb2.TRUNCATION_DIRECTION_LEFT: TruncationDirection.LEFT,
 }
 _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -60,7 +65,7 @@ def decode_score_options(request: scoring_pb2.ScoreRequest | scoring_pb2.RerankR
     """
     return ScoreOptions(
         **_reading(request),
-        activation=_known("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
+        activation=known_enum("activation", request.activation, _ACTIVATIONS, scoring_pb2.Activation.items),
     )
 
 
@@ -95,7 +100,7 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
     Raises:
         InvalidInput: a number that the enum does not have.
     """
-    return _known("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+    return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -198,6 +203,7 @@ class _Reading(TypedDict):
     prompt_name: str | None
     prompt: str | None
     truncation: Truncation
+    truncation_direction: TruncationDirection | None
     max_length: int | None
     priority: Priority
     caller: str
@@ -209,9 +215,15 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": _known("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation": known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
+        "truncation_direction": known_enum(
+            "truncation_direction",
+            request.truncation_direction,
+            _DIRECTIONS,
+            scoring_pb2.TruncationDirection.items,
+        ),
         "max_length": request.max_length or None,
-        "priority": _known("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
         "caller": caller(),
     }
 
@@ -225,8 +237,12 @@ def _prompts(request: Prompted) -> tuple[str | None, str | None]:
     return name, prompt
 
 
-def _known(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
-    """What an enum's number stands for; proto3 lets any number through."""
+def known_enum(field: str, number: int, table: Mapping[int, T], members: Callable[[], Sequence[tuple[str, int]]]) -> T:
+    """What an enum's number stands for; proto3 lets any number through.
+
+    Raises:
+        InvalidInput: nothing; the sentence lists the members.
+    """
     try:
         return table[number]
     except KeyError:

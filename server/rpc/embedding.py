@@ -45,7 +45,7 @@ class EmbeddingServicer:
         found = engine.find(request.model, ModelKind.BI_ENCODER)
         with _naming_field(request):
             check_encoding(encoding, found, options)
-            check_vectors(len(texts), _dimensions(found, options), encoding, self._limits)
+            check_vectors(len(texts), dimensions_of(found, options), encoding, self._limits)
             result = await engine.embed(texts, model=found.name, options=options, timeout_s=timeout_s)
             much = result.embeddings.nbytes > INLINE_BYTES
             return await off_loop(much, encode_embeddings, result, encoding, found)
@@ -63,11 +63,11 @@ class EmbeddingServicer:
 
     def _texts(self, request: embedding_pb2.EmbedRequest | embedding_pb2.EmbedSparseRequest) -> list[Text]:
         texts = decode_single_texts(request, self._limits)
-        check_prompt(request, len(texts), self._limits)
+        check_prompt(request.prompt, len(texts), self._limits)
         return texts
 
 
-def _dimensions(info: ModelInfo, options: EmbedOptions) -> int:
+def dimensions_of(info: ModelInfo, options: EmbedOptions) -> int:
     """Numbers of a vector; what is more than there are is left to the engine to refuse."""
     whole = info.manifest.dimensions
     return min(options.dimensions or info.manifest.default_dimensions or whole, whole)

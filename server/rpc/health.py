@@ -7,7 +7,7 @@ when it drains; these get NOT_SERVING and then end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TypeAlias
 
 import grpc
@@ -36,8 +36,9 @@ def model_health_name(model: str) -> str:
 class HealthBoard:
     """Who serves. Every name starts as not serving; all calls come from the event loop's thread."""
 
-    def __init__(self) -> None:
-        self._serving = dict.fromkeys((OVERALL, *SERVICES), False)
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        """``more`` are names of services beside our own."""
+        self._serving = dict.fromkeys((OVERALL, *SERVICES, *more), False)
         self._changed = asyncio.Event()
         self._closed = False
 

@@ -20,7 +20,7 @@ from ..errors import NotReady, PairwireError
 from .details import clip, trailers
 from .method import Answer
 from .status import code_of
-from .wire import Received
+from .wire import Received, model_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ErrorsToStatus:
             try:
                 return await handler(request, context)
             except BaseException as error:
-                message = _sentence(rpc, error)
+                message = sentence(rpc, error)
                 code = code_of(error)
                 try:
                     await context.abort(code, message, trailers(error, code, message))
@@ -89,7 +89,7 @@ class Measure:
                     code = grpc.StatusCode.DEADLINE_EXCEEDED  # gRPC cancels handlers for that too
                 raise
             finally:
-                listener.rpc_finished(rpc, getattr(request, "model", ""), code.name, now() - started)
+                listener.rpc_finished(rpc, model_of(request), code.name, now() - started)
 
         return measured
 
@@ -149,7 +149,7 @@ def _is_late(context: Context) -> bool:
     return left is not None and left < _EARLY_S
 
 
-def _sentence(rpc: str, error: BaseException) -> str:
+def sentence(rpc: str, error: BaseException) -> str:
     """The caller's message, whatever was raised; a cancellation is raised again where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)

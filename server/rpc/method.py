@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from ..engine.engine import Engine
+from .wire import ReadLarge
 
 RequestT = TypeVar("RequestT", bound=Message)
 
-Answer: TypeAlias = Message | bytes
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """A response with initial metadata before it."""
+
+    response: Message | bytes
+    headers: Headers
+
+
+Answer: TypeAlias = Message | bytes | Headed
 """A response, or the bytes of one that is large."""
+
+
+@dataclass(frozen=True, slots=True)
+class EachAnswered:
+    """Many requests on one call; each is answered, in their order."""
+
+    explain: Callable[[Message | None, str, Headers], Answer | None] = lambda request, sentence, headers: None
+    """(request, what is wrong with it, metadata of the call) -> an answer that says so; None ends the call instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllTogether:
+    """Many messages on one call, which are one request."""
+
+    message_type: type[Message]
+    join: Callable[[Sequence[Any]], Message]
+    """The messages, at least one -> the request."""
+
 
 EngineSource = Callable[[], Engine]
 """The engine, which opens after the server has begun to listen. Raises NotReady before that."""
@@ -21,7 +51,7 @@ EngineSource = Callable[[], Engine]
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[RequestT]):
-    """One unary RPC."""
+    """One RPC, of one request unless ``stream`` says otherwise."""
 
     name: str
     """As in the .proto, e.g. ``Score``."""
@@ -29,6 +59,18 @@ class Method(Generic[RequestT]):
     call: Callable[[RequestT, float | None, bool], Awaitable[Answer]]
     """(request, seconds that are left or None, whether it is so large that only threads should look through it) ->
     response; raises Pairwire's errors."""
+    label: str = ""
+    """What metrics and logs call it, where that is not ``name``: two services may have methods of one name."""
+    stream: EachAnswered | AllTogether | None = None
+    probe: bool = False
+    """Whether it is answered also while the server loads its models or drains."""
+    read_large: ReadLarge | None = None
+    """How large requests are read, where that is not ``wire.read_in_pieces``."""
+
+    @property
+    def shown(self) -> str:
+        """What metrics and logs call it."""
+        return self.label or self.name
 
 
 Methods: TypeAlias = tuple[Method[Any], ...]
@@ -36,7 +78,7 @@ Methods: TypeAlias = tuple[Method[Any], ...]
 
 
 class Servicer(Protocol):
-    """A service of pairwire.v1."""
+    """A service."""
 
     @property
     def service(self) -> str:

@@ -96,7 +96,7 @@ class ScoringServicer:
 
     def _pairs(self, request: scoring_pb2.ScoreRequest) -> list[tuple[str, str]]:
         pairs = texts.decode_pairs("pairs", request.text_pairs.pairs, self._limits)
-        texts.check_prompt(request, len(pairs), self._limits)
+        texts.check_prompt(request.prompt, len(pairs), self._limits)
         return pairs
 
     def _token_pairs(self, request: scoring_pb2.ScoreRequest) -> list[tuple[TokenIds, TokenIds]]:
@@ -109,7 +109,7 @@ class ScoringServicer:
     ) -> tuple[str, list[str]]:
         query = texts.decode_text("query", given.query, self._limits)
         documents = texts.decode_texts("documents", given.documents, self._limits)
-        texts.check_prompt(request, len(documents), self._limits)
+        texts.check_prompt(request.prompt, len(documents), self._limits)
         return query, documents
 
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
 from ..errors import ConfigInvalid
+from .handlers import handler_of
 from .health import HealthBoard, health_handler
-from .interceptors import Context, Handler, Interceptor
-from .method import Answer, Method, Servicer
+from .interceptors import Interceptor
+from .method import Servicer
 from .reflection import add_reflection
 from .traffic import Traffic
-from .wire import Received, Unread, Unreadable, reader
 
 MARGIN_BYTES = 1 << 20
 """gRPC's own limit is so much above --max-message-bytes: what lies between is read, and answered with a sentence."""
 
-_IDENTITY = 1
-"""The one compression algorithm, as a set of bits, that is none."""
+_ALGORITHMS = 0b111
+"""Ways to compress a message, as a set of bits: none, deflate and gzip."""
 
 _MOST_PENDING = 1 << 30
 _NEVER_MS = 2**31 - 1
@@ -46,7 +45,7 @@ def build_server(
     server = grpc.aio.server(options=_options(limits, connections, share_port))
     names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     for servicer in servicers:
-        handlers = {method.name: _handler(method, interceptors, limits, traffic) for method in servicer.methods}
+        handlers = {method.name: handler_of(method, interceptors, limits, traffic) for method in servicer.methods}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.service, handlers),))
         names.append(servicer.service)
     server.add_generic_rpc_handlers((health_handler(board),))
@@ -75,41 +74,6 @@ def bind(server: grpc.aio.Server, listen: ListenConfig, tls: TlsConfig) -> int:
         ) from None
 
 
-def _handler(
-    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits, traffic: Traffic
-) -> grpc.RpcMethodHandler[Received, Answer]:
-    handler: Handler = _innermost(method.call)
-    for interceptor in reversed(interceptors):
-        handler = interceptor.wrap(method.name, handler)
-
-    async def received(messages: object, context: Context) -> Answer:
-        answer = await handler(await traffic.receive(context), context)
-        traffic.note_answer(context, answer)
-        return answer
-
-    # Unary on the wire. A unary handler would be called when its message is there, however large, and however slow.
-    return grpc.stream_unary_rpc_method_handler(
-        received,
-        request_deserializer=reader(method.request_type, limits),
-        response_serializer=_serialize,
-    )
-
-
-def _innermost(call: Callable[[Any, float | None, bool], Awaitable[Answer]]) -> Handler:
-    async def handler(request: Received, context: Context) -> Answer:
-        if isinstance(request, Unreadable):
-            raise request.error
-        large = isinstance(request, Unread)
-        message = await request.read() if isinstance(request, Unread) else request
-        return await call(message, context.time_remaining(), large)
-
-    return handler
-
-
-def _serialize(response: Answer) -> bytes:
-    return response if isinstance(response, bytes) else response.SerializeToString()
-
-
 def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", int(share_port)),
@@ -119,7 +83,9 @@ def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: b
         ("grpc.http.overload_protection", 0),
         ("grpc.max_allowed_incoming_connections", connections.connection_limit()),
         ("grpc.max_connection_idle_ms", _milliseconds(connections.max_connection_idle_s)),
-        ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
+        ("grpc.compression_enabled_algorithms_bitset", _ALGORITHMS),
+        # gRPC inflates a message as a whole, however large that makes it, before it looks at the size: inflate.py does.
+        ("grpc.per_message_decompression", 0),
         ("grpc.max_send_message_length", -1),
         # Calls that have come and are not yet looked at. From 1000 on gRPC would cancel more and more of them unseen:
         # without a reason, without push-back and in no metric.

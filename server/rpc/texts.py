@@ -65,8 +65,8 @@ def decode_token_pairs(
     _check_all_ids(field, (ids for pair in pairs for ids in (pair.first, pair.second)), limits)
     return [
         (
-            _decode_ids(f"{field}[{index}].first", pair.first, limits),
-            _decode_ids(f"{field}[{index}].second", pair.second, limits),
+            decode_ids(f"{field}[{index}].first", pair.first.ids, limits),
+            decode_ids(f"{field}[{index}].second", pair.second.ids, limits),
         )
         for index, pair in enumerate(pairs)
     ]
@@ -88,19 +88,30 @@ def decode_single_texts(
         )
     _check_count("token_ids", len(request.token_ids), limits)
     _check_all_ids("token_ids", request.token_ids, limits)
-    return [_decode_ids(f"token_ids[{index}]", ids, limits) for index, ids in enumerate(request.token_ids)]
+    return [decode_ids(f"token_ids[{index}]", ids.ids, limits) for index, ids in enumerate(request.token_ids)]
 
 
-def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
+def decode_id_lists(field: str, lists: Sequence[Sequence[int]], limits: RequestLimits) -> list[TokenIds]:
+    """Texts that are tokenised already, as lists of ids; ``field`` is what the caller calls all of them.
+
+    Raises:
+        InvalidInput: none, too many, one that is too long, or something that cannot be a token id.
+    """
+    _check_count(field, len(lists), limits)
+    _check_ids(field, sum(map(len, lists)), limits)
+    return [decode_ids(f"{field}[{index}]", ids, limits) for index, ids in enumerate(lists)]
+
+
+def check_prompt(prompt: str, rows: int, limits: RequestLimits) -> None:
     """A prompt is sent once and read with each row: a small message must not become gigabytes of text.
 
     Raises:
         InvalidInput: it is too long, by itself or before this many rows.
     """
-    if not request.prompt:
+    if not prompt:
         return
-    _check_sizes((request.prompt,), limits, lambda _: "prompt")
-    size = len(request.prompt.encode("utf-8"))
+    _check_sizes((prompt,), limits, lambda _: "prompt")
+    size = len(prompt.encode("utf-8"))
     if size * rows > limits.max_message_bytes:
         raise InvalidInput(
             "prompt",
@@ -109,20 +120,28 @@ def check_prompt(request: Prompted, rows: int, limits: RequestLimits) -> None:
         )
 
 
-def _decode_ids(field: str, ids: scoring_pb2.TokenIds, limits: RequestLimits) -> TokenIds:
-    size = ID_BYTES * len(ids.ids)
+def decode_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> TokenIds:
+    """The token ids of one text.
+
+    Raises:
+        InvalidInput: they are too many, or something that cannot be a token id.
+    """
+    size = ID_BYTES * len(ids)
     if size > limits.max_text_bytes:
         raise InvalidInput(
             field,
-            f"{len(ids.ids)} token ids of {ID_BYTES} bytes exceed --max-text-bytes {limits.max_text_bytes}; "
+            f"{len(ids)} token ids of {ID_BYTES} bytes exceed --max-text-bytes {limits.max_text_bytes}; "
             "shorten or split the text",
         )
-    return TokenIds(ids.ids, field=field)
+    return TokenIds(ids, field=field)
 
 
 def _check_all_ids(field: str, texts: Iterable[scoring_pb2.TokenIds], limits: RequestLimits) -> None:
     """An id takes a byte of a message and four of memory, before anything else is made of it."""
-    count = sum(len(ids.ids) for ids in texts)
+    _check_ids(field, sum(len(ids.ids) for ids in texts), limits)
+
+
+def _check_ids(field: str, count: int, limits: RequestLimits) -> None:
     if ID_BYTES * count > limits.max_message_bytes:
         raise InvalidInput(
             field,

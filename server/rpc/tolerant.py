@@ -8,9 +8,14 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from ..errors import InvalidInput
+from .inflate import inflate, is_compressed
+
 MessageT = TypeVar("MessageT", bound=Message)
 
 _UNREADABLE = object()
+_MOST_BYTES = 1 << 18
+"""Of a request, once it is inflated."""
 
 
 def unary(
@@ -63,8 +68,9 @@ def _reader(request_type: type[Message]) -> Callable[[bytes], object]:
 
     def read(raw: bytes) -> object:
         try:
-            return request_type.FromString(raw)
-        except DecodeError:
+            plain = inflate(raw, _MOST_BYTES) if is_compressed(raw) else raw
+            return _UNREADABLE if plain is None else request_type.FromString(plain)
+        except (DecodeError, InvalidInput):
             return _UNREADABLE
 
     return read

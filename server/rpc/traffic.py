@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias, cast
 
 import grpc
 
 from ..config import ConnectionConfig, RequestLimits
-from ..errors import DeadlineExceeded, InvalidInput, Overloaded, PairwireError
+from ..errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, PairwireError
 from ..freed_memory import return_freed_memory
-from .method import Answer
+from .method import Answer, Headed
 from .wire import INLINE_BYTES, Received, Unread, Unreadable
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Received, Answer]"
+
+Closing: TypeAlias = Callable[[], None]
 
 FEWEST_PLACES = 8
 """However large a message may be."""
@@ -34,6 +37,19 @@ _FAST_S = 0.05
 _RETRY_AFTER_S = 1.0
 _TRIM_AFTER_S = 5.0
 """After large messages, and not more often, freed memory is given back to the system."""
+
+
+_NO_MESSAGE = "the call has no message; send one"
+
+
+def size_of(answer: Answer) -> int:
+    """Bytes of an answer."""
+    response = answer.response if isinstance(answer, Headed) else answer
+    return len(response) if isinstance(response, bytes) else response.ByteSize()
+
+
+def _nothing() -> None:
+    """What is done for a message that took nothing."""
 
 
 class _Reading:
@@ -77,13 +93,12 @@ class Places:
         self._peers: Counter[str] = Counter()
         self._given_back = asyncio.Event()
 
-    async def read(self, context: Context) -> Received:
-        """The call's message.
+    async def read(self, context: Context) -> Received | None:
+        """The call's next message; None where there is none.
 
         Raises:
             DeadlineExceeded: it did not arrive in time.
             Overloaded: it arrived slowly while others waited.
-            InvalidInput: there is none.
         """
         peer = context.peer()
         while self._is_full(peer):
@@ -98,9 +113,7 @@ class Places:
             raise self._why(reading) from None
         finally:
             self._end(reading)
-        if message is grpc.aio.EOF:
-            raise InvalidInput("request", "the call has no message; send one")
-        return cast(Received, message)
+        return None if message is grpc.aio.EOF else cast(Received, message)
 
     def hurry_all(self) -> None:
         """Nobody has a place for longer than those do that others wait for."""
@@ -162,6 +175,9 @@ class Traffic:
         self._held = 0
         self._trimming = False
         self._of_peer: Counter[str] = Counter()
+        self._streams: dict[str, set[Closing]] = {}
+        self._streams_closed = False
+        self._most_streams = connections.max_open_streams
 
     @property
     def held_bytes(self) -> int:
@@ -181,29 +197,82 @@ class Traffic:
         """Has whatever still arrives arrive soon, or end."""
         self._places.hurry_all()
 
-    async def receive(self, context: Context) -> Received:
-        """The call's message; a value that explains itself where it cannot be had."""
+    def close_streams(self) -> None:
+        """Has calls of many requests take no more of them; what they have taken is answered."""
+        self._streams_closed = True
+        for streams in list(self._streams.values()):
+            for close in list(streams):
+                close()
+
+    def enter(self, context: Context) -> None:
+        """A call has begun; it is inside until its answer has been sent."""
         self.arrived += 1
         self._inside += 1
         self._empty.clear()
         context.add_done_callback(self._leave)  # type: ignore[arg-type]  # the stub names its argument
+
+    async def receive(self, context: Context) -> Received:
+        """The call's only message; a value that explains itself where it cannot be had."""
+        self.enter(context)
+        message = await self.receive_next(context)
+        return Unreadable(InvalidInput("request", _NO_MESSAGE)) if message is None else message
+
+    async def receive_next(self, context: Context) -> Received | None:
+        """As ``receive``, of a call that may have several; None after the last."""
         try:
             if self._held:
                 self._check(context.peer(), 0)
             message = await self._places.read(context)
             if isinstance(message, Unread):
-                self._check(context.peer(), len(message.raw))
-                self._hold(context, len(message.raw))
+                self._check(context.peer(), message.size)
+                self._until_done(context, message.size)
         except PairwireError as error:
             self._trim_soon()  # of what has arrived of it
             return Unreadable(error)
         return message
 
+    def admit(self, context: Context, message: Received) -> tuple[Received, Callable[[], None]]:
+        """A message of a call of many requests, and what to call when its answer has been sent."""
+        size = message.size if isinstance(message, Unread) else 0
+        if not size:
+            return message, _nothing
+        try:
+            self._check(context.peer(), size)
+        except PairwireError as error:
+            return Unreadable(error), _nothing
+        return message, self._hold(context.peer(), size)
+
+    @contextmanager
+    def stream(self, context: Context, close: Closing) -> Iterator[None]:
+        """A call of many requests, for as long as it is open. ``close`` has it take no more of them.
+
+        Raises:
+            Overloaded: there are too many such calls, on this connection or on all.
+            NotReady: the server drains.
+        """
+        if self._streams_closed:
+            raise NotReady("the server is draining; open the stream again, to another server")
+        peer = context.peer()
+        here, all_of_them = len(self._streams.get(peer, ())), sum(map(len, self._streams.values()))
+        if all_of_them >= self._most_streams or here >= max(1, self._most_streams // _OF_ONE):
+            raise Overloaded(
+                f"{here} streams are open on this connection and {all_of_them} on all, of --max-open-streams "
+                f"{self._most_streams}; end some, or send several requests on one",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._streams.setdefault(peer, set()).add(close)
+        try:
+            yield
+        finally:
+            self._streams[peer].discard(close)
+            if not self._streams[peer]:
+                del self._streams[peer]
+
     def note_answer(self, context: Context, answer: Answer) -> None:
         """An answer that is about to be sent."""
-        size = len(answer) if isinstance(answer, bytes) else answer.ByteSize()
+        size = size_of(answer)
         if size > INLINE_BYTES:
-            self._hold(context, size)
+            self._until_done(context, size)
 
     def _leave(self, ended: Context) -> None:
         self._inside -= 1
@@ -218,19 +287,23 @@ class Traffic:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def _hold(self, context: Context, size: int) -> None:
-        peer = context.peer()
+    def _until_done(self, context: Context, size: int) -> None:
+        release = self._hold(context.peer(), size)
+        context.add_done_callback(lambda ended: release())  # type: ignore[arg-type]  # the stub names its argument
+
+    def _hold(self, peer: str, size: int) -> Callable[[], None]:
+        """Counts bytes of a large message until the returned function is called."""
         self._held += size
         self._of_peer[peer] += size
 
-        def release(ended: Context) -> None:
+        def release() -> None:
             self._held -= size
             self._of_peer[peer] -= size
             if not self._of_peer[peer]:
                 del self._of_peer[peer]
             self._trim_soon()
 
-        context.add_done_callback(release)  # type: ignore[arg-type]  # the stub names its argument
+        return release
 
     def _trim_soon(self) -> None:
         if not self._trimming:

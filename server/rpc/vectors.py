@@ -41,25 +41,30 @@ def check_vectors(rows: int, dimensions: int, encoding: Encoding, limits: Reques
     Raises:
         InvalidInput: the sentence says how many texts a request may have.
     """
-    row = _row_bytes(dimensions, encoding) + _ROW_BYTES
+    check_rows(rows, dimensions, _row_bytes(dimensions, encoding), encoding.value, limits)
+
+
+def check_rows(rows: int, dimensions: int, row_bytes: int, encoding: str, limits: RequestLimits) -> None:
+    """As ``check_vectors``, of an encoding that takes at most ``row_bytes`` for a vector."""
+    row = row_bytes + _ROW_BYTES
     size, room = rows * row, limits.max_answer_bytes - _REST_BYTES
     if size > room:
         raise InvalidInput(
             "texts",
-            f"{rows} vectors of {dimensions} numbers ({encoding.value}) take {size} bytes, more than an answer may have"
+            f"{rows} vectors of {dimensions} numbers ({encoding}) take {size} bytes, more than an answer may have"
             f" (--max-answer-bytes {limits.max_answer_bytes});"
             f" {_send_fewer(room // row)}ask for fewer dimensions or another encoding",
         )
 
 
-def check_weights(result: SparseResult, limits: RequestLimits) -> None:
-    """Refuses sparse vectors that do not fit into an answer.
+def check_weights(result: SparseResult, limits: RequestLimits, weight_bytes: int = _WEIGHT_BYTES) -> None:
+    """Refuses sparse vectors that do not fit into an answer, where a weight takes so many bytes.
 
     Raises:
         InvalidInput: the sentence says how many texts like these fit.
     """
     rows, weights = len(result.counts), len(result.indices)
-    size, room = weights * _WEIGHT_BYTES + rows * _ROW_BYTES, limits.max_answer_bytes - _REST_BYTES
+    size, room = weights * weight_bytes + rows * _ROW_BYTES, limits.max_answer_bytes - _REST_BYTES
     if size > room:
         raise InvalidInput(
             "texts",

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from ..config import RequestLimits
 from ..errors import InvalidInput, PairwireError
 from .fields import LENGTH_DELIMITED, Field, fields_of, varint
+from .inflate import inflate, is_compressed, stated_size
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -46,8 +47,12 @@ class Unread:
 
     parse: Callable[[bytes], Message | Unreadable]
     raw: bytes
+    size: int
+    """Bytes of memory that it takes, or will once it is inflated."""
     model: str = ""
     """As in the request, once it has been read."""
+    message: Message | None = None
+    """The request, once it has been read."""
 
     async def read(self) -> Message:
         """The request, read by a thread. To be called once: the bytes are given up.
@@ -59,34 +64,66 @@ class Unread:
         request = await asyncio.to_thread(self.parse, raw)
         if isinstance(request, Unreadable):
             raise request.error
-        self.model = getattr(request, "model", "")
+        self.model, self.message = model_of(request), request
         return request
+
+
+def model_of(request: object) -> str:
+    """The name of the model that a request asks for; empty where it names none."""
+    found: str | None = getattr(request, "model", None)
+    return getattr(request, "model_name", "") if found is None else found
 
 
 Received: TypeAlias = Message | Unread | Unreadable
 """A request as a handler gets it."""
 
+ReadLarge: TypeAlias = Callable[[type[Message], bytes, RequestLimits], Message | Unreadable]
 
-def reader(message_type: type[MessageT], limits: RequestLimits) -> Callable[[bytes], MessageT | Unread | Unreadable]:
-    """A deserialiser of requests that raises nothing."""
+
+def reader(
+    message_type: type[MessageT], limits: RequestLimits, read_large: ReadLarge | None = None
+) -> Callable[[bytes], MessageT | Unread | Unreadable]:
+    """A deserialiser of requests that raises nothing. ``read_large`` reads large ones, on a thread."""
+    read_large = read_large or read_in_pieces
+
+    def large(raw: bytes) -> Message | Unreadable:
+        return read_large(message_type, raw, limits)
+
+    def large_compressed(raw: bytes) -> Message | Unreadable:
+        size = stated_size(raw, limits.max_message_bytes)
+        try:
+            inflated = inflate(raw, size)
+        except InvalidInput as error:
+            return Unreadable(error)
+        return Unreadable(_too_large(f"more than {size}", limits)) if inflated is None else large(inflated)
 
     def read(raw: bytes) -> MessageT | Unread | Unreadable:
         if len(raw) > limits.max_message_bytes:
-            return Unreadable(
-                InvalidInput(
-                    "request",
-                    f"{len(raw)} bytes exceed --max-message-bytes {limits.max_message_bytes}; "
-                    "send several smaller requests",
-                )
-            )
+            return Unreadable(_too_large(str(len(raw)), limits))
+        if is_compressed(raw):
+            try:
+                inflated = inflate(raw, INLINE_BYTES)
+            except InvalidInput as error:
+                return Unreadable(error)
+            if inflated is None:
+                size = stated_size(raw, limits.max_message_bytes)
+                if size > limits.max_message_bytes:
+                    return Unreadable(_too_large(str(size), limits))
+                return Unread(large_compressed, raw, size)
+            raw = inflated
         if len(raw) > INLINE_BYTES:
-            return Unread(lambda raw: read_in_pieces(message_type, raw, limits), raw)
+            return Unread(large, raw, len(raw))
         try:
             return message_type.FromString(raw)
         except DecodeError:
-            return Unreadable(_explain(message_type, raw, limits))
+            return Unreadable(explain(message_type, raw, limits))
 
     return read
+
+
+def _too_large(size: str, limits: RequestLimits) -> InvalidInput:
+    reason = f"{size} bytes exceed --max-message-bytes {limits.max_message_bytes}; send several smaller requests"
+    return InvalidInput("request", reason)
 
 
 def read_in_pieces(message_type: type[MessageT], raw: bytes, limits: RequestLimits) -> MessageT | Unreadable:
@@ -98,7 +135,7 @@ def read_in_pieces(message_type: type[MessageT], raw: bytes, limits: RequestLimi
     except InvalidInput as error:
         return Unreadable(error)
     except DecodeError:
-        return Unreadable(_explain(message_type, raw, limits))
+        return Unreadable(explain(message_type, raw, limits))
     return message
 
 
@@ -150,7 +187,8 @@ def _check_field(
         )
 
 
-def _explain(message_type: type[Message], raw: bytes, limits: RequestLimits) -> InvalidInput:
+def explain(message_type: type[Message], raw: bytes, limits: RequestLimits) -> InvalidInput:
+    """Why the bytes are no such message."""
     descriptor = cast(Descriptor, message_type.DESCRIPTOR)
     budget = iter(range(_SINGLE_FIELDS + 4 * limits.max_items))  # a pair is a field with two texts in it
     for path in _texts_that_are_not_utf8(descriptor, raw, 0, len(raw), "", budget):

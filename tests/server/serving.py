@@ -60,12 +60,13 @@ def config(
     limits: RequestLimits | None = None,
     engine: EngineConfig = ENGINE,
     metrics_port: int = -1,
+    http_port: int = -1,
     drain_timeout_s: float = 30.0,
 ) -> ServerConfig:
     """A configuration on any free port."""
     return ServerConfig(
         models=directories or (Path("never-read"),),
-        listen=ListenConfig(port=0, metrics_port=metrics_port),
+        listen=ListenConfig(port=0, metrics_port=metrics_port, http_port=http_port),
         limits=limits or RequestLimits(),
         shutdown=DrainConfig(drain_timeout_s=drain_timeout_s),
         engine=engine,
@@ -115,10 +116,12 @@ async def eventually(condition: Callable[[], bool]) -> None:
 class Process:
     """A ``pairwire serve`` process, from its first line on stdout to its exit code."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, metrics_port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int, metrics_port: int, http_port: int = 0) -> None:
         self.process = process
         self.port = port
         self.metrics_port = metrics_port
+        self.http_port = http_port
+        """0 where HTTP is off."""
 
     def channel(self) -> grpc.aio.Channel:
         """A channel with a connection of its own."""
@@ -158,7 +161,9 @@ class Process:
 
 COMMAND = (*processes.MAIN, "serve")
 
-_SERVING = re.compile(r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)")
+_SERVING = re.compile(
+    r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)(?:, HTTP on 127\.0\.0\.1:(\d+))?"
+)
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +180,7 @@ async def start(*arguments: Path | str, log: BinaryIO | None = None) -> AsyncIte
         assert process.stdout is not None
         async for line in process.stdout:
             if bound := _SERVING.match(line.decode()):
-                yield Process(process, int(bound[1]), int(bound[2]))
+                yield Process(process, int(bound[1]), int(bound[2]), int(bound[3] or 0))
                 break
         else:
             raise AssertionError("the server did not start")

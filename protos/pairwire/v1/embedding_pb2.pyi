@@ -78,6 +78,7 @@ class EmbedRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one bi-encoder is loaded."""
     prompt_name: _builtins.str
@@ -99,11 +100,13 @@ class EmbedRequest(_message.Message):
     encoding: Global___Encoding.ValueType
     """Default: FLOAT32."""
     truncation: _scoring_pb2.Truncation.ValueType
-    """Default: LONGEST_FIRST, which for a single text cuts its end. ONLY_SECOND is INVALID_ARGUMENT."""
+    """Default: LONGEST_FIRST, which cuts what is too long of a single text. ONLY_SECOND is INVALID_ARGUMENT."""
     max_length: _builtins.int
     """Most tokens a text may have, special tokens included; 0 means the model's own limit, which it may not exceed."""
     priority: _scoring_pb2.Priority.ValueType
     """Default: NORMAL."""
+    truncation_direction: _scoring_pb2.TruncationDirection.ValueType
+    """Default: the checkpoint's own."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At least one, at most the server's --max-items. A text may be empty."""
@@ -126,10 +129,11 @@ class EmbedRequest(_message.Message):
         truncation: _scoring_pb2.Truncation.ValueType = ...,
         max_length: _builtins.int = ...,
         priority: _scoring_pb2.Priority.ValueType = ...,
+        truncation_direction: _scoring_pb2.TruncationDirection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "normalize", b"normalize", "prompt", b"prompt", "prompt_name", b"prompt_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "dimensions", b"dimensions", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "normalize", b"normalize", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "dimensions", b"dimensions", "encoding", b"encoding", "max_length", b"max_length", "model", b"model", "normalize", b"normalize", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
@@ -222,6 +226,7 @@ class EmbedSparseRequest(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one sparse encoder is loaded."""
     prompt_name: _builtins.str
@@ -232,6 +237,7 @@ class EmbedSparseRequest(_message.Message):
     priority: _scoring_pb2.Priority.ValueType
     max_active_dims: _builtins.int
     """Keep this many of the largest weights of each text; 0 means what the checkpoint does, which may be all."""
+    truncation_direction: _scoring_pb2.TruncationDirection.ValueType
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At least one, at most the server's --max-items. A text may be empty."""
@@ -250,10 +256,11 @@ class EmbedSparseRequest(_message.Message):
         max_length: _builtins.int = ...,
         priority: _scoring_pb2.Priority.ValueType = ...,
         max_active_dims: _builtins.int = ...,
+        truncation_direction: _scoring_pb2.TruncationDirection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "prompt", b"prompt", "prompt_name", b"prompt_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from pairwire.v1 import usage_pb2 as pairwire_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pairwire/v1/scoring.proto\x12\x0bpairwire.v1\x1a\x17pairwire/v1/usage.proto\")\n\x08TextPair\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\"1\n\tTextPairs\x12$\n\x05pairs\x18\x01 \x03(\x0b\x32\x15.pairwire.v1.TextPair\"2\n\x0eQueryDocuments\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"Z\n\x0bTokenIdPair\x12$\n\x05\x66irst\x18\x01 \x01(\x0b\x32\x15.pairwire.v1.TokenIds\x12%\n\x06second\x18\x02 \x01(\x0b\x32\x15.pairwire.v1.TokenIds\"7\n\x0cTokenIdPairs\x12\'\n\x05pairs\x18\x01 \x03(\x0b\x32\x18.pairwire.v1.TokenIdPair\"\xa2\x03\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\ntext_pairs\x18\x02 \x01(\x0b\x32\x16.pairwire.v1.TextPairsH\x00\x12\x36\n\x0fquery_documents\x18\x03 \x01(\x0b\x32\x1b.pairwire.v1.QueryDocumentsH\x00\x12\x33\n\x0etoken_id_pairs\x18\x08 \x01(\x0b\x32\x19.pairwire.v1.TokenIdPairsH\x00\x12+\n\nactivation\x18\x04 \x01(\x0e\x32\x17.pairwire.v1.Activation\x12+\n\ntruncation\x18\x05 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x06 \x01(\r\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x18\n\x0bprompt_name\x18\t \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06prompt\x18\n \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05inputB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"\x86\x01\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x05 \x01(\x0b\x32\x13.pairwire.v1.Timing\"\x9b\x01\n\nFirstStage\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x01(\r\x12\x1e\n\x11query_prompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12!\n\x14\x64ocument_prompt_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x14\n\x12_query_prompt_nameB\x17\n\x15_document_prompt_name\"\x87\x03\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10return_documents\x18\x05 \x01(\x08\x12+\n\nactivation\x18\x06 \x01(\x0e\x32\x17.pairwire.v1.Activation\x12+\n\ntruncation\x18\x07 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x18\n\x0bprompt_name\x18\n \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06prompt\x18\x0b \x01(\tH\x02\x88\x01\x01\x12,\n\x0b\x66irst_stage\x18\x0c \x01(\x0b\x32\x17.pairwire.v1.FirstStageB\x08\n\x06_top_kB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"\x88\x01\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\x08\x64ocument\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11\x66irst_stage_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x42\x0b\n\t_documentB\x14\n\x12_first_stage_score\"\xc9\x01\n\x0eRerankResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.pairwire.v1.RankedDocument\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing\x12\x32\n\x0b\x66irst_stage\x18\x05 \x01(\x0b\x32\x1d.pairwire.v1.FirstStageReport\"\x87\x01\n\x10\x46irstStageReport\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\r\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x05 \x01(\x0b\x32\x13.pairwire.v1.Timing*q\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x43TIVATION_IDENTITY\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x12\x16\n\x12\x41\x43TIVATION_SOFTMAX\x10\x03*x\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRUNCATION_LONGEST_FIRST\x10\x01\x12\x1a\n\x16TRUNCATION_ONLY_SECOND\x10\x02\x12\x14\n\x10TRUNCATION_ERROR\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x32\x93\x01\n\x0eScoringService\x12>\n\x05Score\x12\x19.pairwire.v1.ScoreRequest\x1a\x1a.pairwire.v1.ScoreResponse\x12\x41\n\x06Rerank\x12\x1a.pairwire.v1.RerankRequest\x1a\x1b.pairwire.v1.RerankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pairwire/v1/scoring.proto\x12\x0bpairwire.v1\x1a\x17pairwire/v1/usage.proto\")\n\x08TextPair\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\"1\n\tTextPairs\x12$\n\x05pairs\x18\x01 \x03(\x0b\x32\x15.pairwire.v1.TextPair\"2\n\x0eQueryDocuments\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"Z\n\x0bTokenIdPair\x12$\n\x05\x66irst\x18\x01 \x01(\x0b\x32\x15.pairwire.v1.TokenIds\x12%\n\x06second\x18\x02 \x01(\x0b\x32\x15.pairwire.v1.TokenIds\"7\n\x0cTokenIdPairs\x12\'\n\x05pairs\x18\x01 \x03(\x0b\x32\x18.pairwire.v1.TokenIdPair\"\xe2\x03\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\ntext_pairs\x18\x02 \x01(\x0b\x32\x16.pairwire.v1.TextPairsH\x00\x12\x36\n\x0fquery_documents\x18\x03 \x01(\x0b\x32\x1b.pairwire.v1.QueryDocumentsH\x00\x12\x33\n\x0etoken_id_pairs\x18\x08 \x01(\x0b\x32\x19.pairwire.v1.TokenIdPairsH\x00\x12+\n\nactivation\x18\x04 \x01(\x0e\x32\x17.pairwire.v1.Activation\x12+\n\ntruncation\x18\x05 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x06 \x01(\r\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x18\n\x0bprompt_name\x18\t \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06prompt\x18\n \x01(\tH\x02\x88\x01\x01\x12>\n\x14truncation_direction\x18\x0b \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x07\n\x05inputB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"\x86\x01\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x05 \x01(\x0b\x32\x13.pairwire.v1.Timing\"\x9b\x01\n\nFirstStage\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x01(\r\x12\x1e\n\x11query_prompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12!\n\x14\x64ocument_prompt_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x14\n\x12_query_prompt_nameB\x17\n\x15_document_prompt_name\"\xc7\x03\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10return_documents\x18\x05 \x01(\x08\x12+\n\nactivation\x18\x06 \x01(\x0e\x32\x17.pairwire.v1.Activation\x12+\n\ntruncation\x18\x07 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x18\n\x0bprompt_name\x18\n \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06prompt\x18\x0b \x01(\tH\x02\x88\x01\x01\x12,\n\x0b\x66irst_stage\x18\x0c \x01(\x0b\x32\x17.pairwire.v1.FirstStage\x12>\n\x14truncation_direction\x18\r \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x08\n\x06_top_kB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"\x88\x01\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\x08\x64ocument\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11\x66irst_stage_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x42\x0b\n\t_documentB\x14\n\x12_first_stage_score\"\xc9\x01\n\x0eRerankResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.pairwire.v1.RankedDocument\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing\x12\x32\n\x0b\x66irst_stage\x18\x05 \x01(\x0b\x32\x1d.pairwire.v1.FirstStageReport\"\x87\x01\n\x10\x46irstStageReport\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\r\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x05 \x01(\x0b\x32\x13.pairwire.v1.Timing*q\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x43TIVATION_IDENTITY\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x12\x16\n\x12\x41\x43TIVATION_SOFTMAX\x10\x03*x\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRUNCATION_LONGEST_FIRST\x10\x01\x12\x1a\n\x16TRUNCATION_ONLY_SECOND\x10\x02\x12\x14\n\x10TRUNCATION_ERROR\x10\x03*z\n\x13TruncationDirection\x12$\n TRUNCATION_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRUNCATION_DIRECTION_RIGHT\x10\x01\x12\x1d\n\x19TRUNCATION_DIRECTION_LEFT\x10\x02*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x32\x93\x01\n\x0eScoringService\x12>\n\x05Score\x12\x19.pairwire.v1.ScoreRequest\x1a\x1a.pairwire.v1.ScoreResponse\x12\x41\n\x06Rerank\x12\x1a.pairwire.v1.RerankRequest\x1a\x1b.pairwire.v1.RerankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pairwire.v1.scoring_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACTIVATION']._serialized_start=1978
-  _globals['_ACTIVATION']._serialized_end=2091
-  _globals['_TRUNCATION']._serialized_start=2093
-  _globals['_TRUNCATION']._serialized_end=2213
-  _globals['_PRIORITY']._serialized_start=2215
-  _globals['_PRIORITY']._serialized_end=2309
+  _globals['_ACTIVATION']._serialized_start=2106
+  _globals['_ACTIVATION']._serialized_end=2219
+  _globals['_TRUNCATION']._serialized_start=2221
+  _globals['_TRUNCATION']._serialized_end=2341
+  _globals['_TRUNCATIONDIRECTION']._serialized_start=2343
+  _globals['_TRUNCATIONDIRECTION']._serialized_end=2465
+  _globals['_PRIORITY']._serialized_start=2467
+  _globals['_PRIORITY']._serialized_end=2561
   _globals['_TEXTPAIR']._serialized_start=67
   _globals['_TEXTPAIR']._serialized_end=108
   _globals['_TEXTPAIRS']._serialized_start=110
@@ -51,19 +53,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIDPAIRS']._serialized_start=330
   _globals['_TOKENIDPAIRS']._serialized_end=385
   _globals['_SCOREREQUEST']._serialized_start=388
-  _globals['_SCOREREQUEST']._serialized_end=806
-  _globals['_SCORERESPONSE']._serialized_start=809
-  _globals['_SCORERESPONSE']._serialized_end=943
-  _globals['_FIRSTSTAGE']._serialized_start=946
-  _globals['_FIRSTSTAGE']._serialized_end=1101
-  _globals['_RERANKREQUEST']._serialized_start=1104
-  _globals['_RERANKREQUEST']._serialized_end=1495
-  _globals['_RANKEDDOCUMENT']._serialized_start=1498
-  _globals['_RANKEDDOCUMENT']._serialized_end=1634
-  _globals['_RERANKRESPONSE']._serialized_start=1637
-  _globals['_RERANKRESPONSE']._serialized_end=1838
-  _globals['_FIRSTSTAGEREPORT']._serialized_start=1841
-  _globals['_FIRSTSTAGEREPORT']._serialized_end=1976
-  _globals['_SCORINGSERVICE']._serialized_start=2312
-  _globals['_SCORINGSERVICE']._serialized_end=2459
+  _globals['_SCOREREQUEST']._serialized_end=870
+  _globals['_SCORERESPONSE']._serialized_start=873
+  _globals['_SCORERESPONSE']._serialized_end=1007
+  _globals['_FIRSTSTAGE']._serialized_start=1010
+  _globals['_FIRSTSTAGE']._serialized_end=1165
+  _globals['_RERANKREQUEST']._serialized_start=1168
+  _globals['_RERANKREQUEST']._serialized_end=1623
+  _globals['_RANKEDDOCUMENT']._serialized_start=1626
+  _globals['_RANKEDDOCUMENT']._serialized_end=1762
+  _globals['_RERANKRESPONSE']._serialized_start=1765
+  _globals['_RERANKRESPONSE']._serialized_end=1966
+  _globals['_FIRSTSTAGEREPORT']._serialized_start=1969
+  _globals['_FIRSTSTAGEREPORT']._serialized_end=2104
+  _globals['_SCORINGSERVICE']._serialized_start=2564
+  _globals['_SCORINGSERVICE']._serialized_end=2711
 # @@protoc_insertion_point(module_scope)

@@ -76,6 +76,30 @@ TRUNCATION_ERROR: Truncation.ValueType  # 3
 """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
 Global___Truncation: _TypeAlias = Truncation  # noqa: Y015
 
+class _TruncationDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TruncationDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TruncationDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRUNCATION_DIRECTION_UNSPECIFIED: _TruncationDirection.ValueType  # 0
+    """The checkpoint's own (see ModelManifest.truncation_side)."""
+    TRUNCATION_DIRECTION_RIGHT: _TruncationDirection.ValueType  # 1
+    """The end goes."""
+    TRUNCATION_DIRECTION_LEFT: _TruncationDirection.ValueType  # 2
+    """The beginning goes; of a pair, the beginning of each text that is cut. A prompt before the text goes first."""
+
+class TruncationDirection(_TruncationDirection, metaclass=_TruncationDirectionEnumTypeWrapper):
+    """Which end of a text is cut off where it is longer than the limit."""
+
+TRUNCATION_DIRECTION_UNSPECIFIED: TruncationDirection.ValueType  # 0
+"""The checkpoint's own (see ModelManifest.truncation_side)."""
+TRUNCATION_DIRECTION_RIGHT: TruncationDirection.ValueType  # 1
+"""The end goes."""
+TRUNCATION_DIRECTION_LEFT: TruncationDirection.ValueType  # 2
+"""The beginning goes; of a pair, the beginning of each text that is cut. A prompt before the text goes first."""
+Global___TruncationDirection: _TypeAlias = TruncationDirection  # noqa: Y015
+
 class _Priority:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -275,6 +299,7 @@ class ScoreRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     activation: Global___Activation.ValueType
@@ -294,6 +319,8 @@ class ScoreRequest(_message.Message):
     """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
+    truncation_direction: Global___TruncationDirection.ValueType
+    """Default: the checkpoint's own."""
     @_builtins.property
     def text_pairs(self) -> Global___TextPairs: ...
     @_builtins.property
@@ -315,10 +342,11 @@ class ScoreRequest(_message.Message):
         priority: Global___Priority.ValueType = ...,
         prompt_name: _builtins.str | None = ...,
         prompt: _builtins.str | None = ...,
+        truncation_direction: Global___TruncationDirection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "input", b"input", "prompt", b"prompt", "prompt_name", b"prompt_name", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "token_id_pairs", b"token_id_pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "token_id_pairs", b"token_id_pairs", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "activation", b"activation", "input", b"input", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query_documents", b"query_documents", "text_pairs", b"text_pairs", "token_id_pairs", b"token_id_pairs", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
@@ -379,7 +407,7 @@ Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 class FirstStage(_message.Message):
     """Retrieve, then rerank: a bi-encoder compares the vectors of query and documents by the similarity of its checkpoint, and only the
     nearest documents go on to the cross-encoder. Vectors of documents are kept (--vector-cache-bytes), by a digest of the text.
-    The bi-encoder reads each text up to its own limit, whatever the request says of truncation and max_length: that is about pairs.
+    The bi-encoder reads each text up to its own limit, whatever the request says of truncation, its direction and max_length: that is about pairs.
     The deadline is for both stages together.
     """
 
@@ -439,6 +467,7 @@ class RerankRequest(_message.Message):
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
@@ -464,6 +493,8 @@ class RerankRequest(_message.Message):
     """A prompt as text, instead of a name; empty means none, also where the checkpoint has a default one. Both are
     INVALID_ARGUMENT.
     """
+    truncation_direction: Global___TruncationDirection.ValueType
+    """Default: the checkpoint's own."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
@@ -487,10 +518,11 @@ class RerankRequest(_message.Message):
         prompt_name: _builtins.str | None = ...,
         prompt: _builtins.str | None = ...,
         first_stage: Global___FirstStage | None = ...,
+        truncation_direction: Global___TruncationDirection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015

@@ -28,17 +28,20 @@ from ...runtime.packed import PackedBatch
 from ..cache import DIGEST_BYTES, ByteCache
 from .cutting import cutting_of, tokenize
 from .pair_template import PairTemplate
+from .pieces import TokenisedText, tokenised
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
 from .rules import TextRules as TextRules
 from .special_tokens import ID_BYTES, Row, no_special_tokens, read_special_tokens
-from .token_ids import Text, check_texts, forbid_ids
-from .truncation import Truncation, limit_of, longest_first, refuse, refuse_empty
+from .token_ids import Text, TokenIds, check_texts, forbid_ids
+from .truncation import Truncation, TruncationDirection, limit_of, longest_first, refuse, refuse_empty
 from .vocabulary import Vocabulary
+from .whole_rows import Integers, pair_of, single_of, unpadded
 
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
 _TEXTS = "texts[{}]"
+_WHOLE = b"whole"
 _TEMPLATE_NEEDS_TEXT = "this model makes one text of a pair by its template and tokenises that as a whole; send text"
 _PROMPT_NEEDS_TEXT = "a prompt is tokenised with the text that it stands before; send text, or an empty prompt for none"
 
@@ -66,7 +69,7 @@ class TextEncoder:
         self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._pad_id = np.int32(rules.pad_token_id).tobytes()
         self._pad_type = bytes([rules.pad_token_type_id])
-        self._cutting = None if rules.truncate_left else cutting_of(tokenizer, rules.max_length + 1)
+        self._cutting = cutting_of(tokenizer, rules.max_length + 1)
         around = [each.prefix + each.middle + each.suffix for each in (self._single, self._pair)]
         self.vocabulary.check_special(rules, around)
 
@@ -83,10 +86,11 @@ class TextEncoder:
         """
         return TextEncoder(self._tokenizer, replace(self.rules, vocab_size=rows))
 
-    @property
-    def most_characters(self) -> float:
+    def most_characters(self, truncation: Truncation, direction: TruncationDirection | None = None) -> float:
         """Of a text, what is tokenised as a rule; +inf where all of it is."""
-        return math.inf if self._cutting is None else self._cutting.characters
+        if self._cutting is None or self._reads_whole(truncation, self._cuts_left(direction)):
+            return math.inf
+        return self._cutting.characters
 
     @property
     def takes_empty_pairs(self) -> bool:
@@ -134,13 +138,15 @@ class TextEncoder:
         prompt: str = "",
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
+        direction: TruncationDirection | None = None,
         fields: tuple[str, str] = _PAIRS,
         start: int = 0,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
         """Rows of ``zip(firsts, seconds)``; a single first stands for one query with many documents.
 
-        ``prompt`` is put before every first text, or where the checkpoint's template has a place for it. ``fields`` are
+        ``prompt`` is put before every first text, or where the checkpoint's template has a place for it. ``direction``
+        is where too long rows are cut; None means the checkpoint's own side. ``fields`` are
         the names under which the caller knows the texts, and ``start`` is the index of the first of them, for errors
         about tokens without an embedding. ``cache`` belongs to this tokenizer alone; it is of no use to a model with a
         template, whose texts come again only where both texts of a pair do.
@@ -154,14 +160,15 @@ class TextEncoder:
         any_ids = self.check_pairs(firsts, seconds, prompt=prompt, fields=fields)
         if self.rules.template is not None:
             rendered = self._encode_rendered(
-                self.rules.template, firsts, seconds, prompt, max_length, truncation, fields
+                self.rules.template, firsts, seconds, prompt, max_length, truncation, direction, fields
             )
             self._check_pair_ids(rendered.rows, firsts, seconds, prompt, fields, start)
             return rendered
-        special = self._pair
+        special, left = self._pair, self._cuts_left(direction)
         limit = self.pair_limit(max_length)
+        whole = self._reads_whole(truncation, left)
         heads = [f"{prompt}{first}" for first in firsts] if prompt else firsts
-        ids = self._contents([*heads, *seconds], cache, any_ids, truncation)
+        ids = self._contents([*heads, *seconds], cache, any_ids, whole)
         first, second = ids[: len(firsts)], ids[len(firsts) :]
         if len(first) < len(second):
             first *= len(second)
@@ -169,11 +176,11 @@ class TextEncoder:
         if not self.takes_empty_pairs:
             refuse_empty(lengths, fields[1])
         room = limit - special.special_tokens
-        if self._cutting is not None and room % 2 and truncation is Truncation.LONGEST_FIRST:
+        if self._cutting is not None and room % 2 and not whole:
             self._complete(heads, seconds, first, second)
         over = np.flatnonzero(lengths > room).tolist() if int(lengths.max(initial=0)) > room else []
         if over:
-            self._cut_pairs(first, second, over, limit, truncation, fields)
+            self._cut_pairs(first, second, over, limit, truncation, left, fields)
             lengths = np.minimum(lengths, room)
         rows = [special.row(a, b) for a, b in zip(first, second, strict=True)]
         self._check_pair_ids(rows, firsts, seconds, prompt, fields, start)
@@ -191,21 +198,23 @@ class TextEncoder:
         prompt: str = "",
         max_length: int | None = None,
         truncation: Truncation = Truncation.LONGEST_FIRST,
+        direction: TruncationDirection | None = None,
         field: str = _TEXTS,
         start: int = 0,
         cache: ByteCache = _OFF,
     ) -> EncodedRows:
-        """Rows of single texts, ``prompt`` put before each. ``start`` as for ``encode_pairs``.
+        """Rows of single texts, ``prompt`` put before each. ``direction`` and ``start`` as for ``encode_pairs``.
 
         Raises:
             InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
         """
         if truncation is Truncation.ONLY_SECOND:
             raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
-        special = self._single
+        special, left = self._single, self._cuts_left(direction)
         limit = limit_of(max_length, self.rules.max_length, special.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
-        ids = self._contents([f"{prompt}{text}" for text in texts] if prompt else texts, cache, any_ids, truncation)
+        heads = [f"{prompt}{text}" for text in texts] if prompt else texts
+        ids = self._contents(heads, cache, any_ids, self._reads_whole(truncation, left))
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
         if not self.takes_empty_texts:
             refuse_empty(lengths, field)
@@ -214,8 +223,8 @@ class TextEncoder:
         if truncation is Truncation.ERROR and len(over):
             refuse(int(over[0]), int(lengths[over[0]]) + special.special_tokens, limit, field)
         for index in over.tolist():
-            ids[index] = self._cut(ids[index], room)
-        left_out = self._prompt_length(prompt, room, cache) if prompt and self.rules.prompt_excluded else 0
+            ids[index] = _cut(ids[index], room, left)
+        left_out = self._prompt_length(prompt, room, left, cache) if prompt and self.rules.prompt_excluded else 0
         rows = [special.row(each, left_out=left_out) for each in ids]
         if found := self.vocabulary.check_rows([row[0] for row in rows]):
             index, id = found
@@ -230,18 +239,17 @@ class TextEncoder:
     def tokenize(self, texts: Sequence[str], cache: ByteCache = _OFF, *, whole: bool = False) -> list[bytes]:
         """Content ids of each text, an int32 each, without special tokens; each distinct text once.
 
-        Of a text that is longer than any row, what comes after that may be missing, unless ``whole``.
+        Of a text that is longer than any row, what comes after that may be missing, unless ``whole``. The cache keeps
+        the two apart.
 
         Raises:
             TypeError: something is not text, or not valid Unicode.
         """
-        if whole and self._cutting is not None and any(len(text) > self._cutting.characters for text in texts):
-            return [_packed(ids) for ids in tokenize(self._tokenizer, None, texts)]
         if len(texts) == 2 and texts[0] != texts[1] and not cache:  # one pair, the commonest request of all
-            return self._tokenize_new(list(texts))
+            return self._tokenize_new(list(texts), whole)
         distinct = dict.fromkeys(texts, b"")
         if cache:
-            keys = [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest() for text in distinct]
+            keys = [self._key(text, whole) for text in distinct]
             known = cache.get(keys)
             missing = []
             for text, key, ids in zip(distinct, keys, known, strict=True):
@@ -250,12 +258,43 @@ class TextEncoder:
                 else:
                     distinct[text] = ids
             if missing:
-                new = self._tokenize_new([text for text, _ in missing])
+                new = self._tokenize_new([text for text, _ in missing], whole)
                 cache.put((key, ids) for (_, key), ids in zip(missing, new, strict=True))
                 distinct.update((text, ids) for (text, _), ids in zip(missing, new, strict=True))
         else:
-            distinct.update(zip(distinct, self._tokenize_new(list(distinct)), strict=True))
+            distinct.update(zip(distinct, self._tokenize_new(list(distinct), whole), strict=True))
         return [distinct[text] for text in texts]
+
+    def pieces(self, text: str, *, add_special_tokens: bool) -> TokenisedText:
+        """All tokens of a text, uncut, with what they stand for; with or without what a single text has around it."""
+        return tokenised(self._tokenizer, text, add_special_tokens=add_special_tokens)
+
+    def decode(self, ids: TokenIds, *, skip_special_tokens: bool) -> str:
+        """A text with these tokens, as far as the tokenizer can tell: what it leaves out of a text stays out."""
+        text: str = self._tokenizer.decode(list(ids.ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def texts_of_rows(self, ids: Integers, mask: Integers | None, field: str) -> list[TokenIds]:
+        """The texts of rows [rows, length] that are tokenised already, special tokens and padding included.
+
+        Raises:
+            InvalidInput: a row that this tokenizer would not have made of a text.
+        """
+        rows = unpadded(ids, mask, field)
+        return [single_of(self._single, row, f"{field}[{index}]") for index, row in enumerate(rows)]
+
+    def pairs_of_rows(
+        self, ids: Integers, mask: Integers | None, types: Integers | None, field: str
+    ) -> list[tuple[TokenIds, TokenIds]]:
+        """As ``texts_of_rows``, of pairs; ``types`` [rows, length] are the token types, if they are given."""
+        rows = unpadded(ids, mask, field)
+        kinds: Sequence[Integers | None] = [None] * len(rows)
+        if types is not None:
+            kinds = list(types) if mask is None else [row[keep != 0] for row, keep in zip(types, mask, strict=True)]
+        return [
+            pair_of(self._pair, row, kind, f"{field}[{index}]")
+            for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
+        ]
 
     def assemble(
         self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None
@@ -334,9 +373,19 @@ class TextEncoder:
             second = (fields[1].format(start + index), seconds[index])
             self.vocabulary.refuse(id, [second, first, ("prompt", prompt)])
 
-    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool, truncation: Truncation) -> list[bytes]:
-        """What ``tokenize`` gives for texts, of which some may be ids already; whole where the caller learns of it."""
-        whole = truncation is not Truncation.LONGEST_FIRST
+    def _cuts_left(self, direction: TruncationDirection | None) -> bool:
+        return self.rules.truncate_left if direction is None else direction is TruncationDirection.LEFT
+
+    def _reads_whole(self, truncation: Truncation, left: bool) -> bool:
+        """Whether all of a long text is read: its end is kept, or the caller is told how long it is."""
+        return left or truncation is not Truncation.LONGEST_FIRST
+
+    def _key(self, text: str, whole: bool) -> bytes:
+        apart = whole and self._cutting is not None and len(text) > self._cutting.characters
+        return blake2b(text.encode(), digest_size=DIGEST_BYTES, person=_WHOLE if apart else b"").digest()
+
+    def _contents(self, texts: Sequence[Text], cache: ByteCache, any_ids: bool, whole: bool) -> list[bytes]:
+        """What ``tokenize`` gives for texts, of which some may be ids already."""
         if not any_ids:
             return self.tokenize(cast(Sequence[str], texts), cache, whole=whole)
         known = iter(self.tokenize([text for text in texts if isinstance(text, str)], cache, whole=whole))
@@ -355,11 +404,8 @@ class TextEncoder:
                     self.tokenize([text], whole=True)[0] if isinstance(text, str) else text.data for text in texts
                 )
 
-    def _tokenize_new(self, texts: Sequence[str]) -> list[bytes]:
-        return [_packed(ids) for ids in tokenize(self._tokenizer, self._cutting, texts)]
-
-    def _cut(self, ids: bytes, keep: int) -> bytes:
-        return ids[max(0, len(ids) - keep * ID_BYTES) :] if self.rules.truncate_left else ids[: keep * ID_BYTES]
+    def _tokenize_new(self, texts: Sequence[str], whole: bool) -> list[bytes]:
+        return [_packed(ids) for ids in tokenize(self._tokenizer, None if whole else self._cutting, texts)]
 
     def _cut_pairs(
         self,
@@ -368,6 +414,7 @@ class TextEncoder:
         over: Sequence[int],
         limit: int,
         truncation: Truncation,
+        left: bool,
         fields: tuple[str, str],
     ) -> None:
         """Cuts the contents of the rows ``over``, in place."""
@@ -385,8 +432,8 @@ class TextEncoder:
         else:
             kept_first, kept_second = longest_first(first, second, room)
         for index, keep_first, keep_second in zip(over, kept_first.tolist(), kept_second.tolist(), strict=True):
-            firsts[index] = self._cut(firsts[index], keep_first)
-            seconds[index] = self._cut(seconds[index], keep_second)
+            firsts[index] = _cut(firsts[index], keep_first, left)
+            seconds[index] = _cut(seconds[index], keep_second, left)
 
     def _encode_rendered(
         self,
@@ -396,14 +443,15 @@ class TextEncoder:
         prompt: str,
         max_length: int | None,
         truncation: Truncation,
+        direction: TruncationDirection | None,
         fields: tuple[str, str],
     ) -> EncodedRows:
         """Rows of pairs that the template makes one text of: what sentence-transformers makes of the chat template."""
-        suffix = np.array(template.suffix_ids, np.int32).tobytes()
+        suffix, left = np.array(template.suffix_ids, np.int32).tobytes(), self._cuts_left(direction)
         limit = self.pair_limit(max_length)
         queries = list(firsts) if len(firsts) == len(seconds) else list(firsts) * len(seconds)
         texts = [template.render(str(a), str(b), prompt) for a, b in zip(queries, seconds, strict=True)]
-        ids = self.tokenize(texts, whole=truncation is not Truncation.LONGEST_FIRST)
+        ids = self.tokenize(texts, whole=self._reads_whole(truncation, left))
         lengths = np.array([len(each) for each in ids], np.int32) // ID_BYTES
         if not self.takes_empty_pairs:
             refuse_empty(lengths, fields[1])
@@ -412,8 +460,9 @@ class TextEncoder:
             refuse(int(over[0]), int(lengths[over[0]]), limit, fields[1])
         for index in over.tolist():
             if truncation is Truncation.ONLY_SECOND:
-                self._check_only_second(template, texts[index], len(seconds[index]), limit, fields[0].format(index))
-            ids[index] = self._cut(ids[index], limit)
+                field = fields[0].format(index)
+                self._check_only_second(template, texts[index], len(seconds[index]), limit, left, field)
+            ids[index] = _cut(ids[index], limit, left)
         for index in np.flatnonzero(lengths >= limit).tolist():  # the library does not tell a full row from a cut one
             ids[index] = ids[index][: len(ids[index]) - len(suffix)] + suffix
         return EncodedRows(
@@ -423,13 +472,15 @@ class TextEncoder:
             truncated=over.astype(np.int32),
         )
 
-    def _check_only_second(self, template: PairTemplate, text: str, second: int, limit: int, field: str) -> None:
+    def _check_only_second(
+        self, template: PairTemplate, text: str, second: int, limit: int, left: bool, field: str
+    ) -> None:
         """Whether cutting the row to ``limit`` tokens leaves all that stands before the second text, whole.
 
         ``second`` is how many characters the second text has; ``field`` is what the caller calls the first.
         """
         after = template.characters_after_second
-        if after is None or self.rules.truncate_left:
+        if after is None or left:
             raise InvalidInput(
                 "truncation",
                 "only_second: a row of this model is cut at a place where its template has other text too; "
@@ -440,16 +491,21 @@ class TextEncoder:
         if before > limit:
             refuse(0, before, limit, field)
 
-    def _prompt_length(self, prompt: str, room: int, cache: ByteCache) -> int:
+    def _prompt_length(self, prompt: str, room: int, left: bool, cache: ByteCache) -> int:
         """How many first tokens of a row are the prompt's: those of the prompt alone, without a special one at its end.
 
         Source: sentence-transformers, `_get_prompt_length` in base/modules/transformer.py. Special is what
         tokenizer.json says; a checkpoint is not exported where its prompts show that transformers knows others.
         """
-        row, *_ = self._single.row(self._cut(self.tokenize([prompt], cache)[0], room))
+        row, *_ = self._single.row(_cut(self.tokenize([prompt], cache, whole=left)[0], room, left))
         last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
         return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
 
 
 def _packed(ids: Sequence[int]) -> bytes:
     return array("i", ids).tobytes()
+
+
+def _cut(ids: bytes, keep: int, left: bool) -> bytes:
+    """What is kept: this many tokens of its end where it is cut on the left, else of its beginning."""
+    return ids[max(0, len(ids) - keep * ID_BYTES) :] if left else ids[: keep * ID_BYTES]

@@ -10,7 +10,7 @@ from typing import Protocol
 from ..cache import ByteCache
 from .encoder import EncodedRows, TextEncoder
 from .token_ids import Text
-from .truncation import Truncation
+from .truncation import Truncation, TruncationDirection
 
 
 class Texts(Protocol):
@@ -68,6 +68,7 @@ class PairTexts:
     """What the caller calls the texts, with a place for their index."""
     max_length: int | None
     truncation: Truncation
+    direction: TruncationDirection | None = None
 
     @property
     def rows(self) -> int:
@@ -96,7 +97,7 @@ class PairTexts:
 
     @property
     def _most_characters(self) -> float:
-        return self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        return self.encoder.most_characters(self.truncation, self.direction)
 
     @property
     def may_be_split(self) -> bool:
@@ -129,6 +130,7 @@ class PairTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
+            direction=self.direction,
             fields=self.fields,
             start=begin,
             cache=self.cache,
@@ -145,6 +147,7 @@ class SingleTexts:
     prompt: str
     max_length: int | None
     truncation: Truncation
+    direction: TruncationDirection | None = None
 
     @property
     def rows(self) -> int:
@@ -154,7 +157,7 @@ class SingleTexts:
     @property
     def characters(self) -> int:
         """Of all texts together, prompts included."""
-        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        most = self.encoder.most_characters(self.truncation, self.direction)
         return count_characters(self.texts, most) + len(self.prompt) * len(self.texts)
 
     @property
@@ -169,7 +172,7 @@ class SingleTexts:
 
     def sizes(self) -> list[int]:
         """Characters of each row; not more than are read of a text."""
-        most = self.encoder.most_characters if self.truncation is Truncation.LONGEST_FIRST else math.inf
+        most = self.encoder.most_characters(self.truncation, self.direction)
         return [int(min(len(text), most)) + len(self.prompt) for text in self.texts]
 
     @property
@@ -188,6 +191,7 @@ class SingleTexts:
             prompt=self.prompt,
             max_length=self.max_length,
             truncation=self.truncation,
+            direction=self.direction,
             start=begin,
             cache=self.cache,
         )

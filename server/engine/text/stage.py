@@ -7,11 +7,14 @@ import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from ...errors import Overloaded
 from ..off_loop import contained
 from .encoder import EncodedRows, join
 from .inputs import Texts
+
+T = TypeVar("T")
 
 INLINE_CHARACTERS = 512
 """Texts up to this many characters together are tokenised on the event loop. They hold it up for some 0.2 ms; a hop to
@@ -99,6 +102,22 @@ class TextStage:
             self._hold(caller, -characters)
             for each in waiting:
                 each.cancel()
+
+    async def run(self, work: Callable[[], T], characters: int, caller: str) -> T:
+        """``work()``, which reads this many characters: at once, or on a thread where they are many.
+
+        Raises:
+            Overloaded: too much text waits already.
+            Whatever ``work`` raises.
+        """
+        if characters <= INLINE_CHARACTERS:
+            return contained(work)
+        self._check_backlog(characters, caller)
+        self._hold(caller, characters)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, contained, work)
+        finally:
+            self._hold(caller, -characters)
 
     def close(self) -> None:
         """Takes no more; does not wait."""

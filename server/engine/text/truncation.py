@@ -18,6 +18,15 @@ class Truncation(Enum):
     ERROR = "error"
 
 
+class TruncationDirection(Enum):
+    """The side at which a too long input loses tokens."""
+
+    RIGHT = "right"
+    """Its end goes."""
+    LEFT = "left"
+    """Its beginning goes; of a pair, the beginnings of both texts."""
+
+
 def longest_first(first: Int32Array, second: Int32Array, room: int) -> tuple[Int32Array, Int32Array]:
     """Content lengths int32 [rows] after the ``longest_first`` truncation of HuggingFace tokenizers to ``room``.
 

@@ -245,7 +245,7 @@ async def test_what_is_large_is_worked_on_beside_the_event_loop(tmp_path: Path, 
             await served.embedding.EmbedSparse(embedding_pb2.EmbedSparseRequest(texts=texts))
             assert threads.given == given
         threads.given.clear()
-        for size, given in ((100, []), (70_000, ["<lambda>", "_texts"])):
+        for size, given in ((100, []), (70_000, ["large", "_texts"])):
             ids = scoring_pb2.TokenIds(ids=[200] * size)
             await served.embedding.Embed(embedding_pb2.EmbedRequest(token_ids=[ids] * 2))
             assert threads.given == given

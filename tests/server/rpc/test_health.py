@@ -49,6 +49,12 @@ async def test_every_service_and_model_has_a_health_of_its_own(scorer: serving.S
         "pairwire.v1.ScoringService": SERVING,
         "pairwire.v1.EmbeddingService": NOT_SERVING,  # no bi-encoder is loaded
         "pairwire.v1.ModelService": SERVING,
+        "inference.GRPCInferenceService": SERVING,
+        "tei.v1.Info": SERVING,
+        "tei.v1.Embed": NOT_SERVING,
+        "tei.v1.Predict": SERVING,
+        "tei.v1.Rerank": SERVING,
+        "tei.v1.Tokenize": SERVING,
         "model/scorer": SERVING,
     }
     for name, answer in listed.statuses.items():

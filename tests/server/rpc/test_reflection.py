@@ -7,10 +7,12 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2
 
+from pairwire.server.compat import kserve, tei
 from pairwire.server.rpc.reflection import V1, V1ALPHA
 from tests.server import serving
 
 OURS = {"pairwire.v1.ScoringService", "pairwire.v1.EmbeddingService", "pairwire.v1.ModelService"}
+OTHERS = {kserve.SERVICE, *tei.SERVICES}
 
 
 async def ask(
@@ -28,7 +30,7 @@ async def ask(
 async def test_every_listed_service_can_be_described_from_scratch(version: str, scorer: serving.Served) -> None:
     (listed,) = await ask(scorer.channel, version, reflection_pb2.ServerReflectionRequest(list_services="*"))
     services = {service.name for service in listed.list_services_response.service}
-    assert services == OURS | {V1, V1ALPHA, "grpc.health.v1.Health"}
+    assert services == OURS | OTHERS | {V1, V1ALPHA, "grpc.health.v1.Health"}
     for service in services:
         (answer,) = await ask(
             scorer.channel, version, reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -140,3 +141,22 @@ async def test_models_are_listed_by_name_and_described(served: serving.Served) -
     assert answer.summary.bucket_lengths[-1] == answer.summary.max_length == 64
     assert answer.summary.workers >= 1
     assert answer.manifest == served.application.engine.models["embedder"].manifest
+
+
+async def test_the_beginning_of_a_text_may_be_cut_off_instead_of_its_end(served: serving.Served) -> None:
+    long, end = "the dog runs " * 60 + "bake bread", "runs " + "the dog runs " * 30 + "bake bread"
+    left = scoring_pb2.TRUNCATION_DIRECTION_LEFT
+
+    async def score(document: str, direction: scoring_pb2.TruncationDirection.ValueType) -> float:
+        documents = scoring_pb2.QueryDocuments(query="fox", documents=[document])
+        request = scoring_pb2.ScoreRequest(model="scorer", query_documents=documents, truncation_direction=direction)
+        return (await served.scoring.Score(request)).scores[0]
+
+    assert (
+        await score(long, left) == await score(end, left) != await score(long, scoring_pb2.TRUNCATION_DIRECTION_RIGHT)
+    )
+    assert await score(long, scoring_pb2.TRUNCATION_DIRECTION_RIGHT) == await score(
+        long, scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED
+    )
+    with pytest.raises(grpc.aio.AioRpcError, match=r"truncation_direction: 7 is unknown; one of .*LEFT"):
+        await score(long, 7)  # type: ignore[arg-type]  # proto3 lets any number through

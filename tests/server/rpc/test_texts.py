@@ -91,9 +91,9 @@ def test_token_ids_count_four_bytes_in_all_texts_together(count: int) -> None:
 
 def test_a_prompt_counts_once_for_every_row() -> None:
     request = scoring_pb2.RerankRequest(prompt="12345678")
-    texts.check_prompt(request, 128, LIMITS)
-    texts.check_prompt(scoring_pb2.RerankRequest(), 10**9, LIMITS)
+    texts.check_prompt(request.prompt, 128, LIMITS)
+    texts.check_prompt("", 10**9, LIMITS)
     with pytest.raises(InvalidInput, match=r"^prompt: 8 bytes before each of 129 texts exceed --max-message-byt"):
-        texts.check_prompt(request, 129, LIMITS)
+        texts.check_prompt(request.prompt, 129, LIMITS)
     with pytest.raises(InvalidInput, match=r"^prompt: 9 bytes exceed --max-text-bytes 8"):
-        texts.check_prompt(scoring_pb2.RerankRequest(prompt="123456789"), 1, LIMITS)
+        texts.check_prompt("123456789", 1, LIMITS)

@@ -7,10 +7,12 @@ import contextlib
 import gzip
 import resource
 import threading
+import zlib
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pairwire.server.config import ConnectionConfig, RequestLimits, ServerConfig
 from pairwire.server.engine import EngineConfig
@@ -92,17 +94,71 @@ async def test_a_message_without_end_is_refused_by_its_first_bytes() -> None:
         assert b"larger than max" in answer
 
 
-async def test_what_is_compressed_is_not_inflated() -> None:
-    bomb = message(gzip.compress(bytes(30 << 20)), compressed=True)
+GZIP = [("grpc-encoding", "gzip")]
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+@pytest.mark.parametrize("request_", [rerank(), LARGE], ids=["small", "large"])
+async def test_what_is_compressed_is_answered_as_what_is_not(
+    compression: grpc.Compression, request_: scoring_pb2.RerankRequest
+) -> None:
+    async with served(ConnectionConfig()) as (server, _):
+        expected = await server.scoring.Rerank(request_)
+        address = f"127.0.0.1:{server.application.port}"
+        async with grpc.aio.insecure_channel(address, compression=compression) as channel:
+            found = await serving.Served(server.application, channel).scoring.Rerank(request_)
+            assert found.results == expected.results
+            health = health_pb2_grpc.HealthStub(channel)
+            assert await health.Check(health_pb2.HealthCheckRequest(service="model/toy"))
+
+
+BOMB = gzip.compress(bytes(30 << 20))
+"""30 KB that become 30 MiB; gRPC would inflate all of it before it looks at the size."""
+
+
+@pytest.mark.parametrize(
+    ("bomb", "encoding", "sentence"),
+    [
+        (BOMB, "gzip", b"31457280 bytes exceed --max-message-bytes 1048576"),
+        (BOMB[:-4] + (1 << 20).to_bytes(4, "little"), "gzip", b"more than 1048576 bytes exceed"),
+        (zlib.compress(bytes(30 << 20)), "deflate", b"more than 1048576 bytes exceed"),
+    ],
+    ids=["gzip", "gzip that lies about its size", "deflate"],
+)
+async def test_a_bomb_is_inflated_no_further_than_a_message_may_be_large(
+    bomb: bytes, encoding: str, sentence: bytes
+) -> None:
     async with served(ConnectionConfig()) as (server, stack):
         connection = await connect(server, stack)
-        answer = await connection.answer(connection.call(RERANK, bomb, end=True, headers=[("grpc-encoding", "gzip")]))
-        assert b"Compression algorithm 'gzip' is disabled" in answer
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{server.application.port}", compression=grpc.Compression.Gzip
-        ) as channel:
-            call = serving.Served(server.application, channel).scoring.Rerank(LARGE)
-            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+        data = message(bomb, compressed=True)
+        call = connection.call(RERANK, data, end=True, headers=[("grpc-encoding", encoding)])
+        assert sentence in await connection.answer(call)
+
+
+async def test_what_is_compressed_counts_as_what_it_becomes() -> None:
+    gate = threading.Event()
+    text = gzip.compress(LARGE.SerializeToString())
+    async with served(ConnectionConfig(max_inflight_bytes=1 << 20), FakeRuntime(gate=gate)) as (server, stack):
+        connection = await connect(server, stack)
+        calls = [connection.call(RERANK, message(text, compressed=True), end=True, headers=GZIP) for _ in range(4)]
+        assert b"no room for" in await connection.answer(calls[3])
+        assert server.application.traffic.held_bytes == 3 * len(LARGE.SerializeToString())
+        gate.set()
+        for call in calls[:3]:
+            assert b"grpc-message\x00" in await connection.answer(call)
+        await serving.eventually(lambda: server.application.traffic.held_bytes == 0)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"\x1f\x8b\x08\x00nonsense", gzip.compress(rerank().SerializeToString())[:-9], gzip.compress(b"\xff" * 9)],
+)
+async def test_what_is_no_message_once_it_is_inflated_is_told_so(broken: bytes) -> None:
+    async with served(ConnectionConfig()) as (server, stack):
+        connection = await connect(server, stack)
+        data = message(broken, compressed=True)
+        answer = await connection.answer(connection.call(RERANK, data, end=True, headers=GZIP))
+        assert any(each in answer for each in (b"gzip is broken", b"end too early", b"are not a pairwire.v1.Rerank"))
 
 
 async def test_a_call_without_a_message_is_told_so() -> None:

@@ -71,7 +71,7 @@ def test_little_of_a_long_text_is_tokenised(name: str) -> None:
     draw = random.Random(0)
     text = " ".join("".join(draw.choices(string.ascii_lowercase, k=5)) for _ in range(50_000))
     cutting, whole = _encoders(name)
-    assert cutting.most_characters < 20 * _LENGTH
+    assert cutting.most_characters(Truncation.LONGEST_FIRST) < 20 * _LENGTH
     assert len(cutting.tokenize([text])[0]) < 40 * _LENGTH * 4 < len(whole.tokenize([text])[0])
     assert cutting.encode_texts([text]).rows == whole.encode_texts([text]).rows
 
@@ -104,4 +104,6 @@ def test_a_tokenizer_that_might_look_further_is_given_whole_texts() -> None:
     scripts.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.UnicodeScripts()])
     for tokenizer in (spaced, across, unsplit, dropped, scripts, Tokenizer(models.BPE())):
         assert cutting_of(tokenizer, 8) is None
-    assert TextEncoder(toys.wordpiece(), TextRules(max_length=8, truncate_left=True)).most_characters == float("inf")
+    assert TextEncoder(toys.wordpiece(), TextRules(max_length=8, truncate_left=True)).most_characters(
+        Truncation.LONGEST_FIRST
+    ) == float("inf")

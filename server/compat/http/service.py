@@ -1,0 +1,82 @@
+"""All routes on one application, and the application on a port; needs the ``http`` extra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import CollectorRegistry
+
+from ...clock import Clock
+from ...config import ServerConfig
+from ...rpc.interceptors import Interceptor
+from ...rpc.traffic import Traffic
+from ..kserve_statistics import Statistics
+from .app import HttpApp
+from .cors import Cors
+from .kserve import KServe
+from .listener import HttpListener
+from .openai import OpenAi
+from .openapi import OpenApi
+from .probes import Probes
+from .rerank import Rerank
+from .routes import Route, Services
+from .tei.info import InfoPage
+from .tei.labels import Labels
+from .tei.root import Root
+from .tei.tokens import Tokens
+from .tei.vectors import Vectors
+from .vllm import Vllm
+
+
+def all_routes(
+    services: Services,
+    config: ServerConfig,
+    healthy: Callable[[str], bool],
+    registry: CollectorRegistry,
+    statistics: Statistics,
+) -> Iterable[Route]:
+    """Everything that is served."""
+    vectors, labels = Vectors(services), Labels(services)
+    for family in (
+        Probes(healthy, registry),
+        OpenAi(services),
+        Rerank(services, labels),
+        Vllm(services),
+        vectors,
+        labels,
+        Tokens(services),
+        InfoPage(services, config),
+        Root(services, vectors, labels),
+        KServe(services, statistics, healthy),
+    ):
+        yield from family.routes
+
+
+def with_document(routes: Iterable[Route]) -> list[Route]:
+    """And what describes them."""
+    listed = list(routes)
+    return [*listed, *OpenApi(listed).routes]
+
+
+def build_listener(
+    config: ServerConfig,
+    services: Services,
+    *,
+    healthy: Callable[[str], bool],
+    registry: CollectorRegistry,
+    statistics: Statistics,
+    interceptors: Sequence[Interceptor],
+    traffic: Traffic,
+    clock: Clock,
+) -> HttpListener:
+    """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
+    app = HttpApp(
+        with_document(all_routes(services, config, healthy, registry, statistics)),
+        interceptors=interceptors,
+        traffic=traffic,
+        limits=config.limits,
+        clock=clock,
+        cors=Cors(config.http.http_cors_origins),
+        send_timeout_s=config.connections.upload_timeout_s,
+    )
+    return HttpListener(app, config.listen, config.tls, config.connections_of_a_port())

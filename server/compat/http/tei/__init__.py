@@ -1,0 +1,10 @@
+"""text-embeddings-inference over HTTP, one model a role.
+
+types.py     what it takes and gives
+common.py    its errors, its way to say how texts are read, its headers
+vectors.py   /embed, /embed_sparse, /similarity
+labels.py    /predict, and /rerank by way of ../rerank.py
+tokens.py    /tokenize, /decode
+info.py      /info
+root.py      / and what cloud platforms call: told apart by the fields of a request
+"""

@@ -1,0 +1,105 @@
+"""A method as a servicer declares it -> what gRPC calls: messages read within bounds, interceptors around the call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from ..config import RequestLimits
+from .interceptors import Context, ErrorsToStatus, Gate, Handler, Interceptor
+from .method import AllTogether, Answer, EachAnswered, Headed, Method
+from .streams import Conversation, collect, patient
+from .traffic import Traffic
+from .wire import Received, Unread, Unreadable, reader
+
+
+def handler_of(
+    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits, traffic: Traffic
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """What gRPC calls for the method. The first interceptor is the outermost."""
+    if isinstance(method.stream, EachAnswered):
+        return _each_answered(method, method.stream, interceptors, limits, traffic)
+    handler = _wrapped(method, _innermost(method.call), interceptors)
+    if isinstance(method.stream, AllTogether):
+        return _all_together(method.stream, handler, limits, traffic)
+
+    async def received(messages: object, context: Context) -> Answer:
+        answer = await handler(await traffic.receive(context), context)
+        traffic.note_answer(context, answer)
+        return await _after_headers(answer, context)
+
+    # Unary on the wire. A unary handler would be called when its message is there, however large, and however slow.
+    return grpc.stream_unary_rpc_method_handler(
+        received,
+        request_deserializer=reader(method.request_type, limits, method.read_large),
+        response_serializer=_serialize,
+    )
+
+
+def _all_together(
+    stream: AllTogether, handler: Handler, limits: RequestLimits, traffic: Traffic
+) -> grpc.RpcMethodHandler[Any, Any]:
+    async def received(messages: object, context: Context) -> Answer:
+        traffic.enter(context)
+        answer = await handler(await collect(stream, limits, traffic, context), context)
+        traffic.note_answer(context, answer)
+        return await _after_headers(answer, context)
+
+    return grpc.stream_unary_rpc_method_handler(
+        received, request_deserializer=reader(stream.message_type, limits), response_serializer=_serialize
+    )
+
+
+def _each_answered(
+    method: Method[Any],
+    stream: EachAnswered,
+    interceptors: Sequence[Interceptor],
+    limits: RequestLimits,
+    traffic: Traffic,
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Each request goes through the interceptors; what ends the whole call becomes its status."""
+    around = [each for each in interceptors if not isinstance(each, ErrorsToStatus)]
+    handler = _wrapped(method, _innermost(patient(method.call)), around)
+
+    async def converse(request: object, context: Context) -> Any:
+        traffic.enter(context)
+        await Conversation(method.shown, handler, stream, context, traffic).run()
+
+    return grpc.stream_stream_rpc_method_handler(
+        ErrorsToStatus().wrap(method.shown, converse),
+        request_deserializer=reader(method.request_type, limits, method.read_large),
+        response_serializer=_serialize,
+    )
+
+
+def _wrapped(method: Method[Any], handler: Handler, interceptors: Sequence[Interceptor]) -> Handler:
+    for interceptor in reversed(interceptors):
+        if method.probe and isinstance(interceptor, Gate):
+            continue
+        handler = interceptor.wrap(method.shown, handler)
+    return handler
+
+
+def _innermost(call: Callable[[Any, float | None, bool], Awaitable[Answer]]) -> Handler:
+    async def handler(request: Received, context: Context) -> Answer:
+        if isinstance(request, Unreadable):
+            raise request.error
+        large = isinstance(request, Unread)
+        message = await request.read() if isinstance(request, Unread) else request
+        return await call(message, context.time_remaining(), large)
+
+    return handler
+
+
+async def _after_headers(answer: Answer, context: Context) -> Answer:
+    if not isinstance(answer, Headed):
+        return answer
+    await context.send_initial_metadata(answer.headers)
+    return answer.response
+
+
+def _serialize(response: Any) -> bytes:
+    plain: bytes = response if isinstance(response, bytes) else response.SerializeToString()
+    return plain
