@@ -282,7 +282,7 @@ class FakeServer:
 
     def __init__(self, *, port: int = 0, credentials: grpc.ServerCredentials | None = None, ready: bool = True) -> None:
         self.script = Script()
-        # Its other way to watch sends under its own lock. When the caller leaves meanwhile, gRPC's only thread waits for
+        # Its other way to watch sends under its own lock. When a caller leaves then, gRPC's only thread waits for
         # that lock, and the sender for that thread: for ever.
         self.health = health.HealthServicer(experimental_non_blocking=False)
         self._server = grpc.server(
