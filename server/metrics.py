@@ -49,6 +49,13 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_batch_slots", "counter", ("model",), "Rows of batches, those that only fill the shape included."),
     Series("pairwire_useful_tokens", "counter", ("model",), "Tokens of text computed in batches."),
     Series("pairwire_computed_tokens", "counter", ("model",), "Tokens computed in batches, padding included."),
+    Series(
+        "pairwire_model_changes",
+        "counter",
+        ("model", "change"),
+        "Attempts to change what a repository's model serves: loaded, exchanged, unchanged, unloaded, refused.",
+    ),
+    Series("pairwire_model_version", "gauge", ("model",), "Version of the model that serves; 1 without a repository."),
     Series("pairwire_model_healthy", "gauge", ("model",), "1 while the model's last run succeeded, else 0."),
     Series("pairwire_cuda_graphs", "gauge", ("model",), "Shapes of batches that are replayed as CUDA graphs."),
     Series("pairwire_cuda_eager_shapes", "gauge", ("model",), "Shapes of batches that could not be captured."),
@@ -104,6 +111,11 @@ class Metrics:
         self._batch_slots = self._counter(table["pairwire_batch_slots"])
         self._useful_tokens = self._counter(table["pairwire_useful_tokens"])
         self._computed_tokens = self._counter(table["pairwire_computed_tokens"])
+        self._model_changes = self._counter(table["pairwire_model_changes"])
+        self._by_model = (
+            *(self._requests, self._request_seconds, self._stage_seconds, self._rows, self._batch_seconds),
+            *(self._batch_rows, self._batch_slots, self._useful_tokens, self._computed_tokens),
+        )
         self._models: Mapping[tuple[str, str], str] = {}
         self._rpc_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
@@ -117,9 +129,24 @@ class Metrics:
 
         ``defaults`` says which of them answers an RPC that names none.
         """
+        self.update(models, defaults)
+        self.registry.register(_EngineStatistics(statistics))
+
+    def update(self, models: Iterable[ModelInfo], defaults: Mapping[str, str] | None = None) -> None:
+        """From now on these are the models; as ``watch``."""
         chosen = {(rpc, ""): model for rpc, model in (defaults or {}).items()}
         self._models = {**_labels(tuple(models)), **chosen}
-        self.registry.register(_EngineStatistics(statistics))
+
+    def forget(self, model: str) -> None:
+        """Drops every series of a model that has gone, but for what became of attempts to load it."""
+        for series in [key for key in self._rpc_series if key[1] == model]:
+            del self._rpc_series[series]
+        for metric in self._by_model:
+            metric.remove_by_labels({"model": model})
+
+    def model_changed(self, model: str, change: str) -> None:
+        """Counts an attempt to load, exchange or unload a model."""
+        self._model_changes.labels(model, change).inc()
 
     def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
         """Counts an RPC."""
@@ -207,6 +234,7 @@ def _by_cuda_model(read: Callable[[CudaInfo], float]) -> _Reading:
 
 
 _READINGS: Mapping[str, _Reading] = {
+    "pairwire_model_version": _by_model(lambda model: int(model.version)),
     "pairwire_model_healthy": _by_model(lambda model: model.healthy),
     "pairwire_cuda_graphs": _by_cuda_model(lambda cuda: cuda.graphs),
     "pairwire_cuda_eager_shapes": _by_cuda_model(lambda cuda: cuda.eager),

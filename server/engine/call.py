@@ -147,8 +147,13 @@ def _outcome(error: BaseException | None) -> Outcome:
     return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.FAULT)
 
 
-Accept = Callable[[], AbstractContextManager[None]]
-"""Opens a request for as long as it is served; raises NotReady instead."""
+Accept = Callable[..., AbstractContextManager[None]]
+"""Opens a request that uses models, by their keys, for as long as it is served; raises NotReady instead."""
+
+
+def _accepted(*models: str) -> AbstractContextManager[None]:
+    """Of a request that is open already."""
+    return nullcontext()
 
 
 class Calls:
@@ -164,7 +169,7 @@ class Calls:
         observer: SafeObserver,
         default_timeout_s: float | None = None,
     ) -> None:
-        """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
+        """``token_caches`` by the model's key, as they come and go; ``default_timeout_s`` is for calls without one."""
         self._default_timeout_s = default_timeout_s
         self._token_characters: dict[str, float] = {}  # by model, on average and lately
         self._stage = stage
@@ -173,17 +178,21 @@ class Calls:
         self._clock = clock
         self._observer = observer
 
+    def forget(self, model: Model) -> None:
+        """The model goes."""
+        self._token_characters.pop(model.key, None)
+
     def timeout_of(self, timeout_s: float | None) -> float | None:
         """The time that a call has, which may have been given none."""
         return self._default_timeout_s if timeout_s is None else timeout_s
 
     async def score(
-        self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = nullcontext
+        self, model: Model, pairs: Pairs, options: ScoreOptions, timeout_s: float | None, accept: Accept = _accepted
     ) -> ScoreResult:
         """Scores of pairs in input order; see ``Engine.score``."""
         given = PairTexts(
             encoder=model.encoder,
-            cache=self._tokens[model.name],
+            cache=self._tokens[model.key],
             firsts=pairs.firsts,
             seconds=pairs.seconds,
             prompt=model.prompt(options.prompt_name, options.prompt),
@@ -210,7 +219,7 @@ class Calls:
         texts: Sequence[Text],
         options: EmbedOptions,
         timeout_s: float | None,
-        accept: Accept = nullcontext,
+        accept: Accept = _accepted,
     ) -> EmbedResult:
         """Vectors of texts in input order; see ``Engine.embed``."""
         check_dimensions(options.dimensions, model.outputs)
@@ -226,7 +235,7 @@ class Calls:
         texts: Sequence[Text],
         options: ScoreOptions,
         timeout_s: float | None,
-        accept: Accept = nullcontext,
+        accept: Accept = _accepted,
     ) -> ScoreResult:
         """Scores of single texts in input order; see ``Engine.score_texts``."""
         if model.encoder.rules.template is not None:
@@ -242,7 +251,7 @@ class Calls:
         """A call that gives one row of numbers for each text."""
         given = SingleTexts(
             encoder=model.encoder,
-            cache=self._tokens[model.name],
+            cache=self._tokens[model.key],
             texts=texts,
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
@@ -251,11 +260,11 @@ class Calls:
         )
         return Call(model, "texts", given, Activation.IDENTITY, options.priority, options.caller, timeout_s)
 
-    async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
+    async def serve(self, call: Call, accept: Accept = _accepted) -> Float32Array:
         """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
         failure: BaseException | None = None
         try:
-            with accept():
+            with accept(call.model.key):
                 return await self._within_deadline(call)
         except BaseException as error:
             failure = error
@@ -282,7 +291,7 @@ class Calls:
     async def _run(self, call: Call, deadline: float) -> Float32Array:
         self._workers.check_serving()
         ticket = call.ticket = Ticket(
-            model=call.model.name,
+            model=call.model.key,
             field=call.what,
             activation=call.activation,
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
@@ -310,12 +319,12 @@ class Calls:
 
     def _likely_tokens(self, call: Call) -> int:
         """Of a row of a call that has not been read yet, special tokens included."""
-        likely = call.texts.row_characters / self._token_characters.get(call.model.name, _TOKEN_CHARACTERS)
+        likely = call.texts.row_characters / self._token_characters.get(call.model.key, _TOKEN_CHARACTERS)
         return max(1, min(call.texts.most_tokens, round(likely)))
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
         if not call.truncated and call.tokens:
             found = call.texts.row_characters * call.texts.rows / call.tokens
-            known = self._token_characters.get(call.model.name, found)
-            self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))
+            known = self._token_characters.get(call.model.key, found)
+            self._token_characters[call.model.key] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from ...clock import Clock
 from ...config import ServerConfig
+from ...repository.control import Control
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
 from ..kserve_statistics import Statistics
@@ -34,6 +35,7 @@ def all_routes(
     healthy: Callable[[str], bool],
     registry: CollectorRegistry,
     statistics: Statistics,
+    control: Control,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels = Vectors(services), Labels(services)
@@ -47,7 +49,7 @@ def all_routes(
         Tokens(services),
         InfoPage(services, config),
         Root(services, vectors, labels),
-        KServe(services, statistics, healthy),
+        KServe(services, statistics, healthy, control),
     ):
         yield from family.routes
 
@@ -65,13 +67,14 @@ def build_listener(
     healthy: Callable[[str], bool],
     registry: CollectorRegistry,
     statistics: Statistics,
+    control: Control,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
     clock: Clock,
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     app = HttpApp(
-        with_document(all_routes(services, config, healthy, registry, statistics)),
+        with_document(all_routes(services, config, healthy, registry, statistics, control)),
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,

@@ -93,12 +93,12 @@ class Scheduler(Generic[P]):
             stretch: how many times its own time a request gives way to what arrives later; 0 for none.
             random: numbers from 0 to 1 that spread push-back.
         """
-        self._rules = dict(rules)
-        self._pools: dict[str, Pool[P]] = {name: Pool(each.ladder) for name, each in rules.items()}
+        self._rules: dict[str, BatchingRules] = {}
+        self._pools: dict[str, Pool[P]] = {}
         # By the tables alone: what batches really take is `Pace`'s to learn.
-        self._row_s: dict[str, list[float]] = {
-            name: (each.costs.row_seconds() / each.costs.factor).tolist() for name, each in rules.items()
-        }
+        self._row_s: dict[str, list[float]] = {}
+        for name, each in rules.items():
+            self.add(name, each)
         self._planner = planner
         self._workers = workers
         self._queue_tokens = queue_tokens
@@ -113,6 +113,18 @@ class Scheduler(Generic[P]):
         self._running: dict[int, Batch[P]] = {}
         self._requests = 0
         self._batches = 0
+
+    def add(self, model: str, rules: BatchingRules) -> None:
+        """A model comes; no other of that name is there."""
+        self._rules[model] = rules
+        self._pools[model] = Pool(rules.ladder)
+        self._row_s[model] = (rules.costs.row_seconds() / rules.costs.factor).tolist()
+
+    def remove(self, model: str) -> None:
+        """A model goes, of which nothing waits and nothing runs."""
+        assert not self._pools[model].rows, f"{model} has rows that wait"
+        assert all(batch.model != model for batch in self._running.values()), f"{model} runs"
+        del self._rules[model], self._pools[model], self._row_s[model]
 
     @property
     def queued_tokens(self) -> int:

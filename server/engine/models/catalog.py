@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
 from ..kinds import ModelKind
@@ -18,13 +18,32 @@ class Catalog:
     """
 
     def __init__(self, models: Iterable[Model]) -> None:
-        self.models: dict[str, Model] = {}
+        self.models: Mapping[str, Model] = {}
+        """Never changed, but replaced: who has it may read it in any thread."""
         for model in models:
             if model.name in self.models:
                 raise ConfigInvalid(f"two models are named {model.name!r}; export one of them again under another name")
-            self.models[model.name] = model
+            self.put(model)
         if not self.models:
             raise ConfigInvalid("no model to serve; give at least one package directory")
+
+    def put(self, model: Model) -> Model | None:
+        """The model answers for its name from now on; the one that did before, if any. ``models`` is replaced."""
+        old = self.models.get(model.name)
+        self.models = {**self.models, model.name: model}
+        return old
+
+    def take(self, name: str) -> Model:
+        """Nothing answers for the name any more; what did.
+
+        Raises:
+            ModelNotFound: nothing did.
+        """
+        if name not in self.models:
+            raise _not_found(name, self.models)
+        found = self.models[name]
+        self.models = {other: model for other, model in self.models.items() if other != name}
+        return found
 
     def resolve(self, name: str, kind: ModelKind | None) -> Model:
         """The model of that name, or, where the name is empty, the only one of the kind; None means any kind.
@@ -38,7 +57,7 @@ class Catalog:
             return self._only(kind)
         model = self.models.get(name)
         if model is None:
-            raise ModelNotFound(f"no model {name!r} is loaded; there is {_names(self.models.values())}")
+            raise _not_found(name, self.models)
         if kind is not None and model.kind is not kind:
             does = _DOES[model.kind]
             raise WrongModelKind(
@@ -83,5 +102,9 @@ _DOES = {
 }
 
 
+def _not_found(name: str, models: Mapping[str, Model]) -> ModelNotFound:
+    return ModelNotFound(f"no model {name!r} is loaded; there is {_names(models.values())}")
+
+
 def _names(models: Iterable[Model]) -> str:
-    return ", ".join(f"{model.name!r} ({model.kind.value})" for model in models)
+    return ", ".join(f"{model.name!r} ({model.kind.value})" for model in models) or "none at all"
