@@ -36,8 +36,8 @@ class Control:
         if self._repository is None:
             raise Unsupported(
                 "models are loaded when the server starts, and stay; start it with --repository DIR "
-                "--allow-model-control to load and unload models while it serves"
+                "--allow-model-control true to load and unload models while it serves"
             )
         if not self._allowed:
-            raise Unsupported("loading and unloading by calls is off; start the server with --allow-model-control")
+            raise Unsupported("loading and unloading by calls is off; start the server with --allow-model-control true")
         return self._repository

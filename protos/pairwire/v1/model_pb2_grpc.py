@@ -76,7 +76,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """For operators, where the server was started with --allow-model-control; else UNIMPLEMENTED. Loads a package of the
+        """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
         repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
         be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
         is not loaded again. Once begun, it goes on to its end, whatever the deadline.

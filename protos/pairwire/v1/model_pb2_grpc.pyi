@@ -38,7 +38,7 @@ class ModelServiceStub:
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
     """One model with its whole manifest."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
-    """For operators, where the server was started with --allow-model-control; else UNIMPLEMENTED. Loads a package of the
+    """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
     repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
     be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
     is not loaded again. Once begun, it goes on to its end, whatever the deadline.
@@ -56,7 +56,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
     """One model with its whole manifest."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """For operators, where the server was started with --allow-model-control; else UNIMPLEMENTED. Loads a package of the
+    """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
     repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
     be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
     is not loaded again. Once begun, it goes on to its end, whatever the deadline.
@@ -89,7 +89,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.LoadModelResponse, _abc.Awaitable[_model_pb2.LoadModelResponse]]:
-        """For operators, where the server was started with --allow-model-control; else UNIMPLEMENTED. Loads a package of the
+        """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
         repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
         be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
         is not loaded again. Once begun, it goes on to its end, whatever the deadline.
