@@ -211,7 +211,8 @@ class Application:
             on_fatal=lambda error: self._die(loop, error),
         )
         self.roles.check()
-        self.metrics.watch(self._engine.models.values(), self._engine.statistics, self.roles.known(tei.ROLES))
+        engine, defaults = self._engine, self.roles.known(tei.ROLES)
+        self.metrics.watch(engine.models.values(), engine.statistics, defaults, engine.aliases)
         self._engine.on_models_changed(self._show_models)
         if self._repository is not None:
             self._repository.attach(self._engine)
@@ -359,7 +360,8 @@ class Application:
     def _show_models(self) -> None:
         """Other models answer than before."""
         if self._engine is not None:
-            self.metrics.update(self._engine.models.values(), self.roles.known(tei.ROLES))
+            engine, defaults = self._engine, self.roles.known(tei.ROLES)
+            self.metrics.update(engine.models.values(), defaults, engine.aliases)
             self._show_health()
 
     def _is_healthy(self, model: str) -> bool:

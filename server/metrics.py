@@ -124,18 +124,21 @@ class Metrics:
         models: Iterable[ModelInfo],
         statistics: Callable[[], EngineStatistics],
         defaults: Mapping[str, str] | None = None,
+        aliases: Iterable[str] = (),
     ) -> None:
         """From now on these are the models, and each scrape reads the statistics (from a thread of its own).
 
-        ``defaults`` says which of them answers an RPC that names none.
+        ``defaults`` says which of them answers an RPC that names none; ``aliases`` are labels of their own.
         """
-        self.update(models, defaults)
+        self.update(models, defaults, aliases)
         self.registry.register(_EngineStatistics(statistics))
 
-    def update(self, models: Iterable[ModelInfo], defaults: Mapping[str, str] | None = None) -> None:
+    def update(
+        self, models: Iterable[ModelInfo], defaults: Mapping[str, str] | None = None, aliases: Iterable[str] = ()
+    ) -> None:
         """From now on these are the models; as ``watch``."""
         chosen = {(rpc, ""): model for rpc, model in (defaults or {}).items()}
-        self._models = {**_labels(tuple(models)), **chosen}
+        self._models = {**_labels(tuple(models)), **chosen, **{("", alias): alias for alias in aliases}}
 
     def forget(self, model: str) -> None:
         """Drops every series of a model that has gone, but for what became of attempts to load it."""

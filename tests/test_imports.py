@@ -24,7 +24,13 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning", "pairwire.server.repository"},
+    "server/engine": {
+        "grpc",
+        "pairwire.server.rpc",
+        "pairwire.server.compat",
+        "pairwire.server.tuning",
+        "pairwire.server.repository",
+    },
     "server/rpc": {"pairwire.server.compat", "pairwire.server.repository"},
     "server/repository": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
     "server/engine/batching": {

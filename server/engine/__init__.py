@@ -7,6 +7,7 @@
     running/   ->     threads that run batches, and who waits for them
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
+    aliases.py        other names for models, and shares of calls
     fleet.py          models come, are exchanged and go
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     kinds.py          what kinds of models there are

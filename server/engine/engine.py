@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ..clock import Clock, SystemClock
+from .aliases import Aliases, read_aliases
 from .batching.planner import OptimalCover, Planner
 from .batching.scheduler import Scheduler
 from .cache import ByteCache
@@ -83,7 +84,7 @@ class Engine:
         self._config = config or EngineConfig()
         self._clock = clock or SystemClock()
         self._observer = SafeObserver(observer)
-        self._catalog = catalog = Catalog(models)
+        self._catalog = catalog = Catalog(models, Aliases(read_aliases(self._config.aliases), random.random))
         cuda = on_gpu(self._catalog.models.values())
         workers = self._worker_count = self._config.worker_count(cuda=cuda)
         self._scores = ScoreCache(self._config.score_cache_bytes)
@@ -134,6 +135,11 @@ class Engine:
     def models(self) -> Mapping[str, ModelInfo]:
         """The loaded models by name, as they are now."""
         return self._fleet.infos
+
+    @property
+    def aliases(self) -> Sequence[str]:
+        """Other names that calls may give."""
+        return self._catalog.aliases.names()
 
     @classmethod
     async def open(

@@ -64,6 +64,8 @@ class Fleet:
         """See ``Engine.install``."""
         if self._requests.draining:
             raise NotReady("the engine is draining and takes no new models")
+        if model.name in self._catalog.aliases:
+            raise ModelRefused(f"{model.name!r} is an alias; give the model another name, or start without the alias")
         known = self._catalog.models.get(model.name)
         if known is not None and known.kind is not model.kind:
             raise ModelRefused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
+from ..aliases import Aliases
 from ..kinds import ModelKind
 from ..outputs.heads import Activation
 from .model import Model
@@ -14,10 +15,12 @@ class Catalog:
     """The models of an engine, in the order in which they were given.
 
     Raises:
-        ConfigInvalid: on construction, when there is no model, or there are two of one name.
+        ConfigInvalid: on construction, when there is no model, there are two of one name, or an alias is a model's name
+            or stands for none that is loaded.
     """
 
-    def __init__(self, models: Iterable[Model]) -> None:
+    def __init__(self, models: Iterable[Model], aliases: Aliases | None = None) -> None:
+        self.aliases = aliases or Aliases({}, lambda: 0.0)
         self.models: Mapping[str, Model] = {}
         """Never changed, but replaced: who has it may read it in any thread."""
         for model in models:
@@ -26,6 +29,14 @@ class Catalog:
             self.put(model)
         if not self.models:
             raise ConfigInvalid("no model to serve; give at least one package directory")
+
+        for alias in self.aliases.names():
+            if alias in self.models:
+                raise ConfigInvalid(f"aliases: {alias!r} is the name of a model; give another one")
+            try:
+                self.aliases.choose(alias, self.models)
+            except ModelNotFound as error:
+                raise ConfigInvalid(f"aliases: {error}; there is {_names(self.models.values())}") from None
 
     def put(self, model: Model) -> Model | None:
         """The model answers for its name from now on; the one that did before, if any. ``models`` is replaced."""
@@ -55,6 +66,8 @@ class Catalog:
         """
         if not name:
             return self._only(kind)
+        if name in self.aliases:
+            name = self.aliases.choose(name, self.models)
         model = self.models.get(name)
         if model is None:
             raise _not_found(name, self.models)

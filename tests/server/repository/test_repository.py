@@ -333,3 +333,28 @@ def test_several_processes_are_not_changed_by_a_call(root: Path) -> None:
     )
     with pytest.raises(ConfigInvalid, match="a call reaches one of the 2 processes"):
         both.check_models()
+
+
+async def test_an_alias_shares_calls_out_and_the_answer_names_the_model(root: Path) -> None:
+    write_cross_encoder(root / "canary" / "1", scale=SCALE)
+    engine = EngineConfig(warmup_s=0.01, workers=1, aliases=("live=reranker:60", "canary:40"))
+    async with serving.serve(settings=settings(root, engine=engine)) as served:
+        own = {model: await logits(served, DOCUMENTS, model) for model in ("reranker", "canary")}
+        request = scoring_pb2.ScoreRequest(model="live", activation=scoring_pb2.ACTIVATION_IDENTITY)
+        request.query_documents.query, request.query_documents.documents[:] = "how do I bake bread", DOCUMENTS
+        answers = [await served.scoring.Score(request) for _ in range(400)]
+        for answer in answers:
+            assert list(answer.scores) == pytest.approx(own[answer.model], rel=1e-5)
+        shares = collections.Counter(answer.model for answer in answers)
+        assert 60 < shares["canary"] < 260  # 160 are expected; ten standard deviations lie between
+        assert 'pairwire_requests_total{code="OK",model="live",rpc="Score"} 400.0' in shown(served)
+        await unload(served, "canary")  # its share goes to the others
+        assert (await served.scoring.Score(request)).model == "reranker"
+        await unload(served)
+        code, said = await code_of(served.scoring.Score(request))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert said == "'live' stands for 'reranker', 'canary', which is not loaded"
+        write_cross_encoder(root / "live" / "1")
+        code, said = await code_of(load(served, "live"))
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert "is an alias" in said
