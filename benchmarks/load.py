@@ -92,7 +92,7 @@ def _measure(
     processes = min(args.processes, concurrency) if concurrency else args.processes
     plans = [
         load_client.Plan(
-            address=server.address,
+            address=server.http if protocol == "http" else server.address,
             protocol=protocol,
             shape=args.shape,
             requests=requests,
@@ -155,9 +155,10 @@ def _cpu_s(pid: int) -> float:
 @contextmanager
 def _server(args: argparse.Namespace) -> Iterator[Server]:
     if args.address:
-        yield Server(address=args.address, pid=args.server_pid)
+        yield Server(address=args.address, pid=args.server_pid, http=args.http_address)
         return
-    with serving(args.package, ["--processes", str(args.server_processes), *args.serve_option]) as server:
+    http = ["--http-port", "0"] if "http" in args.protocol else []
+    with serving(args.package, ["--processes", str(args.server_processes), *http, *args.serve_option]) as server:
         yield server
 
 
@@ -166,6 +167,7 @@ def _arguments() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--package", type=Path, action="append", help="serve this package for the test (repeatable)")
     where.add_argument("--address", help="HOST:PORT of a server that runs already")
+    parser.add_argument("--http-address", default="", help="with --address and --protocol http: HOST:PORT of HTTP")
     parser.add_argument("--server-pid", type=int, default=0, help="with --address: measure this process's CPU")
     parser.add_argument(
         "--serve-option", action="append", default=[], help="passed on to `pairwire serve` (repeatable)"

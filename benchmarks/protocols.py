@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,34 @@ def _tei_embed(pairs: Sequence[Pair], model: str) -> Message:
     return tei_pb2.EmbedRequest(inputs=pairs[0][1], truncate=True)
 
 
+@dataclass(frozen=True, slots=True)
+class JsonRequest:
+    """A request of HTTP."""
+
+    fields: Mapping[str, object]
+
+    def SerializeToString(self) -> bytes:  # as messages of gRPC are serialised
+        """JSON in UTF-8, as clients send it."""
+        return json.dumps({name: value for name, value in self.fields.items() if value}, ensure_ascii=False).encode()
+
+
+def _json_rerank(pairs: Sequence[Pair], model: str) -> Message:
+    return JsonRequest({"model": model, "query": pairs[0][0], "documents": [second for _, second in pairs]})
+
+
+def _json_embed(pairs: Sequence[Pair], model: str) -> Message:
+    return JsonRequest({"model": model, "input": [second for _, second in pairs], "encoding_format": "base64"})
+
+
+def _json_score(pairs: Sequence[Pair], model: str) -> Message:
+    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+    return JsonRequest({"model": model, "text_1": firsts, "text_2": seconds})
+
+
+def _used(response: Message) -> Told:
+    return Told(response["usage"]["total_tokens"])
+
+
 def _ours(response: Message) -> Told:
     usage, timing = response.usage, response.timing
     return Told(usage.tokens, usage.padded_tokens, timing.queue_us / 1e6, timing.compute_us / 1e6)
@@ -131,6 +160,9 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("kserve", "embed"): Call(_INFER, _infer_embed, _INFERRED, lambda response: Told()),
     ("tei", "rerank"): Call("/tei.v1.Rerank/Rerank", _tei_rerank, tei_pb2.RerankResponse.FromString, _theirs),
     ("tei", "embed"): Call("/tei.v1.Embed/Embed", _tei_embed, tei_pb2.EmbedResponse.FromString, _theirs),
+    ("http", "score"): Call("/v1/score", _json_score, json.loads, _used),
+    ("http", "rerank"): Call("/v1/rerank", _json_rerank, json.loads, _used),
+    ("http", "embed"): Call("/v1/embeddings", _json_embed, json.loads, _used),
 }
 """(protocol, shape) -> call."""
 PROTOCOLS = sorted({protocol for protocol, _ in CALLS})

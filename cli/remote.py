@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, SparseEmbedResult, TlsFiles
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
+from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 
 from .exits import BadInput
 from .in_order import in_order
@@ -59,7 +60,14 @@ class RemoteBackend:
         return self._client.score_stream(pairs, **asdict(options))
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
@@ -68,11 +76,20 @@ class RemoteBackend:
                 query.query,
                 query.documents,
                 top_k=top_k,
+                min_score=min_score,
                 first_stage=first_stage,
+                partial_ok=partial_ok,
                 **asdict(options),
             )
 
         return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
+
+    def classify(
+        self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
+    ) -> Iterator[ClassifyResult]:
+        """Scores of labels for runs of texts."""
+        named = {name: value for name, value in asdict(options).items() if name not in ("prompt", "prompt_name")}
+        return self._client.classify_stream(texts, labels, **named)
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""

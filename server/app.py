@@ -39,6 +39,7 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
+from .rpc.turns import TakeTurns
 
 if TYPE_CHECKING:
     from .compat.http.listener import HttpListener
@@ -116,7 +117,7 @@ class Application:
         """
         self.config = config
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.engine.weights())
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
         self.fault: BaseException | None = None
@@ -321,7 +322,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key), TakeTurns(lambda: self.traffic.arrived)]
 
     def _build_http(self, interceptors: Sequence[Interceptor]) -> HttpListener | None:
         """What serves HTTP; None where it is off. Raises ConfigInvalid where what it needs is not installed."""
@@ -345,6 +346,7 @@ class Application:
             interceptors=interceptors,
             traffic=self.traffic,
             clock=self._clock,
+            grpc_port=lambda: self.port,
         )
 
     def _build_repository(self) -> Repository | None:

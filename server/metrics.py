@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from .engine.cache import CacheStatistics
 from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Outcome, RequestEvent
+from .engine.outputs.nli import NliLogits
 from .engine.results import EngineStatistics, ModelInfo, ModelStatistics
 from .runtime.base import CudaInfo
 
@@ -34,7 +35,12 @@ class Series:
 
 
 TABLE: tuple[Series, ...] = (
-    Series("pairwire_requests", "counter", ("rpc", "model", "code"), "RPCs answered, by gRPC status code."),
+    Series(
+        "pairwire_requests",
+        "counter",
+        ("rpc", "model", "code"),
+        "RPCs answered, by gRPC status code; kserve.* and tei.* are other protocols; of a stream, each request.",
+    ),
     Series("pairwire_request_seconds", "histogram", ("rpc", "model"), "Time to answer an RPC.", SECONDS),
     Series(
         "pairwire_stage_seconds",
@@ -44,6 +50,20 @@ TABLE: tuple[Series, ...] = (
         SECONDS,
     ),
     Series("pairwire_rows", "counter", ("model",), "Pairs or texts of answered requests."),
+    Series("pairwire_unscored_rows", "counter", ("model",), "Documents of partial answers that have no score."),
+    Series(
+        "pairwire_shed",
+        "counter",
+        ("model", "caller", "reason"),
+        "Requests refused at once for the load: no room in the queue (queue), or no time for it (deadline).",
+    ),
+    Series(
+        "pairwire_expired",
+        "counter",
+        ("model", "caller"),
+        "Requests that were let in and whose deadline passed, or could not be met any more.",
+    ),
+    Series("pairwire_cancelled", "counter", ("model", "caller"), "Requests whose caller left before the answer."),
     Series("pairwire_batch_seconds", "histogram", ("model",), "Time to run a batch.", SECONDS),
     Series("pairwire_batch_rows", "histogram", ("model",), "Rows with text in a batch.", ROWS),
     Series("pairwire_batch_slots", "counter", ("model",), "Rows of batches, those that only fill the shape included."),
@@ -71,6 +91,12 @@ TABLE: tuple[Series, ...] = (
         (),
         "Estimated seconds until everything now queued or running is done.",
     ),
+    Series(
+        "pairwire_capacity_tokens_per_second",
+        "gauge",
+        (),
+        "Tokens that all workers compute in a second, by what batches took lately.",
+    ),
     Series("pairwire_shared_rows", "counter", ("model",), "Pairs or texts answered with the result of an equal one."),
     Series("pairwire_token_cache_hits", "counter", ("model",), "Texts whose token ids were known."),
     Series("pairwire_token_cache_misses", "counter", ("model",), "Texts that were tokenised."),
@@ -87,6 +113,10 @@ TABLE: tuple[Series, ...] = (
 UNKNOWN_MODEL = "unknown"
 """Label of requests that name no loaded model: what clients send never becomes a label."""
 
+OTHER_CALLER = "other"
+"""Label of all callers beyond the first ``MOST_CALLERS`` of whom there was something to tell."""
+MOST_CALLERS = 32
+
 _KIND_OF_RPC: Mapping[str, ModelKind] = {
     "Score": ModelKind.CROSS_ENCODER,
     "Rerank": ModelKind.CROSS_ENCODER,
@@ -95,27 +125,34 @@ _KIND_OF_RPC: Mapping[str, ModelKind] = {
 }
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
 class Metrics:
     """Feeds the series; an engine ``Observer`` and an ``RpcListener``. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers: Iterable[str] = ()) -> None:
+        """``callers`` have labels of their own, however many there are."""
+        self._callers = set(callers)
+        self._most_callers = len(self._callers) + MOST_CALLERS
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._by_model: list[Counter | Histogram] = []
         table = {series.name: series for series in TABLE}
         self._requests = self._counter(table["pairwire_requests"])
         self._request_seconds = self._histogram(table["pairwire_request_seconds"])
         self._stage_seconds = self._histogram(table["pairwire_stage_seconds"])
         self._rows = self._counter(table["pairwire_rows"])
+        self._unscored_rows = self._counter(table["pairwire_unscored_rows"])
+        self._shed = self._counter(table["pairwire_shed"])
+        self._expired = self._counter(table["pairwire_expired"])
+        self._cancelled = self._counter(table["pairwire_cancelled"])
         self._batch_seconds = self._histogram(table["pairwire_batch_seconds"])
         self._batch_rows = self._histogram(table["pairwire_batch_rows"])
         self._batch_slots = self._counter(table["pairwire_batch_slots"])
         self._useful_tokens = self._counter(table["pairwire_useful_tokens"])
         self._computed_tokens = self._counter(table["pairwire_computed_tokens"])
         self._model_changes = self._counter(table["pairwire_model_changes"])
-        self._by_model = (
-            *(self._requests, self._request_seconds, self._stage_seconds, self._rows, self._batch_seconds),
-            *(self._batch_rows, self._batch_slots, self._useful_tokens, self._computed_tokens),
-        )
         self._models: Mapping[tuple[str, str], str] = {}
         self._rpc_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
@@ -162,13 +199,34 @@ class Metrics:
         series[1].observe(seconds)
 
     def request_finished(self, event: RequestEvent) -> None:
-        """Splits the time of an answered request; refused and failed ones would only distort it."""
+        """Splits the time of an answered request, which refused and failed ones would only distort; counts those."""
         if event.outcome is not Outcome.OK:
+            self._count_unanswered(event)
             return
-        self._rows.labels(event.model).inc(event.rows)
+        self._rows.labels(event.model).inc(event.rows - event.unscored)
+        if event.unscored:
+            self._unscored_rows.labels(event.model).inc(event.unscored)
         self._stage_seconds.labels(event.model, "queue").observe(event.queue_s)
         self._stage_seconds.labels(event.model, "tokenize").observe(event.tokenize_s)
         self._stage_seconds.labels(event.model, "compute").observe(event.compute_s)
+
+    def _count_unanswered(self, event: RequestEvent) -> None:
+        if event.outcome is Outcome.OVERLOADED:
+            self._shed.labels(event.model, self._caller(event.caller), "queue").inc()
+        elif event.outcome is Outcome.DEADLINE and event.refused:
+            self._shed.labels(event.model, self._caller(event.caller), "deadline").inc()
+        elif event.outcome is Outcome.DEADLINE:
+            self._expired.labels(event.model, self._caller(event.caller)).inc()
+        elif event.outcome is Outcome.CANCELLED:
+            self._cancelled.labels(event.model, self._caller(event.caller)).inc()
+
+    def _caller(self, name: str) -> str:
+        """What clients may have made up: a label for some of them."""
+        if name not in self._callers:
+            if len(self._callers) >= self._most_callers:
+                return OTHER_CALLER
+            self._callers.add(name)
+        return name
 
     def batch_finished(self, event: BatchEvent) -> None:
         """Counts a batch."""
@@ -182,10 +240,17 @@ class Metrics:
         """Nothing: the gauge is read from the statistics."""
 
     def _counter(self, series: Series) -> Counter:
-        return Counter(series.name, series.help, series.labels, registry=self.registry)
+        return self._kept(series, Counter(series.name, series.help, series.labels, registry=self.registry))
 
     def _histogram(self, series: Series) -> Histogram:
-        return Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
+        made = Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
+        return self._kept(series, made)
+
+    def _kept(self, series: Series, made: M) -> M:
+        """Notes what ``forget`` has to look through; what became of a model is no property of the model."""
+        if "model" in series.labels and series.name != "pairwire_model_changes":
+            self._by_model.append(made)
+        return made
 
 
 class _EngineStatistics(Collector):
@@ -248,6 +313,7 @@ _READINGS: Mapping[str, _Reading] = {
     "pairwire_running_rows": _once(lambda now: now.running_rows),
     "pairwire_open_requests": _once(lambda now: now.open_requests),
     "pairwire_estimated_wait_seconds": _once(lambda now: now.estimated_wait_s),
+    "pairwire_capacity_tokens_per_second": _once(lambda now: now.capacity_tokens_per_s),
     "pairwire_shared_rows": _by_model(lambda model: model.shared_rows),
     "pairwire_token_cache_hits": _by_model(lambda model: model.token_cache.hits),
     "pairwire_token_cache_misses": _by_model(lambda model: model.token_cache.misses),
@@ -269,4 +335,7 @@ def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:
         fitting = [model.name for model in models if model.kind is kind]
         if len(fitting) == 1:
             labels[rpc, ""] = fitting[0]
+    able = [model.name for model in models if NliLogits.of(tuple(model.manifest.labels)) is not None]
+    if len(able) == 1:
+        labels["Classify", ""] = able[0]
     return labels

@@ -176,7 +176,6 @@ class KServeServicer:
             inputs=await off_loop(large, tensors_of, request, self._limits),
             outputs=wanted_of(request),
             parameters=parameters,
-            large=large,
         )
         outputs = await infer(engine, inference, self._limits, timeout_s)
         much = sum(each.values.nbytes for each in outputs if not isinstance(each.values, list)) > INLINE_BYTES

@@ -18,7 +18,7 @@ from ..config import RequestLimits
 from ..engine.encodings import Encoding
 from ..engine.engine import Engine
 from ..engine.kinds import ModelKind
-from ..engine.models.manifest import activation_of
+from ..engine.models.manifest import head_of
 from ..engine.outputs.heads import Activation, activate
 from ..engine.outputs.ranking import rank
 from ..engine.results import ModelInfo, ReadingOptions, ScoreOptions, ScoreResult
@@ -55,7 +55,6 @@ class Inference:
     outputs: Sequence[str]
     """Names of those that are wanted; empty for all."""
     parameters: Parameters
-    large: bool = False
 
 
 def outputs_of(info: ModelInfo) -> tuple[str, ...]:
@@ -88,7 +87,7 @@ async def _scores(
 ) -> dict[str, Tensor]:
     info, parameters = inference.model, inference.parameters
     options = _unprompted(inference, parameters.score_options(_truncation(inference)))
-    activation = options.activation or activation_of(info.manifest)
+    activation = options.activation or head_of(info.manifest).activation
     top_k = parameters.top_k()
     if "logit" in wanted:  # scores are made of them, as the engine does it
         options = replace(options, activation=Activation.IDENTITY)
@@ -229,7 +228,8 @@ def _unprompted(inference: Inference, options: OptionsT) -> OptionsT:
 def _only(inputs: Mapping[str, Tensor], known: Sequence[str]) -> None:
     for name in inputs:
         if name not in known:
-            raise InvalidInput(f"inputs.{name}", f"given beside {_list([each for each in known if each in inputs])}")
+            others = ", ".join(each for each in known if each in inputs)
+            raise InvalidInput(f"inputs.{name}", f"given beside {others}, which it does not go with; leave one out")
 
 
 def _list(names: Mapping[str, Tensor] | Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from enum import Enum
 from ..config import RolesConfig
 from ..engine.kinds import ModelKind
 from ..engine.results import ModelInfo
-from ..errors import ConfigInvalid, InvalidInput, PairwireError
+from ..errors import ConfigInvalid, InvalidInput, PairwireError, WrongModelKind
 from ..rpc.method import EngineSource
 
 
@@ -67,7 +67,8 @@ class Roles:
 
         Raises:
             ModelNotFound, WrongModelKind: as ``Engine.find``.
-            InvalidInput: nothing is said, and none or several models would fit.
+            InvalidInput: nothing is said, and several models would fit.
+            WrongModelKind: nothing is said, and none would.
         """
         engine = self._engine()
         if name := name or self._chosen[role]:
@@ -82,13 +83,19 @@ class Roles:
             fitting = fitting[:1]
         if len(fitting) == 1:
             return fitting[0]
-        raise InvalidInput("model", _why(role, fitting, models))
+        if not fitting:
+            there_is = ", ".join(f"{each.name!r} ({each.kind.value})" for each in models)
+            raise WrongModelKind(f"no loaded model does this ({role.value}); there is {there_is}")
+        names = ", ".join(repr(each.name) for each in fitting)
+        flag = "--" + _option(role).replace("_", "-")
+        how = f"the call names none, and {names} could answer; name one of them, or start the server with {flag}"
+        raise InvalidInput("model", how)
 
     def known(self, calls: Mapping[str, Role]) -> dict[str, str]:
         """Names of models by names of calls, for those calls that some model answers where they name none."""
         found = {}
         for call, role in calls.items():
-            with contextlib.suppress(InvalidInput):
+            with contextlib.suppress(PairwireError):
                 found[call] = self.name(role)
         return found
 
@@ -103,12 +110,3 @@ def _of_labels(models: Sequence[ModelInfo], *, one: bool) -> list[ModelInfo]:
 
 def _option(role: Role) -> str:
     return f"default_{role.value}_model"
-
-
-def _why(role: Role, fitting: Sequence[ModelInfo], models: Sequence[ModelInfo]) -> str:
-    if not fitting:
-        there_is = ", ".join(f"{each.name!r} ({each.kind.value})" for each in models)
-        return f"no loaded model does this ({role.value}); there is {there_is}"
-    names = ", ".join(repr(each.name) for each in fitting)
-    flag = "--" + _option(role).replace("_", "-")
-    return f"the call names none, and {names} could answer; name one of them, or start the server with {flag}"

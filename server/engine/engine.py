@@ -29,6 +29,8 @@ from .off_loop import off_loop
 from .open_requests import OpenRequests
 from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
 from .results import (
+    ClassifyOptions,
+    ClassifyResult,
     EmbedOptions,
     EmbedResult,
     EngineStatistics,
@@ -41,13 +43,15 @@ from .results import (
 )
 from .running.score_cache import ScoreCache
 from .running.worker import WorkerPool
+from .statistics import snapshot
 from .text.given import listed
 from .text.pieces import TokenisedText
 from .text.stage import TextStage
 from .text.token_ids import Text, TokenIds
-from .text.whole_rows import Integers
+from .text.whole_rows import Integers, pairs_of, texts_of
 from .tokens import TokenCalls
 from .watchdog import Watchdog
+from .zero_shot import classify
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +90,7 @@ class Engine:
         self._observer = SafeObserver(observer)
         self._catalog = catalog = Catalog(models, Aliases(read_aliases(self._config.aliases), random.random))
         cuda = on_gpu(self._catalog.models.values())
-        workers = self._worker_count = self._config.worker_count(cuda=cuda)
+        workers = self._config.worker_count(cuda=cuda)
         self._scores = ScoreCache(self._config.score_cache_bytes)
         self._text = TextStage(
             self._config.text_thread_count(cuda=cuda),
@@ -237,8 +241,12 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> ScoreResult:
         """As ``score_documents``, of a model whose one score can rank them; ``rank`` sorts the answer.
+
+        ``partial_ok``: where there is no time or no room for all documents, those that there is for are scored, the
+        first ones; ``unscored`` tells which are not, and why. Documents that are not read are not checked.
 
         Errors as ``score_documents``; a cross-encoder with several labels is WrongModelKind too, and an activation
         that makes every score 1 is InvalidInput.
@@ -246,7 +254,7 @@ class Engine:
         options = options or ScoreOptions()
         scorer = self._catalog.resolve_ranker(model, options.activation)
         given = Pairs.of_documents(query, documents)
-        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept)
+        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept, partial=partial_ok)
 
     async def retrieve_and_rerank(
         self,
@@ -257,15 +265,18 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> StagedResult:
         """Both scores of the documents that a bi-encoder finds nearest to the query, in input order.
 
         ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Also where all documents are kept,
-        there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
-        ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
+        there are two scores. ``partial_ok`` as ``rerank``, but the nearest documents are scored first; where there is
+        no time for the first stage either, it is as if it had kept the first documents. Errors as ``score_documents``
+        and ``embed``, with the fields of ``first_stage`` as ``first_stage.model`` and so on; a cross-encoder with
+        several labels is WrongModelKind too.
         """
         given = listed("documents", documents)
-        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
+        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s, partial_ok)
         return await self._stages.serve(self._calls, asked, self._open.accept)
 
     async def score_texts(
@@ -283,6 +294,26 @@ class Engine:
         scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         given = listed("texts", texts)
         return await self._calls.score_texts(scorer, given, options or ScoreOptions(), timeout_s, self._open.accept)
+
+    async def classify(
+        self,
+        texts: Sequence[Text],
+        candidate_labels: Sequence[str],
+        *,
+        model: str = "",
+        options: ClassifyOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        ``model`` may be empty where exactly one cross-encoder has a label that is called entailment. Errors as
+        ``score``, and they name ``texts[i]`` and ``candidate_labels[i]``; a ``hypothesis_template`` without a place for
+        the label is InvalidInput, a model that does not know entailment WrongModelKind.
+        """
+        classifier = self._catalog.resolve_classifier(model)
+        options = options or ClassifyOptions()
+        accept = self._open.accept
+        return await classify(self._calls, classifier, texts, candidate_labels, options, timeout_s, accept)
 
     async def embed(
         self,
@@ -313,12 +344,20 @@ class Engine:
         """Sparse vectors of texts, in input order: the tokens of the vocabulary that have weight, and their weights.
 
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
-        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`).
+        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`), and so is no ``input_type`` where the
+        model needs one.
         """
         options, texts = options or SparseOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
+        keep, table = loaded.active_dims(options.max_active_dims), loaded.table_for(options.input_type)
+        if table is not None:
+            call = self._calls.reading(loaded, texts, options, timeout_s, table.encoder)
+            rows = await self._calls.read(call, self._open.accept)
+            weights = await off_loop(len(rows) > INLINE_ROWS, table.look_up, rows, keep)
+            return SparseResult(
+                *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
+            )
         check_size(len(texts), loaded.outputs)
-        keep = loaded.active_dims(options.max_active_dims)
         call = self._calls.reading(loaded, texts, options, timeout_s)
         dense = await self._calls.serve(call, self._open.accept)
         weights = await off_loop(len(dense) > INLINE_ROWS, to_sparse, dense, keep)
@@ -344,13 +383,8 @@ class Engine:
         """
         reader = self._catalog.resolve(model, None)
         with self._open.accept(reader.key):
-            return await self._tokenising.tokenize(
-                reader,
-                listed("texts", texts),
-                options or ReadingOptions(),
-                timeout_s,
-                add_special_tokens=add_special_tokens,
-            )
+            given, options = listed("texts", texts), options or ReadingOptions()
+            return await self._tokenising.tokenize(reader, given, options, timeout_s, add_special_tokens)
 
     async def decode(
         self,
@@ -364,13 +398,8 @@ class Engine:
         """Texts that have these tokens. Errors as ``tokenize``; ids outside the vocabulary are InvalidInput."""
         reader = self._catalog.resolve(model, None)
         with self._open.accept(reader.key):
-            return await self._tokenising.decode(
-                reader,
-                listed("ids", ids),
-                options or ReadingOptions(),
-                timeout_s,
-                skip_special_tokens=skip_special_tokens,
-            )
+            given, options = listed("ids", ids), options or ReadingOptions()
+            return await self._tokenising.decode(reader, given, options, timeout_s, skip_special_tokens)
 
     def texts_of_rows(self, ids: Integers, mask: Integers | None, *, model: str = "") -> list[TokenIds]:
         """What is in rows [rows, length] of token ids, with special tokens and padding; mask 0 hides padding.
@@ -378,31 +407,17 @@ class Engine:
         Raises:
             InvalidInput: a row that the model's tokenizer would not have made of a text; the field is ``input_ids[i]``.
         """
-        return self._catalog.resolve(model, None).encoder.texts_of_rows(ids, mask, "input_ids")
+        return texts_of(self._catalog.resolve(model, None).encoder.single, ids, mask, "input_ids")
 
     def pairs_of_rows(
         self, ids: Integers, mask: Integers | None, types: Integers | None = None, *, model: str = ""
     ) -> list[tuple[TokenIds, TokenIds]]:
         """As ``texts_of_rows``, of pairs; token types, where they are given, must be the model's own."""
-        return self._catalog.resolve(model, None).encoder.pairs_of_rows(ids, mask, types, "input_ids")
+        return pairs_of(self._catalog.resolve(model, None).encoder.pair, ids, mask, types, "input_ids")
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
-        queue, unhealthy = self._workers.statistics()
-        return EngineStatistics(
-            workers=self._worker_count,
-            queued_rows=queue.queued_rows,
-            queued_tokens=queue.queued_tokens,
-            queue_limit_tokens=self._config.queue_tokens,
-            running_rows=queue.running_rows,
-            running_batches=queue.running_batches,
-            open_requests=self._open.count,
-            estimated_wait_s=queue.estimated_wait_s,
-            score_cache=self._scores.statistics(),
-            draining=self._open.draining,
-            failed=self._workers.fatal is not None,
-            models=self._fleet.statistics(queue, unhealthy),
-        )
+        return snapshot(self._workers, self._open, self._scores, self._fleet, self._config.queue_tokens)
 
     async def install(self, model: Model) -> None:
         """A model that is warm answers for its name from now on; returns when the one that did before is freed.

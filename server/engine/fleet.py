@@ -43,13 +43,14 @@ class Fleet:
     ) -> None:
         """``token_caches``, by key, are filled here; workers and stages know the models of the catalog already."""
         self._catalog = catalog
-        self._workers = workers
+        self._pool = workers
         self._stages = stages
         self._calls = calls
         self._requests = requests
         self._tokens = token_caches
         self._token_bytes = config.token_cache_bytes
-        self._worker_count = config.worker_count(cuda=on_gpu(catalog.models.values()))
+        self.workers = config.worker_count(cuda=on_gpu(catalog.models.values()))
+        """Threads that run batches, for all models that ever come."""
         self._generations = itertools.count(1)
         self._leaving: dict[str, Model] = {}
         self.infos: Mapping[str, ModelInfo] = {}
@@ -73,7 +74,7 @@ class Fleet:
                 "would fail; give it another name, or unload the old one first"
             )
         model = replace(model, generation=next(self._generations))
-        self._workers.add(model)
+        self._pool.add(model)
         self._stages.add(model)
         self._tokens[model.key] = ByteCache(self._token_bytes)
         old = self._catalog.put(model)
@@ -89,7 +90,7 @@ class Fleet:
 
     def statistics(self, queue: SchedulerStatistics, unhealthy: frozenset[str]) -> dict[str, ModelStatistics]:
         """By name, of the models that answer. From any thread."""
-        shared = self._workers.shared_rows()
+        shared = self._pool.shared_rows()
         found = {}
         for name, model in self._catalog.models.items():
             work, tokens = queue.models.get(model.key), self._tokens.get(model.key)
@@ -118,7 +119,7 @@ class Fleet:
         """Returns when nobody uses the model any more and what it had is freed."""
         self._leaving[model.key] = model
         await self._requests.wait_unused(model.key)
-        if not await asyncio.to_thread(self._workers.remove, model):
+        if not await asyncio.to_thread(self._pool.remove, model):
             return  # the engine ends, and closes it
         if self._leaving.pop(model.key, None) is None:
             return
@@ -130,5 +131,5 @@ class Fleet:
         logger.info("freed model %r, version %s", model.name, model.version)
 
     def _describe(self) -> None:
-        self.infos = {name: model.info(self._worker_count) for name, model in self._catalog.models.items()}
+        self.infos = {name: model.info(self.workers) for name, model in self._catalog.models.items()}
         self.on_change()

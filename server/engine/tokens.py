@@ -10,7 +10,7 @@ from ..errors import DeadlineExceeded, InvalidInput
 from .models.model import Model
 from .results import ReadingOptions
 from .text.inputs import count_characters
-from .text.pieces import TokenisedText
+from .text.pieces import TokenisedText, decoded, tokenised
 from .text.stage import TextStage
 from .text.token_ids import TokenIds, check_texts
 
@@ -29,7 +29,6 @@ class TokenCalls:
         texts: Sequence[str],
         options: ReadingOptions,
         timeout_s: float | None,
-        *,
         add_special_tokens: bool,
     ) -> list[TokenisedText]:
         """The tokens of each text; see ``Engine.tokenize``."""
@@ -41,7 +40,9 @@ class TokenCalls:
         encoder = model.encoder
 
         def work() -> list[TokenisedText]:
-            return [encoder.pieces(f"{prompt}{text}", add_special_tokens=add_special_tokens) for text in texts]
+            return [
+                tokenised(encoder.tokenizer, f"{prompt}{text}", add_special_tokens=add_special_tokens) for text in texts
+            ]
 
         characters = count_characters(texts) + len(prompt) * len(texts)
         return await self._run(work, characters, options.caller, timeout_s)
@@ -52,7 +53,6 @@ class TokenCalls:
         texts: Sequence[TokenIds],
         options: ReadingOptions,
         timeout_s: float | None,
-        *,
         skip_special_tokens: bool,
     ) -> list[str]:
         """The text of each list of ids; see ``Engine.decode``."""
@@ -63,7 +63,7 @@ class TokenCalls:
             ids.check(encoder.vocabulary.rows, f"ids[{index}]")
 
         def work() -> list[str]:
-            return [encoder.decode(ids, skip_special_tokens=skip_special_tokens) for ids in texts]
+            return [decoded(encoder.tokenizer, ids, skip_special_tokens=skip_special_tokens) for ids in texts]
 
         return await self._run(work, count_characters(texts), options.caller, timeout_s)
 

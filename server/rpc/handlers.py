@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -96,7 +97,10 @@ def _innermost(call: Callable[[Any, float | None, bool], Awaitable[Answer]]) -> 
 async def _after_headers(answer: Answer, context: Context) -> Answer:
     if not isinstance(answer, Headed):
         return answer
-    await context.send_initial_metadata(answer.headers)
+    try:
+        await context.send_initial_metadata(answer.headers)
+    except grpc.aio.InternalError:  # the caller left a moment ago; gRPC would log a traceback of that
+        raise asyncio.CancelledError from None
     return answer.response
 
 

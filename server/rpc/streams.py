@@ -20,11 +20,13 @@ from ..config import RequestLimits
 from ..errors import InvalidInput, NotReady, Overloaded
 from .interceptors import Context, Handler, sentence
 from .method import AllTogether, Answer, EachAnswered, Headed
-from .traffic import Traffic
+from .traffic import Traffic, size_of
 from .wire import INLINE_BYTES, Received, Unread, Unreadable
 
 WINDOW = 64
 """Requests of one call that are under way at once."""
+_MOST_UNSENT = 1 << 20
+"""Bytes of answers that wait to be sent; with more, no further requests are read."""
 
 _before: ContextVar[asyncio.Task[Answer] | None] = ContextVar("pairwire_before", default=None)
 """The request of the same call that came before."""
@@ -69,9 +71,11 @@ class Conversation:
         self._context = context
         self._traffic = traffic
         self._room = asyncio.Semaphore(WINDOW)
+        self._unsent = 0
+        self._few_unsent = asyncio.Event()
+        self._few_unsent.set()
         self._items: asyncio.Queue[_Item | BaseException | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
-        self._closing = False
         self._last: asyncio.Task[Answer] | None = None
 
     async def run(self) -> None:
@@ -82,30 +86,30 @@ class Conversation:
                 while (item := await self._items.get()) is not None:
                     if isinstance(item, BaseException):
                         raise item
-                    await self._answer(item)
+                    try:
+                        await self._answer(item)
+                    finally:
+                        item.release()
             finally:
                 self._reading.cancel()
                 self._drop()
 
     def close(self) -> None:
         """Takes no more requests; those that it has are answered."""
-        self._closing = True
         if self._reading is not None:
             self._reading.cancel()
+        self._items.put_nowait(NotReady("the server is draining; open the stream again, to another server"))
 
     async def _read(self) -> None:
         try:
             while True:
                 await self._room.acquire()
+                await self._few_unsent.wait()
                 message: Any = await self._context.read()
                 if message is grpc.aio.EOF:
                     break
                 self._begin(message)
-        except asyncio.CancelledError:
-            if not self._closing:
-                raise
-            self._items.put_nowait(NotReady("the server is draining; open the stream again, to another server"))
-        except BaseException as error:
+        except Exception as error:
             self._items.put_nowait(error)
         self._items.put_nowait(None)
 
@@ -116,7 +120,16 @@ class Conversation:
 
     async def _serve(self, request: Received, before: asyncio.Task[Answer] | None) -> Answer:
         _before.set(before)
-        return await self._handler(request, self._context)
+        answer = await self._handler(request, self._context)
+        self._note_unsent(size_of(answer))
+        return answer
+
+    def _note_unsent(self, size: int) -> None:
+        self._unsent += size
+        if self._unsent > _MOST_UNSENT:
+            self._few_unsent.clear()
+        else:
+            self._few_unsent.set()
 
     async def _answer(self, item: _Item) -> None:
         try:
@@ -126,10 +139,15 @@ class Conversation:
             if told is None:
                 raise
             answer = told
+            self._note_unsent(size_of(answer))
+        release = self._traffic.hold_answer(self._context, size_of(answer))
         try:
             await self._context.write(answer.response if isinstance(answer, Headed) else answer)
+        except grpc.aio.InternalError:  # the caller left a moment ago
+            raise asyncio.CancelledError from None
         finally:
-            item.release()
+            release()
+        self._note_unsent(-size_of(answer))
         self._room.release()
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
@@ -154,7 +172,11 @@ async def collect(stream: AllTogether, limits: RequestLimits, traffic: Traffic, 
         if isinstance(message, Unreadable):
             return message
         messages.append(message)
-        size += message.size if isinstance(message, Unread) else message.ByteSize()
+        more = message.size if isinstance(message, Unread) else message.ByteSize()
+        size += more
+        # Large ones are counted by whoever received them, and what is small in all by nobody.
+        if size > INLINE_BYTES and not isinstance(message, Unread) and (full := traffic.take(context, more)):
+            return full
         if len(messages) > limits.max_items:
             return _refused(f"more than --max-items {limits.max_items} messages; use several streams")
         if size > limits.max_message_bytes:

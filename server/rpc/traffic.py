@@ -25,6 +25,7 @@ from .wire import INLINE_BYTES, Received, Unread, Unreadable
 Context: TypeAlias = "grpc.aio.ServicerContext[Received, Answer]"
 
 Closing: TypeAlias = Callable[[], None]
+Release: TypeAlias = Callable[[], None]
 
 FEWEST_PLACES = 8
 """However large a message may be."""
@@ -231,16 +232,29 @@ class Traffic:
             return Unreadable(error)
         return message
 
-    def admit(self, context: Context, message: Received) -> tuple[Received, Callable[[], None]]:
+    def admit(self, context: Context, message: Received) -> tuple[Received, Release]:
         """A message of a call of many requests, and what to call when its answer has been sent."""
         size = message.size if isinstance(message, Unread) else 0
-        if not size:
+        if not size and not self._held:
             return message, _nothing
         try:
             self._check(context.peer(), size)
         except PairwireError as error:
             return Unreadable(error), _nothing
-        return message, self._hold(context.peer(), size)
+        return message, self._hold(context.peer(), size) if size else _nothing
+
+    def take(self, context: Context, size: int) -> Unreadable | None:
+        """Counts bytes of small messages that a call gathers, until it ends; what to answer where there is no room."""
+        try:
+            self._check(context.peer(), size)
+        except PairwireError as error:
+            return Unreadable(error)
+        self._until_done(context, size)
+        return None
+
+    def hold_answer(self, context: Context, size: int) -> Release:
+        """Counts an answer of a call of many until the returned function is called."""
+        return self._hold(context.peer(), size) if size > INLINE_BYTES else _nothing
 
     @contextmanager
     def stream(self, context: Context, close: Closing) -> Iterator[None]:
@@ -291,7 +305,7 @@ class Traffic:
         release = self._hold(context.peer(), size)
         context.add_done_callback(lambda ended: release())  # type: ignore[arg-type]  # the stub names its argument
 
-    def _hold(self, peer: str, size: int) -> Callable[[], None]:
+    def _hold(self, peer: str, size: int) -> Release:
         """Counts bytes of a large message until the returned function is called."""
         self._held += size
         self._of_peer[peer] += size

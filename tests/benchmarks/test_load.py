@@ -23,6 +23,9 @@ def request_size(protocol: str, shape: str, request: bytes) -> int:
         return int(kserve_pb2.ModelInferRequest.FromString(request).inputs[-1].shape[0])
     if protocol == "tei":
         return len(tei_pb2.RerankRequest.FromString(request).texts)
+    if protocol == "http":
+        body = json.loads(request)
+        return len(body[{"score": "text_2", "rerank": "documents", "embed": "input"}[shape]])
     if shape == "score":
         return len(scoring_pb2.ScoreRequest.FromString(request).text_pairs.pairs)
     if shape == "rerank":
@@ -51,12 +54,12 @@ def test_closed_and_open_loop_measure_a_real_server(cross_encoder_package: Path,
     pairs.write_text("".join(f"{first}\t{second}\n" for first, second in PAIRS), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.load", "--package", str(cross_encoder_package), "--json", str(out)]
     load = ["--pairs-file", str(pairs), "--pairs", "2", "--concurrency", "3", "--rate", "40", "--processes", "2"]
-    load += ["--protocol", "pairwire", "kserve", "tei", "--shape", "rerank"]
+    load += ["--protocol", "pairwire", "kserve", "tei", "http", "--shape", "rerank"]
     short = ["--duration", "1", "--warmup", "0.2", "--serve-option=--warmup-s=0.05"]
     done = subprocess.run([*command, *load, *short], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text(encoding="utf-8"))
-    assert [row["protocol"] for row in rows] == ["pairwire", "kserve", "tei"] * 2
+    assert [row["protocol"] for row in rows] == ["pairwire", "kserve", "tei", "http"] * 2
     for row in rows:
         assert row["errors"] == "0"
         assert row["calls"] > 0
@@ -64,7 +67,7 @@ def test_closed_and_open_loop_measure_a_real_server(cross_encoder_package: Path,
         assert row["pairs_per_s"] > 0
         assert row["protocol"] == "kserve" or 0 <= row["padding"] < 1  # KServe's answers do not say
         assert row["server_ms_per_call"] > 0
-    assert [row["load"] for row in rows] == ["3 in flight"] * 3 + ["40/s Poisson"] * 3
+    assert [row["load"] for row in rows] == ["3 in flight"] * 4 + ["40/s Poisson"] * 4
 
 
 @pytest.mark.slow

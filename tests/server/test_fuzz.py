@@ -13,14 +13,20 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pairwire.foreign import kserve_pb2, tei_pb2
+from pairwire.server.compat.kserve_inference import Inference, infer
+from pairwire.server.compat.kserve_parameters import Parameters
+from pairwire.server.compat.kserve_wire import parameters_of, read_large, tensors_of, wanted_of
 from pairwire.server.config import RequestLimits
-from pairwire.server.engine import EngineConfig, load_model
-from pairwire.server.errors import StartupError
+from pairwire.server.engine import Engine, EngineConfig, load_model
+from pairwire.server.errors import PairwireError, StartupError
 from pairwire.server.onnx_files import NotOnnx, external_files
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, read_package, sha256_of
+from pairwire.server.rpc.inflate import is_compressed
 from pairwire.server.rpc.wire import Unread, Unreadable, read_in_pieces, reader
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2
 from tests.server import packages
+from tests.server.compat.foreign import request, texts
 from tests.server.engine import toys
 
 QUICK = EngineConfig(warmup_s=0.01, workers=1, cache_dir="none")
@@ -30,10 +36,14 @@ FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scop
 REQUESTS = [
     scoring_pb2.ScoreRequest,
     scoring_pb2.RerankRequest,
+    scoring_pb2.ClassifyRequest,
     embedding_pb2.EmbedRequest,
     embedding_pb2.EmbedSparseRequest,
     model_pb2.ListModelsRequest,
     model_pb2.GetModelRequest,
+    kserve_pb2.ModelInferRequest,
+    tei_pb2.RerankRequest,
+    tei_pb2.RerankStreamRequest,
 ]
 
 json_values = st.recursive(
@@ -113,6 +123,24 @@ def test_a_graph_that_was_changed_anywhere_is_looked_through_or_refused(package:
         assert external_files(path) is not None
 
 
+@FEW
+@given(data=st.data())
+def test_a_graph_that_was_changed_anywhere_is_loaded_or_refused(package: Path, data: st.DataObject) -> None:
+    path, manifest_path = package / packages.GRAPH_FILE, package / MANIFEST_FILE
+    whole, manifest_before = path.read_bytes(), manifest_path.read_text()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    try:
+        path.write_bytes(whole[:at] + data.draw(st.binary(max_size=6)) + whole[at + data.draw(st.integers(0, 6)) :])
+        manifest = json_format.Parse(manifest_before, manifest_pb2.ModelManifest())
+        for variant in manifest.variants:
+            variant.sha256 = sha256_of(path)
+        packages.write_manifest(package, manifest)
+        open_and_close(package)
+    finally:
+        path.write_bytes(whole)
+        manifest_path.write_text(manifest_before)
+
+
 @pytest.mark.parametrize("request_type", REQUESTS, ids=lambda kind: kind.DESCRIPTOR.name)
 @given(raw=st.binary(max_size=200))
 def test_bytes_are_a_request_or_say_why_they_are_none(request_type: type[Message], raw: bytes) -> None:
@@ -120,7 +148,40 @@ def test_bytes_are_a_request_or_say_why_they_are_none(request_type: type[Message
     found = reader(request_type, limits)(raw)
     assert isinstance(found, request_type | Unreadable)
     assert not isinstance(found, Unread)
-    assert type(read_in_pieces(request_type, raw, limits)) is type(found)
+    if not is_compressed(raw):
+        assert type(read_in_pieces(request_type, raw, limits)) is type(found)
+
+
+@given(
+    head=st.sampled_from([b"\x1f\x8b", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", b"\x78\x9c", b"\x78\x01"]),
+    rest=st.binary(),
+)
+def test_what_begins_as_compressed_does_is_a_request_or_says_why_it_is_none(head: bytes, rest: bytes) -> None:
+    found = reader(tei_pb2.RerankRequest, RequestLimits())(head + rest)
+    assert isinstance(found, tei_pb2.RerankRequest | Unreadable)
+
+
+INFER = request(
+    "toy", texts("query", ["a"]), texts("documents", ["b", "c"]), outputs=["score"], parameters={"top_k": 1}
+).SerializeToString()
+
+
+@given(data=st.data())
+async def test_a_kserve_request_that_was_changed_anywhere_is_served_or_refused(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(INFER) - 1))
+    raw = INFER[:at] + data.draw(st.binary(max_size=6)) + INFER[at + data.draw(st.integers(0, 6)) :]
+    limits = RequestLimits()
+    for found in (
+        reader(kserve_pb2.ModelInferRequest, limits)(raw),
+        read_large(kserve_pb2.ModelInferRequest, raw, limits),
+    ):
+        if isinstance(found, kserve_pb2.ModelInferRequest):
+            with contextlib.suppress(PairwireError):
+                tensors, parameters = tensors_of(found, limits), Parameters(parameters_of(found.parameters))
+                wanted = wanted_of(found)
+                async with Engine([toys.toy_model()]) as engine:
+                    inference = Inference(engine.find(""), tensors, wanted, parameters)
+                    assert len(await infer(engine, inference, limits, None)) == (len(wanted) or 3)
 
 
 def test_a_package_that_nobody_changed_is_read(package: Path) -> None:

@@ -21,7 +21,7 @@ from .answers import Answer
 from .body import BodyReader
 from .cors import Cors
 from .errors import PLAIN, UPLOAD_TIMED_OUT, failed
-from .exchange import Exchange, Reader, Receive, Scope, Send
+from .exchange import ABORT, Exchange, Reader, Receive, Scope, Send
 from .routes import Asked, Route, RouteTable
 
 PIECE_BYTES = 1 << 18
@@ -105,10 +105,19 @@ class HttpApp:
         ]
         if answer.status == 204:
             headers = headers[2:]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = answer.body
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        try:
+            # There may be no room even for the beginning, where earlier answers are not read.
+            async with asyncio.timeout(self._send_timeout_s):
+                await send(start)
+            await self._send_pieces(answer.body, send)
+        except TimeoutError:  # it is not read, and the connection would wait for that
+            exchange.scope.get(ABORT, lambda: None)()
+
+    async def _send_pieces(self, body: bytes, send: Send) -> None:
         if len(body) <= PIECE_BYTES:
-            await send({"type": "http.response.body", "body": body})
+            async with asyncio.timeout(self._send_timeout_s):
+                await send({"type": "http.response.body", "body": body})
             return
         view = memoryview(body)
         for begin in range(0, len(body), PIECE_BYTES):

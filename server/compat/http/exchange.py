@@ -17,6 +17,9 @@ from ...errors import DeadlineExceeded, InvalidInput
 DEADLINE_HEADER = "x-request-timeout"
 """How long the caller waits: seconds, or with a unit: ``0.5``, ``2s``, ``250ms``."""
 
+ABORT = "pairwire.abort"
+"""In a request's scope: what ends its connection at once."""
+
 _DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(ms|s)?\s*", re.ASCII)
 
 Scope = dict[str, Any]

@@ -17,7 +17,7 @@ from .. import kserve_models as models
 from ..kserve_inference import Inference, infer
 from ..kserve_parameters import Parameters
 from ..kserve_statistics import Statistics
-from .answers import Answer, json_answer
+from .answers import Answer, encode, json_answer
 from .errors import Family
 from .kserve_wire import InferAnswer, InferReader, answer_of, parameters_of, tensors_of
 from .reading import JsonReader
@@ -80,8 +80,8 @@ class KServe:
     def routes(self) -> Iterable[Route]:
         """All of them; ``/v2/models/stats`` goes before a model of that name."""
         yield Route.get("/v2", self.server, KSERVE, "Who answers (KServe v2)", ServerMetadata, guarded=False)
-        yield Route.get("/v2/health/live", self.live, KSERVE, "200 (KServe v2)", guarded=False)
-        yield Route.get("/v2/health/ready", self.ready, KSERVE, "200 or 503 (KServe v2)", guarded=False)
+        yield Route.get("/v2/health/live", self.live, KSERVE, "200 (KServe v2)", dict[str, Any], guarded=False)
+        yield Route.get("/v2/health/ready", self.ready, KSERVE, "200 or 503 (KServe v2)", dict[str, Any], guarded=False)
         yield Route.get("/v2/models/stats", self.all_statistics, KSERVE, "What models have done", dict[str, Any])
         index = JsonReader(IndexRequest, may_be_empty=True)
         yield Route.post("/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex])
@@ -92,7 +92,9 @@ class KServe:
             yield Route.get(path, self.no_regions, KSERVE, "There are no regions", list[dict[str, Any]])
         for path in _OF_A_MODEL:
             yield Route.get(path, self.metadata, KSERVE, "Inputs and outputs (KServe v2)", dict[str, Any])
-            yield Route.get(f"{path}/ready", self.model_ready, KSERVE, "200 or 503 (KServe v2)", guarded=False)
+            yield Route.get(
+                f"{path}/ready", self.model_ready, KSERVE, "200 or 503 (KServe v2)", dict[str, Any], guarded=False
+            )
             yield Route.get(f"{path}/config", self.config, KSERVE, "As Triton would have it", dict[str, Any])
             yield Route.get(f"{path}/stats", self.statistics, KSERVE, "What it has done (Triton)", dict[str, Any])
             summary = "Tensors of texts or token ids -> scores or vectors (KServe v2)"
@@ -107,7 +109,6 @@ class KServe:
             inputs=await off_loop(asked.large, tensors_of, asked.body, self._services.limits),
             outputs=[each.name for each in request.outputs or ()],
             parameters=Parameters(parameters_of(request)),
-            large=asked.large,
         )
         outputs = await infer(self._services.engine(), inference, self._services.limits, asked.timeout_s)
         much = sum(each.values.nbytes for each in outputs if not isinstance(each.values, list)) > INLINE_BYTES
@@ -119,19 +120,19 @@ class KServe:
 
     async def live(self, asked: Asked[Any]) -> Answer:
         """Whoever answers lives."""
-        return Answer(media_type="text/plain; charset=utf-8")
+        return await json_answer({"live": True})
 
     async def ready(self, asked: Asked[Any]) -> Answer:
         """Whether every model serves."""
-        return self._as_status(self._serves(""))
+        return _readiness({"ready": self._serves("")})
 
     async def model_ready(self, asked: Asked[Any]) -> Answer:
         """Whether a model serves."""
         try:
-            found = self._found(asked)
+            name = self._found(asked).name
         except NotReady:
-            return self._as_status(False)
-        return self._as_status(self._serves(found.name))
+            return _readiness({"name": asked.params["name"], "ready": False})
+        return _readiness({"name": name, "ready": self._serves(name)})
 
     async def metadata(self, asked: Asked[Any]) -> Answer:
         """Inputs and outputs of a model."""
@@ -182,8 +183,9 @@ class KServe:
         rows = [_plain(models.model_statistics(info, self._statistics), whole=True) for info in infos]
         return await json_answer({"model_stats": rows})
 
-    def _as_status(self, serves: bool) -> Answer:
-        return Answer(status=200 if serves else 503, media_type="text/plain; charset=utf-8")
+
+def _readiness(told: dict[str, Any]) -> Answer:
+    return Answer(encode(told), 200 if told["ready"] else 503)
 
 
 def _plain(message: Message, *, whole: bool = False) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ...addresses import REASONS, listening_sockets
 from ...banner import bracketed
 from ...config import ConnectionConfig, ListenConfig, TlsConfig
 from ...errors import ConfigInvalid
+from .exchange import ABORT
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class _Bounds:
         self.head_s = connections.upload_timeout_s
         self.age_s = connections.max_connection_age_s
         self.leaving = False
+        self.idle: dict[_Connection, None] = {}
+        """Connections on which nothing is asked, the one that has been so for longest first."""
 
 
 class _Connection(HttpToolsProtocol):
@@ -55,13 +58,17 @@ class _Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._since = self.loop.time()
         if len(self.connections) > self.bounds.most:
-            transport.abort()
-            return
+            oldest = next(iter(self.bounds.idle), None)
+            if oldest is None:
+                transport.abort()
+                return
+            oldest.abort()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset_keepalive_if_required()
         self._stop_awaiting()
+        self.bounds.idle.pop(self, None)
         super().connection_lost(exc)
         self.pipeline.clear()
         if self._serving is not None:
@@ -70,6 +77,7 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self.bounds.idle.pop(self, None)
         self._unset_keepalive_if_required()
         if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
@@ -86,6 +94,15 @@ class _Connection(HttpToolsProtocol):
         if self._head_timer is not None and self._head_bytes > MOST_HEAD_BYTES + len(data):
             self._refuse(431, f"the headers exceed {MOST_HEAD_BYTES} bytes")
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # of ours
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self.bounds.idle[self] = None
+
     def on_headers_complete(self) -> None:
         self._stop_awaiting()
         self._head_bytes = 0
@@ -98,6 +115,9 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._head_bytes = 0
 
+    def timeout_keep_alive_handler(self) -> None:
+        self.abort()  # to close would wait for what is not read
+
     def leave(self, *, idle_too: bool) -> None:
         """The next answer is the last; where nothing is asked, it closes now if ``idle_too``."""
         if self.cycle is not None and not self.cycle.response_complete:
@@ -107,6 +127,7 @@ class _Connection(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Ends it wherever it is."""
+        self.bounds.idle.pop(self, None)
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

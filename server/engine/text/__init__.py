@@ -11,6 +11,7 @@ cutting.py         where a long text may be cut before it is tokenised
 truncation.py      which tokens of a long input are kept
 special_tokens.py  the special tokens around a row
 rows.py            rows, ready to be padded
+assembling.py      rows -> one batch
 whole_rows.py      rows of callers who tokenise themselves -> their texts
 rules.py           a checkpoint's own rules for text
 vocabulary.py      which tokens have an embedding

@@ -23,20 +23,18 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...errors import InvalidInput
-from ...runtime.base import TokenBatch
-from ...runtime.packed import PackedBatch
+from ...runtime.base import Int32Array
 from ..cache import DIGEST_BYTES, ByteCache
+from .assembling import Assembler
 from .cutting import cutting_of, tokenize
 from .pair_template import PairTemplate
-from .pieces import TokenisedText, tokenised
 from .rows import EncodedRows as EncodedRows
 from .rows import join as join
 from .rules import TextRules as TextRules
 from .special_tokens import ID_BYTES, Row, no_special_tokens, read_special_tokens
-from .token_ids import Text, TokenIds, check_texts, forbid_ids
+from .token_ids import Text, check_texts, forbid_ids
 from .truncation import Truncation, TruncationDirection, limit_of, longest_first, refuse, refuse_empty
 from .vocabulary import Vocabulary
-from .whole_rows import Integers, pair_of, single_of, unpadded
 
 _OFF = ByteCache(0)
 _PAIRS = ("pairs[{}].first", "pairs[{}].second")
@@ -46,7 +44,7 @@ _TEMPLATE_NEEDS_TEXT = "this model makes one text of a pair by its template and 
 _PROMPT_NEEDS_TEXT = "a prompt is tokenised with the text that it stands before; send text, or an empty prompt for none"
 
 
-class TextEncoder:
+class TextEncoder(Assembler):
     """A checkpoint's tokenizer with its truncation and pair rules. Thread-safe; the tokenizer releases the GIL."""
 
     def __init__(self, tokenizer: Tokenizer, rules: TextRules) -> None:
@@ -60,17 +58,17 @@ class TextEncoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self.rules = rules
-        self._tokenizer = tokenizer
-        self._single = read_special_tokens(tokenizer.encode("a"), rules.max_length)
-        self._pair = read_special_tokens(tokenizer.encode("a", "b"), rules.max_length)
+        super().__init__(rules)
+        self.tokenizer = tokenizer
+        self.single = read_special_tokens(tokenizer.encode("a"), rules.max_length)
+        """What stands around a single text."""
+        self.pair = read_special_tokens(tokenizer.encode("a", "b"), rules.max_length)
+        """What stands around and between the texts of a pair."""
         self._bare = no_special_tokens(rules.max_length)
         self.vocabulary = Vocabulary(tokenizer, rules.vocab_size)
         self._special_ids = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        self._pad_id = np.int32(rules.pad_token_id).tobytes()
-        self._pad_type = bytes([rules.pad_token_type_id])
         self._cutting = cutting_of(tokenizer, rules.max_length + 1)
-        around = [each.prefix + each.middle + each.suffix for each in (self._single, self._pair)]
+        around = [each.prefix + each.middle + each.suffix for each in (self.single, self.pair)]
         self.vocabulary.check_special(rules, around)
 
     @classmethod
@@ -84,7 +82,7 @@ class TextEncoder:
         Raises:
             ValueError: as the constructor.
         """
-        return TextEncoder(self._tokenizer, replace(self.rules, vocab_size=rows))
+        return TextEncoder(self.tokenizer, replace(self.rules, vocab_size=rows))
 
     def most_characters(self, truncation: Truncation, direction: TruncationDirection | None = None) -> float:
         """Of a text, what is tokenised as a rule; +inf where all of it is."""
@@ -96,17 +94,17 @@ class TextEncoder:
     def takes_empty_pairs(self) -> bool:
         """Whether a pair of two empty texts is a row; else it is refused."""
         template = self.rules.template
-        return bool(self._pair.special_tokens if template is None else template.literal_characters)
+        return bool(self.pair.special_tokens if template is None else template.literal_characters)
 
     @property
     def takes_empty_texts(self) -> bool:
         """Whether an empty text is a row; else it is refused."""
-        return bool(self._single.special_tokens)
+        return bool(self.single.special_tokens) or self.rules.empty_token_id is not None
 
     def pair_limit(self, max_length: int | None) -> int:
         """Tokens of a pair's row; raises what ``encode_pairs`` raises of ``max_length``."""
         template = self.rules.template
-        taken = self._pair.special_tokens if template is None else len(template.suffix_ids)
+        taken = self.pair.special_tokens if template is None else len(template.suffix_ids)
         return limit_of(max_length, self.rules.max_length, taken)
 
     def check_pairs(
@@ -164,7 +162,7 @@ class TextEncoder:
             )
             self._check_pair_ids(rendered.rows, firsts, seconds, prompt, fields, start)
             return rendered
-        special, left = self._pair, self._cuts_left(direction)
+        special, left = self.pair, self._cuts_left(direction)
         limit = self.pair_limit(max_length)
         whole = self._reads_whole(truncation, left)
         heads = [f"{prompt}{first}" for first in firsts] if prompt else firsts
@@ -206,11 +204,12 @@ class TextEncoder:
         """Rows of single texts, ``prompt`` put before each. ``direction`` and ``start`` as for ``encode_pairs``.
 
         Raises:
-            InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
+            InvalidInput: as ``encode_pairs``; what cuts one text of a pair makes no sense here and is refused too.
         """
-        if truncation is Truncation.ONLY_SECOND:
-            raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
-        special, left = self._single, self._cuts_left(direction)
+        if truncation in (Truncation.ONLY_FIRST, Truncation.ONLY_SECOND):
+            only = truncation.value
+            raise InvalidInput("truncation", f"{only} needs pairs; use longest_first or error for single texts")
+        special, left = self.single, self._cuts_left(direction)
         limit = limit_of(max_length, self.rules.max_length, special.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
         heads = [f"{prompt}{text}" for text in texts] if prompt else texts
@@ -229,10 +228,15 @@ class TextEncoder:
         if found := self.vocabulary.check_rows([row[0] for row in rows]):
             index, id = found
             self.vocabulary.refuse(id, [(field.format(start + index), texts[index]), ("prompt", prompt)])
+        lengths = np.minimum(lengths, room) + special.special_tokens
+        if self.rules.empty_token_id is not None:
+            for index in np.flatnonzero(lengths == 0).tolist():
+                rows[index] = special.row(_packed([self.rules.empty_token_id]))
+                lengths[index] = 1
         return EncodedRows(
             special=special,
             rows=rows,
-            lengths=(np.minimum(lengths, room) + special.special_tokens).astype(np.int32),
+            lengths=lengths.astype(np.int32),
             truncated=over.astype(np.int32),
         )
 
@@ -264,98 +268,6 @@ class TextEncoder:
         else:
             distinct.update(zip(distinct, self._tokenize_new(list(distinct), whole), strict=True))
         return [distinct[text] for text in texts]
-
-    def pieces(self, text: str, *, add_special_tokens: bool) -> TokenisedText:
-        """All tokens of a text, uncut, with what they stand for; with or without what a single text has around it."""
-        return tokenised(self._tokenizer, text, add_special_tokens=add_special_tokens)
-
-    def decode(self, ids: TokenIds, *, skip_special_tokens: bool) -> str:
-        """A text with these tokens, as far as the tokenizer can tell: what it leaves out of a text stays out."""
-        text: str = self._tokenizer.decode(list(ids.ids), skip_special_tokens=skip_special_tokens)
-        return text
-
-    def texts_of_rows(self, ids: Integers, mask: Integers | None, field: str) -> list[TokenIds]:
-        """The texts of rows [rows, length] that are tokenised already, special tokens and padding included.
-
-        Raises:
-            InvalidInput: a row that this tokenizer would not have made of a text.
-        """
-        rows = unpadded(ids, mask, field)
-        return [single_of(self._single, row, f"{field}[{index}]") for index, row in enumerate(rows)]
-
-    def pairs_of_rows(
-        self, ids: Integers, mask: Integers | None, types: Integers | None, field: str
-    ) -> list[tuple[TokenIds, TokenIds]]:
-        """As ``texts_of_rows``, of pairs; ``types`` [rows, length] are the token types, if they are given."""
-        rows = unpadded(ids, mask, field)
-        kinds: Sequence[Integers | None] = [None] * len(rows)
-        if types is not None:
-            kinds = list(types) if mask is None else [row[keep != 0] for row, keep in zip(types, mask, strict=True)]
-        return [
-            pair_of(self._pair, row, kind, f"{field}[{index}]")
-            for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
-        ]
-
-    def assemble(
-        self, rows: Sequence[tuple[EncodedRows, int]], length: int, *, total_rows: int | None = None
-    ) -> TokenBatch:
-        """One batch of shape [``total_rows`` or len(rows), ``length``] from rows of any requests of this model.
-
-        Its ids are read-only.
-        """
-        padding, pad_types = self._pad_id * length, self._pad_type * length
-        ids: list[bytes] = []
-        types: list[bytes] = []
-        sizes: list[int] = []
-        for encoded, index in rows:
-            row, split, _ = encoded.rows[index]
-            size = len(row)
-            tokens = size // ID_BYTES
-            ids += (row, padding[size:])
-            types += (*encoded.special.types(tokens, split), pad_types[tokens:])
-            sizes.append(tokens)
-        height = total_rows or len(rows)
-        if blank := height - len(rows):
-            ids.append(padding * blank)
-            types.append(pad_types * blank)
-            sizes += [0] * blank
-        shape = (height, length)
-        input_ids = np.frombuffer(b"".join(ids), np.int32).reshape(shape)
-        token_type_ids = np.frombuffer(b"".join(types), np.uint8).reshape(shape).astype(np.int32)
-        lengths = np.array(sizes, np.int32)
-        if not self.rules.prompt_excluded:
-            return TokenBatch(input_ids, token_type_ids, lengths)
-        left_out = [encoded.rows[index][2] for encoded, index in rows] + [0] * blank
-        return TokenBatch(input_ids, token_type_ids, lengths, np.array(left_out, np.int32))
-
-    def pack(self, rows: Sequence[tuple[EncodedRows, int]]) -> PackedBatch:
-        """One batch of rows of any requests of this model, one after the other. Its ids are read-only."""
-        ids: list[bytes] = []
-        types: list[bytes] = []
-        sizes: list[int] = []
-        for encoded, index in rows:
-            row, split, _ = encoded.rows[index]
-            tokens = len(row) // ID_BYTES
-            ids.append(row)
-            types += encoded.special.types(tokens, split)
-            sizes.append(tokens)
-        return PackedBatch(
-            input_ids=np.frombuffer(b"".join(ids), np.int32),
-            token_type_ids=np.frombuffer(b"".join(types), np.uint8).astype(np.int32),
-            lengths=np.array(sizes, np.int32),
-        )
-
-    def blank(self, rows: int, length: int, id: int | None = None) -> TokenBatch:
-        """A batch [rows, length] of full rows without meaning, to warm and to measure a runtime with.
-
-        It has nothing but padding in it, or ``id``.
-        """
-        shape = (rows, length)
-        return TokenBatch(
-            input_ids=np.full(shape, self.rules.pad_token_id if id is None else id, np.int32),
-            token_type_ids=np.full(shape, self.rules.pad_token_type_id, np.int32),
-            lengths=np.full(rows, length, np.int32),
-        )
 
     def _check_pair_ids(
         self,
@@ -405,7 +317,7 @@ class TextEncoder:
                 )
 
     def _tokenize_new(self, texts: Sequence[str], whole: bool) -> list[bytes]:
-        return [_packed(ids) for ids in tokenize(self._tokenizer, None if whole else self._cutting, texts)]
+        return [_packed(ids) for ids in tokenize(self.tokenizer, None if whole else self._cutting, texts)]
 
     def _cut_pairs(
         self,
@@ -418,17 +330,18 @@ class TextEncoder:
         fields: tuple[str, str],
     ) -> None:
         """Cuts the contents of the rows ``over``, in place."""
-        special = self._pair.special_tokens
+        special = self.pair.special_tokens
         room = limit - special
         first = np.array([len(firsts[index]) for index in over], np.int32) // ID_BYTES
         second = np.array([len(seconds[index]) for index in over], np.int32) // ID_BYTES
         if truncation is Truncation.ERROR:
             refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
         if truncation is Truncation.ONLY_SECOND:
-            if int(first.max()) > room:
-                at = int(np.argmax(first > room))
-                refuse(over[at], int(first[at]) + special, limit, fields[0])
+            _check_whole(first, over, special, limit, fields[0])
             kept_first, kept_second = first, np.minimum(second, room - first)
+        elif truncation is Truncation.ONLY_FIRST:
+            _check_whole(second, over, special, limit, fields[1])
+            kept_first, kept_second = np.minimum(first, room - second), second
         else:
             kept_first, kept_second = longest_first(first, second, room)
         for index, keep_first, keep_second in zip(over, kept_first.tolist(), kept_second.tolist(), strict=True):
@@ -458,6 +371,12 @@ class TextEncoder:
         over = np.flatnonzero(lengths > limit)
         if truncation is Truncation.ERROR and len(over):
             refuse(int(over[0]), int(lengths[over[0]]), limit, fields[1])
+        if truncation is Truncation.ONLY_FIRST and len(over):
+            raise InvalidInput(
+                "truncation",
+                "only_first: this model's template puts the first text before others, and a row is cut at one end; "
+                f"use longest_first, or a first text that keeps the row within {limit} tokens",
+            )
         for index in over.tolist():
             if truncation is Truncation.ONLY_SECOND:
                 field = fields[0].format(index)
@@ -486,7 +405,7 @@ class TextEncoder:
                 "only_second: a row of this model is cut at a place where its template has other text too; "
                 "use longest_first or error",
             )
-        begins = [begin for begin, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+        begins = [begin for begin, _ in self.tokenizer.encode(text, add_special_tokens=False).offsets]
         before = sum(begin < len(text) - after - second for begin in begins) + len(template.suffix_ids)
         if before > limit:
             refuse(0, before, limit, field)
@@ -497,9 +416,17 @@ class TextEncoder:
         Source: sentence-transformers, `_get_prompt_length` in base/modules/transformer.py. Special is what
         tokenizer.json says; a checkpoint is not exported where its prompts show that transformers knows others.
         """
-        row, *_ = self._single.row(_cut(self.tokenize([prompt], cache, whole=left)[0], room, left))
+        row, *_ = self.single.row(_cut(self.tokenize([prompt], cache, whole=left)[0], room, left))
         last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
         return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
+
+
+def _check_whole(lengths: Int32Array, over: Sequence[int], special: int, limit: int, field: str) -> None:
+    """Refuses the first of the rows ``over`` whose text of these ``lengths`` does not fit alone: it may not be cut."""
+    too_long = lengths + special > limit
+    if too_long.any():
+        at = int(np.argmax(too_long))
+        refuse(over[at], int(lengths[at]) + special, limit, field)
 
 
 def _packed(ids: Sequence[int]) -> bytes:

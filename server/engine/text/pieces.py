@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
+from .token_ids import TokenIds
+
 
 @dataclass(frozen=True, slots=True)
 class TokenisedText:
@@ -51,3 +53,9 @@ def tokenised(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> T
         special=tuple(each == 1 for each in found.special_tokens_mask),
         spans=tuple(found.offsets),
     )
+
+
+def decoded(tokenizer: Tokenizer, ids: TokenIds, *, skip_special_tokens: bool) -> str:
+    """A text with these tokens, as far as the tokenizer can tell: what it leaves out of a text stays out."""
+    text: str = tokenizer.decode(list(ids.ids), skip_special_tokens=skip_special_tokens)
+    return text

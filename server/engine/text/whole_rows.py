@@ -6,6 +6,8 @@ again like every other input; a row that would not come out as it was given is r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,30 @@ from .special_tokens import SpecialTokens
 from .token_ids import ID_BYTES, TokenIds
 
 Integers = npt.NDArray[np.int64]
+
+
+def texts_of(special: SpecialTokens, ids: Integers, mask: Integers | None, field: str) -> list[TokenIds]:
+    """The texts of rows [rows, length]; ``special`` is what a tokenizer puts around a single text.
+
+    Raises:
+        InvalidInput: a row that the tokenizer would not have made of a text.
+    """
+    rows = unpadded(ids, mask, field)
+    return [single_of(special, row, f"{field}[{index}]") for index, row in enumerate(rows)]
+
+
+def pairs_of(
+    special: SpecialTokens, ids: Integers, mask: Integers | None, types: Integers | None, field: str
+) -> list[tuple[TokenIds, TokenIds]]:
+    """As ``texts_of``, of pairs; ``types`` [rows, length] are the token types, if they are given."""
+    rows = unpadded(ids, mask, field)
+    kinds: Sequence[Integers | None] = [None] * len(rows)
+    if types is not None:
+        kinds = list(types) if mask is None else [row[keep != 0] for row, keep in zip(types, mask, strict=True)]
+    return [
+        pair_of(special, row, kind, f"{field}[{index}]")
+        for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
+    ]
 
 
 def unpadded(ids: Integers, mask: Integers | None, field: str) -> list[npt.NDArray[np.int32]]:

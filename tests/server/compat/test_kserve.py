@@ -144,7 +144,7 @@ async def test_a_timeout_is_in_microseconds_and_bounds_the_call(served: serving.
         (
             request("scorer", *PAIR, texts("text", ["a"])),
             "INVALID_ARGUMENT",
-            "inputs.text: given beside there is query",
+            "inputs.text: given beside query, documents, which",
         ),
         (request("scorer", PAIR[0], PAIR[0], PAIR[1]), "INVALID_ARGUMENT", "inputs.query: given twice"),
         (

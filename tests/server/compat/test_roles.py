@@ -41,7 +41,9 @@ async def test_the_only_model_that_can_do_it_answers() -> None:
             Role.PREDICT: "nli",
             Role.INFO: "mini",
         }
-        with pytest.raises(InvalidInput, match=r"no loaded model does this \(sparse\); there is 'mini' \(bi-encoder\)"):
+        with pytest.raises(
+            WrongModelKind, match=r"no loaded model does this \(sparse\); there is 'mini' \(bi-encoder\)"
+        ):
             roles.find(Role.SPARSE)
 
 

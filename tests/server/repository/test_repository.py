@@ -358,3 +358,23 @@ async def test_an_alias_shares_calls_out_and_the_answer_names_the_model(root: Pa
         code, said = await code_of(load(served, "live"))
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert "is an alias" in said
+
+
+async def test_the_calls_of_kserve_do_the_same_over_http(root: Path) -> None:
+    httpx = pytest.importorskip("httpx", reason="the extra http is not installed")
+    async with serving.serve(settings=settings(root, http_port=0)) as served:
+        address = f"http://127.0.0.1:{served.application.http_port}/v2/repository"
+        write_cross_encoder(root / "reranker" / "2", scale=SCALE)
+        async with httpx.AsyncClient(base_url=address, timeout=serving.PATIENCE_S) as client:
+            assert (await client.post("/models/reranker/load")).status_code == 200
+            assert served.application.engine.models["reranker"].version == "2"
+            older = await client.post("/models/reranker/load", json={"parameters": {"version": "1"}})
+            assert older.status_code == 200
+            assert served.application.engine.models["reranker"].version == "1"
+            refused = await client.post("/models/reranker/load", json={"parameters": {"config": "{}"}})
+            assert (refused.status_code, "its package says" in refused.json()["error"]) == (400, True)
+            assert (await client.post("/models/nope/load")).status_code == 404
+            gone = await client.post("/models/reranker/unload", json={"parameters": {"unload_dependents": False}})
+            assert gone.status_code == 200
+            index = (await client.post("/index")).json()
+            assert [(row["version"], row["state"]) for row in index] == [("2", "UNAVAILABLE"), ("1", "UNAVAILABLE")]
