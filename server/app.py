@@ -214,12 +214,11 @@ class Application:
         self.roles.check()
         engine, defaults = self._engine, self.roles.known(tei.ROLES)
         self.metrics.watch(engine.models.values(), engine.statistics, defaults, engine.aliases)
-        self._engine.on_models_changed(self._show_models)
+        engine.on_models_changed(self._show_models)
         if self._repository is not None:
-            self._repository.attach(self._engine)
-        self._beating = asyncio.create_task(
-            _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
-        )
+            self._repository.attach(engine)
+        files = OpenFiles(self.config.connections.connection_limit())
+        self._beating = asyncio.create_task(_beat(engine.watchdog, files))
         self._gate.open()
         self.lifecycle.enter(Phase.READY)
 
