@@ -23,6 +23,7 @@ from ray.serve.config import gRPCOptions
 from pairwire.server.config import RequestLimits
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.errors import NotReady
+from pairwire.server.repository.control import Control
 from pairwire.server.rpc.embedding import EmbeddingServicer
 from pairwire.server.rpc.model import ModelServicer
 from pairwire.server.rpc.scoring import ScoringServicer
@@ -116,7 +117,7 @@ class Replica:
         servicers = (
             ScoringServicer(self._opened, limits),
             EmbeddingServicer(self._opened, limits),
-            ModelServicer(self._opened),
+            ModelServicer(self._opened, Control(None, allowed=False)),
         )
         self._methods = {method.name: method for servicer in servicers for method in servicer.methods}
 
@@ -147,6 +148,14 @@ class Replica:
     async def GetModel(self, request: Message, grpc_context: Any) -> Any:
         """pairwire.v1.ModelService/GetModel."""
         return await self._answer("GetModel", request, grpc_context)
+
+    async def LoadModel(self, request: Message, grpc_context: Any) -> Any:
+        """pairwire.v1.ModelService/LoadModel: refused, as a call would reach one replica of several."""
+        return await self._answer("LoadModel", request, grpc_context)
+
+    async def UnloadModel(self, request: Message, grpc_context: Any) -> Any:
+        """pairwire.v1.ModelService/UnloadModel: as LoadModel."""
+        return await self._answer("UnloadModel", request, grpc_context)
 
     async def Check(self, request: Message) -> health_pb2.HealthCheckResponse:
         """grpc.health.v1: SERVING once the models are warm."""

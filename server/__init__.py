@@ -4,6 +4,7 @@
     runtime/       runs one fixed shape on ONNX Runtime
     rpc/           gRPC: servicers, converters, interceptors
     compat/        other people's protocols over the same engine calls
+    repository/    models that come, are exchanged and go while the server runs
     package.py     reads and verifies a model package     onnx_files.py which files a graph reads
     errors.py      the one tree of errors                 clock.py      the only reader of the time
     reasons.py     other people's exceptions in a line    freed_memory.py  back to the system, or kept
@@ -12,6 +13,7 @@
     lifecycle.py   the phases of a serving process
     app.py         one serving process: wires all of these, starts, drains, stops
     serving.py     its life from start to exit code       eventloop.py  its loop and signals
+    health.py      what models mean for services' health
     open_files.py  says when connections take them all    addresses.py   what a host stands for
     processes/     several of them on one port, and their supervisor
     cpus.py        how many CPUs are ours

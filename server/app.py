@@ -20,16 +20,19 @@ from .config import HTTP_OFF, METRICS_OFF, ServerConfig
 from .endpoint import MetricsEndpoint
 from .engine.config import EngineConfig
 from .engine.engine import Engine
-from .engine.kinds import ModelKind
+from .engine.models.loading import Source
 from .engine.observer import BatchEvent, Observer, RequestEvent
 from .engine.watchdog import Watchdog
 from .errors import ConfigInvalid, NotReady
+from .health import health_of
 from .lifecycle import Lifecycle, Phase
 from .metrics import Metrics
 from .open_files import OpenFiles
+from .repository.control import Control
+from .repository.repository import Change, Repository
 from .rpc.caller import NameCaller
 from .rpc.embedding import EmbeddingServicer
-from .rpc.health import OVERALL, HealthBoard, model_health_name
+from .rpc.health import OVERALL, HealthBoard, is_of_a_model, model_health_name
 from .rpc.interceptors import AccessLogger, ErrorsToStatus, Gate, Interceptor, Measure
 from .rpc.model import ModelServicer
 from .rpc.scoring import ScoringServicer
@@ -61,7 +64,7 @@ class EngineOpener(Protocol):
 
     async def __call__(
         self,
-        *packages: Path | str,
+        *packages: Path | str | Source,
         config: EngineConfig | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
@@ -138,6 +141,8 @@ class Application:
         self._endpoint: MetricsEndpoint | None = None
         self.roles = Roles(self._opened, config.roles)
         """Which model answers calls that name none."""
+        self._repository = self._build_repository()
+        self._control = Control(self._repository, allowed=config.repository.allow_model_control)
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         interceptors, connections = self._interceptors(), config.connections_of_a_port()
@@ -145,8 +150,10 @@ class Application:
             (
                 ScoringServicer(self._opened, config.limits),
                 EmbeddingServicer(self._opened, config.limits),
-                ModelServicer(self._opened),
-                kserve.KServeServicer(self._opened, self.roles, config.limits, self._board, self._statistics),
+                ModelServicer(self._opened, self._control),
+                kserve.KServeServicer(
+                    self._opened, self.roles, config.limits, self._board, self._statistics, self._control
+                ),
                 *tei.tei_servicers(self._opened, self.roles, config, self._clock),
             ),
             self._board,
@@ -194,19 +201,24 @@ class Application:
             StartupError: a package or the runtime does not work.
         """
         loop = asyncio.get_running_loop()
+        kept = [] if self._repository is None else await asyncio.to_thread(self._repository.first)
         events = _Events(self.metrics, self._statistics, lambda: _call(loop, self._show_health))
         self._engine = await self._open_engine(
             *self.config.models,
+            *kept,
             config=self.config.engine,
             clock=self._clock,
             observer=events,
             on_fatal=lambda error: self._die(loop, error),
         )
         self.roles.check()
-        self.metrics.watch(self._engine.models.values(), self._engine.statistics, self.roles.known(tei.ROLES))
-        self._beating = asyncio.create_task(
-            _beat(self._engine.watchdog, OpenFiles(self.config.connections.connection_limit()))
-        )
+        engine, defaults = self._engine, self.roles.known(tei.ROLES)
+        self.metrics.watch(engine.models.values(), engine.statistics, defaults, engine.aliases)
+        engine.on_models_changed(self._show_models)
+        if self._repository is not None:
+            self._repository.attach(engine)
+        files = OpenFiles(self.config.connections.connection_limit())
+        self._beating = asyncio.create_task(_beat(engine.watchdog, files))
         self._gate.open()
         self.lifecycle.enter(Phase.READY)
 
@@ -279,6 +291,8 @@ class Application:
         self._board.close()
         if self._engine is not None:
             await self._engine.close(limit_s)
+        if self._repository is not None:
+            await self._repository.close(limit_s)
         if self._beating is not None:
             self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
@@ -326,12 +340,30 @@ class Application:
             Services(self._opened, self.roles, self.config.limits),
             healthy=self._is_healthy,
             statistics=self._statistics,
+            control=self._control,
             registry=self.metrics.registry,
             interceptors=interceptors,
             traffic=self.traffic,
             clock=self._clock,
             grpc_port=lambda: self.port,
         )
+
+    def _build_repository(self) -> Repository | None:
+        root = self.config.repository.repository
+        return None if root is None else Repository(root, self.config.engine, on_change=self._model_changed)
+
+    def _model_changed(self, model: str, change: Change) -> None:
+        self.metrics.model_changed(model, change.value)
+        if change is Change.UNLOADED:
+            self.metrics.forget(model)
+            self._statistics.forget(model)
+
+    def _show_models(self) -> None:
+        """Other models answer than before."""
+        if self._engine is not None:
+            engine, defaults = self._engine, self.roles.known(tei.ROLES)
+            self.metrics.update(engine.models.values(), defaults, engine.aliases)
+            self._show_health()
 
     def _is_healthy(self, model: str) -> bool:
         """As ``grpc.health.v1`` says of a model; of the whole server, where no name is given."""
@@ -348,21 +380,9 @@ class Application:
         if phase in (Phase.DRAINING, Phase.STOPPED):
             self._board.close()
         elif phase is Phase.READY and self._engine is not None:
-            healthy = {name: model.healthy for name, model in self._engine.statistics().models.items()}
-            kinds = {name: info.kind for name, info in self._engine.models.items()}
-            scorers = [healthy[name] for name, kind in kinds.items() if kind is ModelKind.CROSS_ENCODER]
-            embedders = [healthy[name] for name, kind in kinds.items() if kind is not ModelKind.CROSS_ENCODER]
-            self._board.set(
-                {
-                    OVERALL: all(healthy.values()),
-                    ScoringServicer.service: bool(scorers) and all(scorers),
-                    EmbeddingServicer.service: bool(embedders) and all(embedders),
-                    ModelServicer.service: True,
-                    kserve.SERVICE: all(healthy.values()),
-                    **tei.health_of(scorers, embedders),
-                    **{model_health_name(name): ok for name, ok in healthy.items()},
-                }
-            )
+            health = health_of(self._engine)
+            self._board.set(health)
+            self._board.forget(name for name in self._board.names() if is_of_a_model(name) and name not in health)
 
 
 async def _beat(watchdog: Watchdog, files: OpenFiles) -> None:

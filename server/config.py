@@ -186,6 +186,21 @@ class RolesConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RepositoryConfig:
+    """Models that come and go while the server runs: docs/repository.md."""
+
+    repository: Path | None = None
+    """Directory of models, as MODEL/VERSION/manifest.json or MODEL/manifest.json; of each the newest version that can
+    be loaded is served, under the name MODEL."""
+    allow_model_control: bool = False
+    """Let callers load and unload models of the repository (LoadModel, UnloadModel, and KServe's calls for it)."""
+
+    def __post_init__(self) -> None:
+        if self.allow_model_control and self.repository is None:
+            raise ConfigInvalid("allow_model_control: there is nothing to load from; give --repository DIR too")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainConfig:
     """What the server does after SIGTERM or SIGINT."""
 
@@ -241,6 +256,7 @@ class ServerConfig:
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     callers: CallerConfig = field(default_factory=CallerConfig)
     roles: RolesConfig = field(default_factory=RolesConfig)
+    repository: RepositoryConfig = field(default_factory=RepositoryConfig)
     shutdown: DrainConfig = field(default_factory=DrainConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     logging: LogConfig = field(default_factory=LogConfig)
@@ -253,10 +269,15 @@ class ServerConfig:
         return replace(self.connections, max_connections=max(1, self.connections.connection_limit() // 2))
 
     def check_models(self) -> None:
-        """Raises ConfigInvalid where there is nothing to serve."""
-        if not self.models:
+        """Raises ConfigInvalid where there is nothing to serve, or nobody could load it everywhere."""
+        if not self.models and self.repository.repository is None:
             raise ConfigInvalid(
                 "no model to serve; give at least one package directory, as `pairwire export` writes them"
+            )
+        if self.repository.allow_model_control and self.scaling.processes > 1:
+            raise ConfigInvalid(
+                f"allow_model_control: a call reaches one of the {self.scaling.processes} processes, and the others "
+                "would serve what they did before; start a single process"
             )
 
 

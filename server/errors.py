@@ -4,6 +4,7 @@ PairwireError
 ├── InvalidInput           what was sent cannot be served: which field, why, what to do
 ├── ModelNotFound          no loaded model has that name
 ├── WrongModelKind         the model exists but cannot do that
+├── ModelRefused           a model could not be loaded, exchanged or taken away; what served before still does
 ├── Unsupported            no model of this version can do that
 ├── Overloaded             the queue is full; says when to try again
 ├── DeadlineExceeded       the answer would come, or has come, too late
@@ -57,6 +58,10 @@ class ModelNotFound(PairwireError):
 
 class WrongModelKind(PairwireError):
     """The model exists but cannot do what was asked: it is of another kind, or its package lacks what that needs."""
+
+
+class ModelRefused(PairwireError):
+    """A model was not loaded, exchanged or taken away; what served before serves as before. The sentence says why."""
 
 
 class Unsupported(PairwireError):

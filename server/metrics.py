@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -69,6 +69,13 @@ TABLE: tuple[Series, ...] = (
     Series("pairwire_batch_slots", "counter", ("model",), "Rows of batches, those that only fill the shape included."),
     Series("pairwire_useful_tokens", "counter", ("model",), "Tokens of text computed in batches."),
     Series("pairwire_computed_tokens", "counter", ("model",), "Tokens computed in batches, padding included."),
+    Series(
+        "pairwire_model_changes",
+        "counter",
+        ("model", "change"),
+        "Attempts to change what a repository's model serves: loaded, exchanged, unchanged, unloaded, refused.",
+    ),
+    Series("pairwire_model_version", "gauge", ("model",), "Version of the model that serves; 1 without a repository."),
     Series("pairwire_model_healthy", "gauge", ("model",), "1 while the model's last run succeeded, else 0."),
     Series("pairwire_cuda_graphs", "gauge", ("model",), "Shapes of batches that are replayed as CUDA graphs."),
     Series("pairwire_cuda_eager_shapes", "gauge", ("model",), "Shapes of batches that could not be captured."),
@@ -118,6 +125,9 @@ _KIND_OF_RPC: Mapping[str, ModelKind] = {
 }
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
 class Metrics:
     """Feeds the series; an engine ``Observer`` and an ``RpcListener``. Thread-safe."""
 
@@ -127,6 +137,7 @@ class Metrics:
         self._most_callers = len(self._callers) + MOST_CALLERS
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._by_model: list[Counter | Histogram] = []
         table = {series.name: series for series in TABLE}
         self._requests = self._counter(table["pairwire_requests"])
         self._request_seconds = self._histogram(table["pairwire_request_seconds"])
@@ -141,6 +152,7 @@ class Metrics:
         self._batch_slots = self._counter(table["pairwire_batch_slots"])
         self._useful_tokens = self._counter(table["pairwire_useful_tokens"])
         self._computed_tokens = self._counter(table["pairwire_computed_tokens"])
+        self._model_changes = self._counter(table["pairwire_model_changes"])
         self._models: Mapping[tuple[str, str], str] = {}
         self._rpc_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
@@ -149,14 +161,32 @@ class Metrics:
         models: Iterable[ModelInfo],
         statistics: Callable[[], EngineStatistics],
         defaults: Mapping[str, str] | None = None,
+        aliases: Iterable[str] = (),
     ) -> None:
         """From now on these are the models, and each scrape reads the statistics (from a thread of its own).
 
-        ``defaults`` says which of them answers an RPC that names none.
+        ``defaults`` says which of them answers an RPC that names none; ``aliases`` are labels of their own.
         """
-        chosen = {(rpc, ""): model for rpc, model in (defaults or {}).items()}
-        self._models = {**_labels(tuple(models)), **chosen}
+        self.update(models, defaults, aliases)
         self.registry.register(_EngineStatistics(statistics))
+
+    def update(
+        self, models: Iterable[ModelInfo], defaults: Mapping[str, str] | None = None, aliases: Iterable[str] = ()
+    ) -> None:
+        """From now on these are the models; as ``watch``."""
+        chosen = {(rpc, ""): model for rpc, model in (defaults or {}).items()}
+        self._models = {**_labels(tuple(models)), **chosen, **{("", alias): alias for alias in aliases}}
+
+    def forget(self, model: str) -> None:
+        """Drops every series of a model that has gone, but for what became of attempts to load it."""
+        for series in [key for key in self._rpc_series if key[1] == model]:
+            del self._rpc_series[series]
+        for metric in self._by_model:
+            metric.remove_by_labels({"model": model})
+
+    def model_changed(self, model: str, change: str) -> None:
+        """Counts an attempt to load, exchange or unload a model."""
+        self._model_changes.labels(model, change).inc()
 
     def rpc_finished(self, rpc: str, model: str, code: str, seconds: float) -> None:
         """Counts an RPC."""
@@ -210,10 +240,17 @@ class Metrics:
         """Nothing: the gauge is read from the statistics."""
 
     def _counter(self, series: Series) -> Counter:
-        return Counter(series.name, series.help, series.labels, registry=self.registry)
+        return self._kept(series, Counter(series.name, series.help, series.labels, registry=self.registry))
 
     def _histogram(self, series: Series) -> Histogram:
-        return Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
+        made = Histogram(series.name, series.help, series.labels, buckets=series.buckets, registry=self.registry)
+        return self._kept(series, made)
+
+    def _kept(self, series: Series, made: M) -> M:
+        """Notes what ``forget`` has to look through; what became of a model is no property of the model."""
+        if "model" in series.labels and series.name != "pairwire_model_changes":
+            self._by_model.append(made)
+        return made
 
 
 class _EngineStatistics(Collector):
@@ -265,6 +302,7 @@ def _by_cuda_model(read: Callable[[CudaInfo], float]) -> _Reading:
 
 
 _READINGS: Mapping[str, _Reading] = {
+    "pairwire_model_version": _by_model(lambda model: int(model.version)),
     "pairwire_model_healthy": _by_model(lambda model: model.healthy),
     "pairwire_cuda_graphs": _by_cuda_model(lambda cuda: cuda.graphs),
     "pairwire_cuda_eager_shapes": _by_cuda_model(lambda cuda: cuda.eager),

@@ -35,8 +35,15 @@ FORBIDDEN = {
         "optimum",
         "sentence_transformers",
     },
-    "server/engine": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
-    "server/rpc": {"pairwire.server.compat"},
+    "server/engine": {
+        "grpc",
+        "pairwire.server.rpc",
+        "pairwire.server.compat",
+        "pairwire.server.tuning",
+        "pairwire.server.repository",
+    },
+    "server/rpc": {"pairwire.server.compat", "pairwire.server.repository"},
+    "server/repository": {"grpc", "pairwire.server.rpc", "pairwire.server.compat", "pairwire.server.tuning"},
     "server/engine/batching": {
         "tokenizers",
         "onnxruntime",

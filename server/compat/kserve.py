@@ -13,12 +13,14 @@ from ..config import RequestLimits
 from ..engine.off_loop import off_loop
 from ..engine.results import ModelInfo
 from ..errors import InvalidInput, NotReady, Unsupported
+from ..repository.control import Control
 from ..rpc.fields import with_block
 from ..rpc.health import OVERALL, HealthBoard, model_health_name
 from ..rpc.method import Answer, EachAnswered, EngineSource, Headers, Method, Methods
 from ..rpc.wire import INLINE_BYTES
 from . import kserve_models as models
 from .kserve_inference import Inference, infer
+from .kserve_models import version_of
 from .kserve_parameters import Parameters
 from .kserve_statistics import Statistics
 from .kserve_wire import encode, parameters_of, read_large, tensors_of, wanted_of
@@ -34,8 +36,6 @@ _ROLES = ((frozenset({"query", "text_a"}), Role.RERANK), (frozenset({"text"}), R
 """What a request that names no model is for, by its inputs."""
 
 _REFUSED = {
-    "RepositoryModelLoad": "models are loaded when the server starts; start it with the package",
-    "RepositoryModelUnload": "models stay loaded until the server ends; start it without the package",
     "SystemSharedMemoryRegister": "shared memory is not used; send contents in the request",
     "SystemSharedMemoryUnregister": "shared memory is not used; there is nothing to unregister",
     "CudaSharedMemoryRegister": "shared memory is not used; send contents in the request",
@@ -51,9 +51,16 @@ class KServeServicer:
     service = SERVICE
 
     def __init__(
-        self, engine: EngineSource, roles: Roles, limits: RequestLimits, board: HealthBoard, statistics: Statistics
+        self,
+        engine: EngineSource,
+        roles: Roles,
+        limits: RequestLimits,
+        board: HealthBoard,
+        statistics: Statistics,
+        control: Control,
     ) -> None:
         self._engine = engine
+        self._control = control
         self._roles = roles
         self._limits = limits
         self._board = board
@@ -73,6 +80,8 @@ class KServeServicer:
             _method("ModelConfig", self.model_config),
             _method("ModelStatistics", self.model_statistics),
             _method("RepositoryIndex", self.repository_index),
+            _method("RepositoryModelLoad", self.repository_load),
+            _method("RepositoryModelUnload", self.repository_unload),
             _method("SystemSharedMemoryStatus", self.system_shared_memory),
             _method("CudaSharedMemoryStatus", self.cuda_shared_memory),
             *(_method(name, _refusing(name, sentence)) for name, sentence in _REFUSED.items()),
@@ -128,13 +137,27 @@ class KServeServicer:
         if request.repository_name:
             raise Unsupported(f"repository_name: {request.repository_name!r} is unknown; there is one, without a name")
         response = kserve_pb2.RepositoryIndexResponse()
-        for name in sorted(self._engine().models):
-            ready = self._board.serving(model_health_name(name)) is True
-            if ready or not request.ready:
-                reason = "" if ready else "its last run failed"
-                state = "READY" if ready else "UNAVAILABLE"
-                response.models.add(name=name, version=models.VERSION, state=state, reason=reason)
+        for row in await models.model_index(
+            self._engine(), self._control, lambda name: self._board.serving(model_health_name(name)) is True
+        ):
+            if row.serves or not request.ready:
+                state = "READY" if row.serves else "UNAVAILABLE"
+                response.models.add(name=row.model, version=row.version, state=state, reason=row.reason)
         return response
+
+    async def repository_load(
+        self, request: kserve_pb2.RepositoryModelLoadRequest, timeout_s: float | None, large: bool
+    ) -> Message:
+        """Serves the newest version of a model, or the one that the parameter ``version`` names."""
+        await self._control.load(_model_of(request), version_of(_given(request)))
+        return kserve_pb2.RepositoryModelLoadResponse()
+
+    async def repository_unload(
+        self, request: kserve_pb2.RepositoryModelUnloadRequest, timeout_s: float | None, large: bool
+    ) -> Message:
+        """Serves a model no longer. Triton's parameter ``unload_dependents`` changes nothing: there are none."""
+        await self._control.unload(_model_of(request))
+        return kserve_pb2.RepositoryModelUnloadResponse()
 
     async def system_shared_memory(self, request: Any, timeout_s: float | None, large: bool) -> Message:
         """There are no regions."""
@@ -156,7 +179,7 @@ class KServeServicer:
         )
         outputs = await infer(engine, inference, self._limits, timeout_s)
         much = sum(each.values.nbytes for each in outputs if not isinstance(each.values, list)) > INLINE_BYTES
-        return await off_loop(much, encode, request, info.name, models.VERSION, outputs)
+        return await off_loop(much, encode, request, info.name, info.version, outputs)
 
     async def model_stream_infer(
         self, request: kserve_pb2.ModelInferRequest, timeout_s: float | None, large: bool
@@ -206,14 +229,32 @@ def _as_answer(request: Message | None, sentence: str, headers: Headers) -> Answ
     return response
 
 
+def _model_of(
+    request: kserve_pb2.RepositoryModelLoadRequest | kserve_pb2.RepositoryModelUnloadRequest,
+) -> str:
+    if request.repository_name and not request.model_name:
+        raise InvalidInput(
+            "model_name",
+            f"empty, and repository_name is {request.repository_name!r}: KServe's own message has the model's name "
+            "in field 1, Triton's in field 2; this server reads Triton's",
+        )
+    if request.repository_name:
+        raise Unsupported(f"repository_name: {request.repository_name!r} is unknown; there is one, without a name")
+    if not request.model_name:
+        raise InvalidInput("model_name", "empty; name one")
+    return request.model_name
+
+
+def _given(request: kserve_pb2.RepositoryModelLoadRequest) -> dict[str, object]:
+    """Parameters of loading by name."""
+    return {
+        name: getattr(given, given.WhichOneof("parameter_choice") or "string_param")
+        for name, given in request.parameters.items()
+    }
+
+
 def _refusing(name: str, sentence: str) -> Call:
     async def refuse(request: Any, timeout_s: float | None, large: bool) -> Message:
-        if name.startswith("RepositoryModel") and request.repository_name and not request.model_name:
-            raise InvalidInput(
-                "model_name",
-                f"empty, and repository_name is {request.repository_name!r}: KServe's own message has the model's name "
-                "in field 1, Triton's in field 2; this server reads Triton's",
-            )
         raise Unsupported(f"{name}: {sentence}")
 
     return refuse

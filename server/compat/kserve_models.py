@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from pairwire.foreign import kserve_pb2
 
+from ..engine.engine import Engine
 from ..engine.kinds import ModelKind
 from ..engine.results import ModelInfo
 from ..errors import InvalidInput, ModelNotFound
+from ..repository.control import Control
+from ..repository.repository import Listed
 from .kserve_inference import DOCUMENTS, ROWS, outputs_of
 from .kserve_parameters import PRIORITIES
 from .kserve_statistics import Duration, ModelCounts, Statistics
 
-VERSION = "1"
-"""Of every model: a server has one package of a name."""
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("model_configuration", "schedule_policy", "binary_tensor_data", "parameters", "statistics")
 
@@ -38,11 +41,11 @@ def check_version(info: ModelInfo, asked: str) -> None:
         InvalidInput: it is no number above 0.
         ModelNotFound: it is another than the one.
     """
-    if asked in ("", VERSION):
+    if asked in ("", info.version):
         return
     if not asked.isdecimal() or not int(asked):
-        raise InvalidInput("model_version", f"{asked!r} is no version; leave it empty, or say {VERSION}")
-    raise ModelNotFound(f"model {info.name!r} has no version {asked}; there is {VERSION}")
+        raise InvalidInput("model_version", f"{asked!r} is no version; leave it empty, or say {info.version}")
+    raise ModelNotFound(f"model {info.name!r} has no version {asked}; there is {info.version}")
 
 
 def server_metadata() -> kserve_pb2.ServerMetadataResponse:
@@ -84,7 +87,7 @@ def model_metadata(info: ModelInfo) -> kserve_pb2.ModelMetadataResponse:
 
     return kserve_pb2.ModelMetadataResponse(
         name=info.name,
-        versions=[VERSION],
+        versions=[info.version],
         platform=PLATFORM,
         inputs=described(inputs_of(info)),
         outputs=described(outputs_with_shapes(info)),
@@ -129,7 +132,7 @@ def model_config(info: ModelInfo) -> kserve_pb2.ModelConfig:
 
 def model_statistics(info: ModelInfo, statistics: Statistics) -> kserve_pb2.ModelStatistics:
     """What a model has done."""
-    found = kserve_pb2.ModelStatistics(name=info.name, version=VERSION)
+    found = kserve_pb2.ModelStatistics(name=info.name, version=info.version)
 
     def look(counts: ModelCounts) -> None:
         found.last_inference, found.inference_count, found.execution_count = counts.last_ms, counts.rows, counts.batches
@@ -149,3 +152,27 @@ def model_statistics(info: ModelInfo, statistics: Statistics) -> kserve_pb2.Mode
 
 def _fill(message: kserve_pb2.StatisticDuration, duration: Duration) -> None:
     message.count, message.ns = duration.count, duration.ns
+
+
+async def model_index(engine: Engine, control: Control, serves: Callable[[str], bool]) -> list[Listed]:
+    """Every model, and where there is a repository every version, by name; ``serves`` tells whether a model works."""
+    listed = await asyncio.to_thread(control.index)
+    if listed is None:
+        listed = [Listed(name, engine.models[name].version, True, "") for name in sorted(engine.models)]
+    return [
+        row if not row.serves or serves(row.model) else replace(row, serves=False, reason="its last run failed")
+        for row in listed
+    ]
+
+
+def version_of(parameters: Mapping[str, object]) -> str:
+    """The version that parameters of a call to load a model name; empty for the newest.
+
+    Raises:
+        InvalidInput: there is another parameter: packages bring their own configuration.
+    """
+    for name, value in parameters.items():
+        if name != "version":
+            raise InvalidInput(f"parameters[{name!r}]", "unknown; a model is loaded as its package says")
+        return str(value)
+    return ""

@@ -63,6 +63,11 @@ class Statistics:
         with self._lock:
             look(self._models[model])
 
+    def forget(self, model: str) -> None:
+        """Drops the counts of a model that has gone."""
+        with self._lock:
+            self._models.pop(model, None)
+
     def batch_finished(self, event: BatchEvent) -> None:
         """Counts a batch."""
         with self._lock:

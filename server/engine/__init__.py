@@ -7,6 +7,8 @@
     running/   ->     threads that run batches, and who waits for them
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
+    aliases.py        other names for models, and shares of calls
+    fleet.py          models come, are exchanged and go
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
     zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on

@@ -164,8 +164,13 @@ def _outcome(error: BaseException | None) -> Outcome:
 T = TypeVar("T")
 Work = Callable[["Call", float], Awaitable[T]]
 """What is done for a call until its deadline."""
-Accept = Callable[[], AbstractContextManager[None]]
-"""Opens a request for as long as it is served; raises NotReady instead."""
+Accept = Callable[..., AbstractContextManager[None]]
+"""Opens a request that uses models, by their keys, for as long as it is served; raises NotReady instead."""
+
+
+def _accepted(*models: str) -> AbstractContextManager[None]:
+    """Of a request that is open already."""
+    return nullcontext()
 
 
 class Calls:
@@ -181,7 +186,7 @@ class Calls:
         observer: SafeObserver,
         default_timeout_s: float | None = None,
     ) -> None:
-        """``token_caches`` by model; ``default_timeout_s`` is for calls that come without one."""
+        """``token_caches`` by the model's key, as they come and go; ``default_timeout_s`` is for calls without one."""
         self._default_timeout_s = default_timeout_s
         self._late_s = 0.0  # of partial answers, lately at most
         self._token_characters: dict[str, float] = {}  # by model, on average and lately
@@ -190,6 +195,10 @@ class Calls:
         self._tokens = token_caches
         self._clock = clock
         self._observer = observer
+
+    def forget(self, model: Model) -> None:
+        """The model goes."""
+        self._token_characters.pop(model.key, None)
 
     def timeout_of(self, timeout_s: float | None) -> float | None:
         """The time that a call has, which may have been given none."""
@@ -201,14 +210,14 @@ class Calls:
         pairs: Pairs,
         options: ScoreOptions,
         timeout_s: float | None,
-        accept: Accept = nullcontext,
+        accept: Accept = _accepted,
         *,
         partial: bool = False,
     ) -> ScoreResult:
         """Scores of pairs in input order; see ``Engine.score``, and ``Engine.rerank`` for ``partial`` ones."""
         given = PairTexts(
             encoder=model.encoder,
-            cache=self._tokens[model.name],
+            cache=self._tokens[model.key],
             firsts=pairs.firsts,
             seconds=pairs.seconds,
             prompt=model.prompt(options.prompt_name, options.prompt),
@@ -243,7 +252,7 @@ class Calls:
         texts: Sequence[Text],
         options: EmbedOptions,
         timeout_s: float | None,
-        accept: Accept = nullcontext,
+        accept: Accept = _accepted,
     ) -> EmbedResult:
         """Vectors of texts in input order; see ``Engine.embed``."""
         check_dimensions(options.dimensions, model.outputs)
@@ -259,7 +268,7 @@ class Calls:
         texts: Sequence[Text],
         options: ScoreOptions,
         timeout_s: float | None,
-        accept: Accept = nullcontext,
+        accept: Accept = _accepted,
     ) -> ScoreResult:
         """Scores of single texts in input order; see ``Engine.score_texts``."""
         if model.encoder.rules.template is not None:
@@ -285,7 +294,7 @@ class Calls:
         """
         given = SingleTexts(
             encoder=encoder or model.encoder,
-            cache=self._tokens[model.name] if encoder is None else ByteCache(0),
+            cache=self._tokens[model.key] if encoder is None else ByteCache(0),
             texts=texts,
             prompt=model.prompt(options.prompt_name, options.prompt),
             max_length=options.max_length,
@@ -294,18 +303,18 @@ class Calls:
         )
         return Call(model, "texts", given, Head(), options.priority, options.caller, timeout_s)
 
-    async def serve(self, call: Call, accept: Accept = nullcontext) -> Float32Array:
+    async def serve(self, call: Call, accept: Accept = _accepted) -> Float32Array:
         """[rows, outputs] float32 of a call; the observer hears how it ended, also where ``accept`` refuses it."""
         return await self._observed(call, accept, self._run)
 
-    async def read(self, call: Call, accept: Accept = nullcontext) -> EncodedRows:
+    async def read(self, call: Call, accept: Accept = _accepted) -> EncodedRows:
         """The rows of a call that no graph is to read; the observer hears how it ended, as of any other."""
         return await self._observed(call, accept, self._read)
 
     async def _observed(self, call: Call, accept: Accept, work: Work[T]) -> T:
         failure: BaseException | None = None
         try:
-            with accept():
+            with accept(call.model.key):
                 return await self._within_deadline(call, work)
         except BaseException as error:
             failure = error
@@ -334,7 +343,7 @@ class Calls:
     async def _run(self, call: Call, deadline: float) -> Float32Array:
         self._workers.check_serving()
         ticket = call.ticket = Ticket(
-            model=call.model.name,
+            model=call.model.key,
             field=call.what,
             head=call.head,
             output=np.empty((call.texts.rows, call.model.outputs), np.float32),
@@ -391,12 +400,12 @@ class Calls:
 
     def _likely_tokens(self, call: Call) -> int:
         """Of a row of a call that has not been read yet, special tokens included."""
-        likely = call.texts.row_characters / self._token_characters.get(call.model.name, _TOKEN_CHARACTERS)
+        likely = call.texts.row_characters / self._token_characters.get(call.model.key, _TOKEN_CHARACTERS)
         return max(1, min(call.texts.most_tokens, round(likely)))
 
     def _learn(self, call: Call) -> None:
         """How many characters a token has, from a call that has been read and was not cut."""
         if not call.truncated and call.tokens and call.encoded == call.texts.rows:
             found = call.texts.row_characters * call.texts.rows / call.tokens
-            known = self._token_characters.get(call.model.name, found)
-            self._token_characters[call.model.name] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))
+            known = self._token_characters.get(call.model.key, found)
+            self._token_characters[call.model.key] = max(_LEAST_TOKEN_CHARACTERS, known + _LEARNT * (found - known))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..cpus import usable_cpus
 from ..errors import ConfigInvalid
+from .aliases import read_aliases
 
 BATCH_TOKENS = 512
 """Most tokens of a batch on a CPU where neither the settings nor the package say."""
@@ -52,6 +53,8 @@ class EngineConfig:
     caller_weights: tuple[str, ...] = ()
     """Weights of callers that share the machine, as NAME=WEIGHT: key:NAME for one that the caller key names, peer:HOST
     for one that the host names; all others have 1."""
+    aliases: tuple[str, ...] = ()
+    """Other names for models, as ALIAS=MODEL, or ALIAS=MODEL:90,OTHER:10 to give each its share of the calls."""
     latency_target_ms: float = 0.0
     """Longest time of a batch of several pairs or texts, by the estimate: a small request waits for no longer batch of
     others, and large batches, which are cheaper, are not made. 0 for no such limit."""
@@ -112,6 +115,7 @@ class EngineConfig:
             if not value > 0:
                 raise ConfigInvalid(f"{name}: {value} cannot work; give a number of seconds above 0")
         self.weights()
+        read_aliases(self.aliases)
         try:
             known = bool(self.cache_dir and Path(self.cache_dir).expanduser())
         except RuntimeError:  # ~user, of a user that does not exist

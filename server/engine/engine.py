@@ -7,19 +7,21 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from ..clock import Clock, SystemClock
+from .aliases import Aliases, read_aliases
 from .batching.planner import OptimalCover, Planner
-from .batching.scheduler import BatchingRules, Scheduler
+from .batching.scheduler import Scheduler
 from .cache import ByteCache
 from .call import Calls, Pairs
 from .config import EngineConfig
 from .first_stage import Asked, FirstStage, StagedResult, Stages
+from .fleet import Fleet
 from .kinds import ModelKind
 from .models.catalog import Catalog
-from .models.loading import load_model
+from .models.loading import Source, load_source
 from .models.memory import bring_to_height
 from .models.model import Model, on_gpu
 from .observer import Observer, SafeObserver
@@ -86,14 +88,9 @@ class Engine:
         self._config = config or EngineConfig()
         self._clock = clock or SystemClock()
         self._observer = SafeObserver(observer)
-        self._catalog = Catalog(models)
+        self._catalog = catalog = Catalog(models, Aliases(read_aliases(self._config.aliases), random.random))
         cuda = on_gpu(self._catalog.models.values())
         workers = self._config.worker_count(cuda=cuda)
-        self.models: Mapping[str, ModelInfo] = MappingProxyType(
-            {name: model.info(workers) for name, model in self._catalog.models.items()}
-        )
-        """The loaded models by name."""
-        self._tokens = {name: ByteCache(self._config.token_cache_bytes) for name in self._catalog.models}
         self._scores = ScoreCache(self._config.score_cache_bytes)
         self._text = TextStage(
             self._config.text_thread_count(cuda=cuda),
@@ -108,10 +105,7 @@ class Engine:
         """What ends runs that hang."""
         self._workers = WorkerPool(
             Scheduler(
-                {
-                    name: BatchingRules(model.ladder, model.costs, model.planner)
-                    for name, model in self._catalog.models.items()
-                },
+                {model.key: model.rules for model in catalog.models.values()},
                 planner or OptimalCover(self._config.latency_target_s),
                 workers=workers,
                 queue_tokens=self._config.queue_tokens,
@@ -120,7 +114,7 @@ class Engine:
                 weights=self._config.weights(),
                 random=random.random,
             ),
-            self._catalog.models,
+            {model.key: model for model in catalog.models.values()},
             scores=self._scores,
             workers=workers,
             queue_tokens=self._config.queue_tokens,
@@ -130,19 +124,31 @@ class Engine:
             probe_interval_s=self._config.probe_interval_s,
             on_fatal=on_fatal or (lambda error: None),
         )
+        tokens: dict[str, ByteCache] = {}
         self._calls = Calls(
             self._text,
             self._workers,
-            token_caches=self._tokens,
+            token_caches=tokens,
             clock=self._clock,
             observer=self._observer,
             default_timeout_s=self._config.default_deadline_s or None,
         )
+        self._fleet = Fleet(catalog, self._workers, self._stages, self._calls, self._open, tokens, self._config)
+
+    @property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """The loaded models by name, as they are now."""
+        return self._fleet.infos
+
+    @property
+    def aliases(self) -> Sequence[str]:
+        """Other names that calls may give."""
+        return self._catalog.aliases.names()
 
     @classmethod
     async def open(
         cls,
-        *packages: Path | str,
+        *packages: Path | str | Source,
         config: EngineConfig | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
@@ -160,7 +166,7 @@ class Engine:
         watchdog = Watchdog(settings.hang_timeout_s, clock=clock or SystemClock(), on_stuck=on_fatal)
         try:
             for package in packages:
-                models.append(await asyncio.to_thread(load_model, package, settings, watchdog=watchdog))
+                models += await asyncio.to_thread(load_source, package, settings, watchdog)
             await asyncio.to_thread(bring_to_height, models, settings.worker_count(cuda=on_gpu(models)), watchdog)
             return cls(models, config=settings, clock=clock, observer=observer, on_fatal=on_fatal, watchdog=watchdog)
         except BaseException:
@@ -271,8 +277,7 @@ class Engine:
         """
         given = listed("documents", documents)
         asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s, partial_ok)
-        with self._open.accept():
-            return await self._stages.serve(self._calls, asked)
+        return await self._stages.serve(self._calls, asked, self._open.accept)
 
     async def score_texts(
         self,
@@ -377,7 +382,7 @@ class Engine:
             InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, NotReady: as ``embed``.
         """
         reader = self._catalog.resolve(model, None)
-        with self._open.accept():
+        with self._open.accept(reader.key):
             given, options = listed("texts", texts), options or ReadingOptions()
             return await self._tokenising.tokenize(reader, given, options, timeout_s, add_special_tokens)
 
@@ -392,7 +397,7 @@ class Engine:
     ) -> list[str]:
         """Texts that have these tokens. Errors as ``tokenize``; ids outside the vocabulary are InvalidInput."""
         reader = self._catalog.resolve(model, None)
-        with self._open.accept():
+        with self._open.accept(reader.key):
             given, options = listed("ids", ids), options or ReadingOptions()
             return await self._tokenising.decode(reader, given, options, timeout_s, skip_special_tokens)
 
@@ -412,9 +417,31 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
-        return snapshot(
-            self._workers, self._open, self._stages, self._scores, self._tokens, self.models, self._config.queue_tokens
-        )
+        return snapshot(self._workers, self._open, self._scores, self._fleet, self._config.queue_tokens)
+
+    async def install(self, model: Model) -> None:
+        """A model that is warm answers for its name from now on; returns when the one that did before is freed.
+
+        Requests that the old one has accepted end on it. The engine closes the model in the end, but not where this
+        raises.
+
+        Raises:
+            NotReady: draining or closed.
+            ModelRefused: what has the name now is of another kind.
+        """
+        await self._fleet.install(model)
+
+    def on_models_changed(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called from now on, on the event loop, when other models answer than before."""
+        self._fleet.on_change = listener
+
+    async def remove(self, name: str) -> None:
+        """Nothing answers for the name any more; returns when all that it had accepted is answered and it is freed.
+
+        Raises:
+            ModelNotFound: no model has that name.
+        """
+        await self._fleet.remove(name)
 
     async def drain(self) -> None:
         """Refuses new work with NotReady; returns when all accepted work is answered. May be called more than once."""
@@ -438,5 +465,4 @@ class Engine:
         self._text.close()
         if not ended:
             return
-        for model in self._catalog.models.values():
-            model.runtime.close()
+        self._fleet.close()

@@ -20,7 +20,7 @@ from ..errors import DeadlineExceeded, InvalidInput, Overloaded, WrongModelKind
 from ..runtime.base import Float32Array
 from .anytime import answer_after
 from .cache import CacheStatistics
-from .call import Calls, Pairs
+from .call import Accept, Calls, Pairs
 from .kinds import ModelKind
 from .models.catalog import Catalog
 from .models.model import Model
@@ -123,18 +123,26 @@ class Stages:
     def __init__(self, catalog: Catalog, *, cache_bytes: int, clock: Clock) -> None:
         self._catalog = catalog
         self._clock = clock
-        self._caches = {
-            model.name: VectorCache(cache_bytes, model)
-            for model in catalog.models.values()
-            if model.kind is ModelKind.BI_ENCODER
-        }
+        self._cache_bytes = cache_bytes
+        self._caches: dict[str, VectorCache] = {}
+        for model in catalog.models.values():
+            self.add(model)
+
+    def add(self, model: Model) -> None:
+        """A model comes, with a cache of its own."""
+        if model.kind is ModelKind.BI_ENCODER:
+            self._caches[model.key] = VectorCache(self._cache_bytes, model)
+
+    def remove(self, model: Model) -> None:
+        """A model goes, with what is cached of it."""
+        self._caches.pop(model.key, None)
 
     def cache_statistics(self, model: str) -> CacheStatistics | None:
-        """A snapshot of a bi-encoder's vectors; None for other models."""
+        """A snapshot of a bi-encoder's vectors, by the model's key; None for other models."""
         cache = self._caches.get(model)
         return None if cache is None else cache.statistics()
 
-    async def serve(self, calls: Calls, asked: Asked) -> StagedResult:
+    async def serve(self, calls: Calls, asked: Asked, accept: Accept) -> StagedResult:
         """Runs both stages; see ``Engine.retrieve_and_rerank``."""
         asked = replace(asked, timeout_s=calls.timeout_of(asked.timeout_s))
         scorer = self._catalog.resolve_ranker(asked.model, asked.options.activation)
@@ -145,10 +153,14 @@ class Stages:
         if not asked.documents:
             raise InvalidInput.empty("documents")
         _check_texts([asked.query], "query")
+        with accept(scorer.key, encoder.key):
+            return await self._accepted(calls, asked, scorer, encoder)
+
+    async def _accepted(self, calls: Calls, asked: Asked, scorer: Model, encoder: Model) -> StagedResult:
         if asked.partial_ok and asked.timeout_s is not None:
             asked = replace(asked, timeout_s=answer_after(asked.timeout_s))
         began = self._clock.monotonic()
-        comparison = _Comparison(calls, encoder, self._caches[encoder.name], asked)
+        comparison = _Comparison(calls, encoder, self._caches[encoder.key], asked)
         try:
             compared = await comparison.run()
         except (Overloaded, DeadlineExceeded) as error:

@@ -199,6 +199,8 @@ class ModelInfo:
     runtime: RuntimeInfo
     workers: int
     """Threads that run batches, shared by all models of the engine."""
+    version: str = "1"
+    """Which of the packages that are served under the name one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,6 +219,7 @@ class ModelStatistics:
     """Bi-encoders: vectors of documents, for requests with a first stage."""
     cuda: CudaInfo | None = None
     """On an NVIDIA GPU."""
+    version: str = "1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -259,6 +259,7 @@ def encode_summary(info: ModelInfo) -> model_pb2.ModelSummary:
         workers=info.workers,
         intra_op_threads=info.runtime.intra_op_threads,
         bucket_lengths=info.bucket_lengths,
+        version=info.version,
         cuda=None if info.runtime.cuda is None else encode_cuda(info.runtime.cuda, info.runtime.device),
     )
 

@@ -33,6 +33,11 @@ def model_health_name(model: str) -> str:
     return f"model/{model}"
 
 
+def is_of_a_model(name: str) -> bool:
+    """Whether that is the name of a model's own health."""
+    return name.startswith(model_health_name(""))
+
+
 class HealthBoard:
     """Who serves. Every name starts as not serving; all calls come from the event loop's thread."""
 
@@ -64,6 +69,14 @@ class HealthBoard:
         """Sets names, new or known, and wakes the watchers. After ``close`` it does nothing."""
         if not self._closed:
             self._serving.update(serving)
+            self._notify()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drops names; who watches them learns that they are unknown."""
+        gone = list(names)
+        if gone and not self._closed:
+            for name in gone:
+                self._serving.pop(name, None)
             self._notify()
 
     def close(self) -> None:

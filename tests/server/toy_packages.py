@@ -28,14 +28,16 @@ def write_cross_encoder(
     max_length: int = 64,
     work: int = 0,
     faults: Mapping[Fault, str] | None = None,
+    scale: float = 1,
 ) -> Path:
     """A cross-encoder whose logit is the sum of a number for each token; returns the directory.
 
     ``work`` makes it slow: this many matrix products for each token that change nothing. ``faults``: other tokens
-    than the faults' own, e.g. ``[PAD]``, which warm-up is made of; None for no faults at all.
+    than the faults' own, e.g. ``[PAD]``, which warm-up is made of; None for no faults at all. ``scale`` is what its
+    logits are multiplied by.
     """
     manifest = toys.cross_encoder_manifest(name, labels=labels, max_length=max_length)
-    return _write(directory, manifest, outputs=len(labels), work=work, faults=faults)
+    return _write(directory, manifest, outputs=len(labels), work=work, faults=faults, scale=scale)
 
 
 def write_bi_encoder(

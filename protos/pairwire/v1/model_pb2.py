@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pairwire.v1 import manifest_pb2 as pairwire_dot_v1_dot_manifest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pairwire/v1/model.proto\x12\x0bpairwire.v1\x1a\x1apairwire/v1/manifest.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.pairwire.v1.ModelSummary\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"l\n\x10GetModelResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.pairwire.v1.ModelSummary\x12,\n\x08manifest\x18\x02 \x01(\x0b\x32\x1a.pairwire.v1.ModelManifest\"\xe4\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.pairwire.v1.ModelKind\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x0f\n\x07workers\x18\x06 \x01(\r\x12\x18\n\x10intra_op_threads\x18\x07 \x01(\r\x12\x16\n\x0e\x62ucket_lengths\x18\x08 \x03(\r\x12&\n\x04\x63uda\x18\t \x01(\x0b\x32\x18.pairwire.v1.CudaSummary\"\xca\x01\n\x0b\x43udaSummary\x12\x11\n\tdevice_id\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x0c\n\x04\x63uda\x18\x04 \x01(\t\x12\r\n\x05\x63udnn\x18\x05 \x01(\t\x12\x19\n\x11\x61ttention_kernels\x18\x06 \x03(\t\x12\x0e\n\x06graphs\x18\x07 \x01(\r\x12\x14\n\x0c\x65\x61ger_shapes\x18\x08 \x01(\r\x12\x14\n\x0c\x65\x61ger_reason\x18\t \x01(\t\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x04\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.pairwire.v1.ListModelsRequest\x1a\x1f.pairwire.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.pairwire.v1.GetModelRequest\x1a\x1d.pairwire.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pairwire/v1/model.proto\x12\x0bpairwire.v1\x1a\x1apairwire/v1/manifest.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.pairwire.v1.ModelSummary\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"l\n\x10GetModelResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.pairwire.v1.ModelSummary\x12,\n\x08manifest\x18\x02 \x01(\x0b\x32\x1a.pairwire.v1.ModelManifest\"2\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"P\n\x11LoadModelResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.pairwire.v1.ModelSummary\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"#\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"\xf5\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.pairwire.v1.ModelKind\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x0f\n\x07workers\x18\x06 \x01(\r\x12\x18\n\x10intra_op_threads\x18\x07 \x01(\r\x12\x16\n\x0e\x62ucket_lengths\x18\x08 \x03(\r\x12&\n\x04\x63uda\x18\t \x01(\x0b\x32\x18.pairwire.v1.CudaSummary\x12\x0f\n\x07version\x18\n \x01(\t\"\xca\x01\n\x0b\x43udaSummary\x12\x11\n\tdevice_id\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x0c\n\x04\x63uda\x18\x04 \x01(\t\x12\r\n\x05\x63udnn\x18\x05 \x01(\t\x12\x19\n\x11\x61ttention_kernels\x18\x06 \x03(\t\x12\x0e\n\x06graphs\x18\x07 \x01(\r\x12\x14\n\x0c\x65\x61ger_shapes\x18\x08 \x01(\r\x12\x14\n\x0c\x65\x61ger_reason\x18\t \x01(\t\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x04\x32\xc4\x02\n\x0cModelService\x12M\n\nListModels\x12\x1e.pairwire.v1.ListModelsRequest\x1a\x1f.pairwire.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.pairwire.v1.GetModelRequest\x1a\x1d.pairwire.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.pairwire.v1.LoadModelRequest\x1a\x1e.pairwire.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.pairwire.v1.UnloadModelRequest\x1a .pairwire.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_end=186
   _globals['_GETMODELRESPONSE']._serialized_start=188
   _globals['_GETMODELRESPONSE']._serialized_end=296
-  _globals['_MODELSUMMARY']._serialized_start=299
-  _globals['_MODELSUMMARY']._serialized_end=527
-  _globals['_CUDASUMMARY']._serialized_start=530
-  _globals['_CUDASUMMARY']._serialized_end=732
-  _globals['_MODELSERVICE']._serialized_start=735
-  _globals['_MODELSERVICE']._serialized_end=901
+  _globals['_LOADMODELREQUEST']._serialized_start=298
+  _globals['_LOADMODELREQUEST']._serialized_end=348
+  _globals['_LOADMODELRESPONSE']._serialized_start=350
+  _globals['_LOADMODELRESPONSE']._serialized_end=430
+  _globals['_UNLOADMODELREQUEST']._serialized_start=432
+  _globals['_UNLOADMODELREQUEST']._serialized_end=467
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=469
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=490
+  _globals['_MODELSUMMARY']._serialized_start=493
+  _globals['_MODELSUMMARY']._serialized_end=738
+  _globals['_CUDASUMMARY']._serialized_start=741
+  _globals['_CUDASUMMARY']._serialized_end=943
+  _globals['_MODELSERVICE']._serialized_start=946
+  _globals['_MODELSERVICE']._serialized_end=1270
 # @@protoc_insertion_point(module_scope)

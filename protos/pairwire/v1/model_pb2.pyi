@@ -99,6 +99,90 @@ class GetModelResponse(_message.Message):
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
 @_typing.final
+class LoadModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """A directory of the repository."""
+    version: _builtins.str
+    """One of its versions; empty for the newest."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
+
+@_typing.final
+class LoadModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """False where the same content served already."""
+    @_builtins.property
+    def summary(self) -> Global___ModelSummary:
+        """What serves now."""
+
+    def __init__(
+        self,
+        *,
+        summary: Global___ModelSummary | None = ...,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
+
+@_typing.final
+class UnloadModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+
+@_typing.final
+class UnloadModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
+
+@_typing.final
 class ModelSummary(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,6 +195,7 @@ class ModelSummary(_message.Message):
     INTRA_OP_THREADS_FIELD_NUMBER: _builtins.int
     BUCKET_LENGTHS_FIELD_NUMBER: _builtins.int
     CUDA_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: _manifest_pb2.ModelKind.ValueType
     variant: _builtins.str
@@ -121,6 +206,8 @@ class ModelSummary(_message.Message):
     workers: _builtins.int
     """Threads that run batches (shared by all models), and the intra-op threads of each."""
     intra_op_threads: _builtins.int
+    version: _builtins.str
+    """Of a repository: which version of the model serves. "1" elsewhere."""
     @_builtins.property
     def bucket_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Sequence lengths of the bucket ladder, ascending; on a GPU, where rows are not padded, the tokens of whole batches."""
@@ -141,10 +228,11 @@ class ModelSummary(_message.Message):
         intra_op_threads: _builtins.int = ...,
         bucket_lengths: _abc.Iterable[_builtins.int] | None = ...,
         cuda: Global___CudaSummary | None = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cuda", b"cuda"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_lengths", b"bucket_lengths", "cuda", b"cuda", "intra_op_threads", b"intra_op_threads", "kind", b"kind", "max_length", b"max_length", "name", b"name", "provider", b"provider", "variant", b"variant", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_lengths", b"bucket_lengths", "cuda", b"cuda", "intra_op_threads", b"intra_op_threads", "kind", b"kind", "max_length", b"max_length", "name", b"name", "provider", b"provider", "variant", b"variant", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,16 @@ class ModelServiceStub:
                 request_serializer=pairwire_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=pairwire_dot_v1_dot_model__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/pairwire.v1.ModelService/LoadModel',
+                request_serializer=pairwire_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=pairwire_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/pairwire.v1.ModelService/UnloadModel',
+                request_serializer=pairwire_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=pairwire_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -65,6 +75,23 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadModel(self, request, context):
+        """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
+        repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
+        be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
+        is not loaded again. Once begun, it goes on to its end, whatever the deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """For operators, as LoadModel. The model takes no more requests; answers when all that it had accepted are answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +104,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=pairwire_dot_v1_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=pairwire_dot_v1_dot_model__pb2.GetModelResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=pairwire_dot_v1_dot_model__pb2.LoadModelRequest.FromString,
+                    response_serializer=pairwire_dot_v1_dot_model__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=pairwire_dot_v1_dot_model__pb2.UnloadModelRequest.FromString,
+                    response_serializer=pairwire_dot_v1_dot_model__pb2.UnloadModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +171,60 @@ class ModelService:
             '/pairwire.v1.ModelService/GetModel',
             pairwire_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
             pairwire_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pairwire.v1.ModelService/LoadModel',
+            pairwire_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+            pairwire_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pairwire.v1.ModelService/UnloadModel',
+            pairwire_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+            pairwire_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,14 @@ class ModelServiceStub:
     """Every loaded model, by name."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
     """One model with its whole manifest."""
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
+    """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
+    repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
+    be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
+    is not loaded again. Once begun, it goes on to its end, whatever the deadline.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]
+    """For operators, as LoadModel. The model takes no more requests; answers when all that it had accepted are answered."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -47,6 +55,14 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Every loaded model, by name."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
     """One model with its whole manifest."""
+    LoadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
+    repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
+    be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
+    is not loaded again. Once begun, it goes on to its end, whatever the deadline.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """For operators, as LoadModel. The model takes no more requests; answers when all that it had accepted are answered."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which models are served and how. Status codes as in ScoringService."""
@@ -66,5 +82,25 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.GetModelResponse, _abc.Awaitable[_model_pb2.GetModelResponse]]:
         """One model with its whole manifest."""
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _model_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.LoadModelResponse, _abc.Awaitable[_model_pb2.LoadModelResponse]]:
+        """For operators, where the server was started with --allow-model-control true; else UNIMPLEMENTED. Loads a package of the
+        repository next to what serves, warms it, and exchanges the two; answers when the old one is freed. Where it cannot
+        be loaded, what served before goes on: FAILED_PRECONDITION, and the sentence says why. A package that serves already
+        is not loaded again. Once begun, it goes on to its end, whatever the deadline.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _model_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.UnloadModelResponse, _abc.Awaitable[_model_pb2.UnloadModelResponse]]:
+        """For operators, as LoadModel. The model takes no more requests; answers when all that it had accepted are answered."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,6 +37,7 @@ STATUS_CODES: Mapping[type[BaseException], int] = {
     UnknownCoding: 415,
     errors.ModelNotFound: 404,
     errors.WrongModelKind: 400,
+    errors.ModelRefused: 400,
     errors.Unsupported: 400,
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from ...engine.off_loop import off_loop
 from ...engine.results import ModelInfo
-from ...errors import NotReady, Unsupported
+from ...errors import NotReady
+from ...repository.control import Control
 from ...rpc.wire import INLINE_BYTES
 from .. import kserve_models as models
 from ..kserve_inference import Inference, infer
@@ -48,6 +49,12 @@ class IndexRequest(msgspec.Struct):
     ready: bool | None = None
 
 
+class ChangeRequest(msgspec.Struct):
+    """How a model is loaded or unloaded."""
+
+    parameters: dict[str, bool | int | str] | None = None
+
+
 class ModelIndex(TypedDict):
     """A model in the list."""
 
@@ -60,9 +67,12 @@ class ModelIndex(TypedDict):
 class KServe:
     """``/v2``."""
 
-    def __init__(self, services: Services, statistics: Statistics, serves: Callable[[str], bool]) -> None:
+    def __init__(
+        self, services: Services, statistics: Statistics, serves: Callable[[str], bool], control: Control
+    ) -> None:
         """``serves`` tells whether a model works, by its name; the whole server's is empty."""
         self._services = services
+        self._control = control
         self._statistics = statistics
         self._serves = serves
 
@@ -75,10 +85,9 @@ class KServe:
         yield Route.get("/v2/models/stats", self.all_statistics, KSERVE, "What models have done", dict[str, Any])
         index = JsonReader(IndexRequest, may_be_empty=True)
         yield Route.post("/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex])
-        anything = JsonReader(msgspec.Raw, may_be_empty=True)
-        for what in ("load", "unload"):
-            path = "/v2/repository/models/{name}/" + what
-            yield Route.post(path, self.refuse, KSERVE, "Not served: models stay as they are", anything, dict[str, Any])
+        changes, path = JsonReader(ChangeRequest, may_be_empty=True), "/v2/repository/models/{name}"
+        yield Route.post(f"{path}/load", self.load, KSERVE, "Serves a model of the repository", changes, dict[str, Any])
+        yield Route.post(f"{path}/unload", self.unload, KSERVE, "Serves a model no longer", changes, dict[str, Any])
         for path in ("/v2/systemsharedmemory/status", "/v2/cudasharedmemory/status"):
             yield Route.get(path, self.no_regions, KSERVE, "There are no regions", list[dict[str, Any]])
         for path in _OF_A_MODEL:
@@ -103,7 +112,7 @@ class KServe:
         )
         outputs = await infer(self._services.engine(), inference, self._services.limits, asked.timeout_s)
         much = sum(each.values.nbytes for each in outputs if not isinstance(each.values, list)) > INLINE_BYTES
-        return await off_loop(much, answer_of, request, found.name, models.VERSION, outputs)
+        return await off_loop(much, answer_of, request, found.name, found.version, outputs)
 
     async def server(self, asked: Asked[Any]) -> Answer:
         """Name, version, extensions."""
@@ -144,20 +153,25 @@ class KServe:
     async def index(self, asked: Asked[IndexRequest]) -> Answer:
         """All models, by name."""
         rows: list[ModelIndex] = []
-        for name in sorted(self._services.engine().models):
-            ready = self._serves(name)
-            if ready or not asked.body.ready:
-                state, reason = ("READY", "") if ready else ("UNAVAILABLE", "its last run failed")
-                rows.append({"name": name, "version": models.VERSION, "state": state, "reason": reason})
+        for row in await models.model_index(self._services.engine(), self._control, self._serves):
+            if row.serves or not asked.body.ready:
+                state = "READY" if row.serves else "UNAVAILABLE"
+                rows.append({"name": row.model, "version": row.version, "state": state, "reason": row.reason})
         return await json_answer(rows)
 
     async def no_regions(self, asked: Asked[Any]) -> Answer:
         """Shared memory is not used."""
         return await json_answer([])
 
-    async def refuse(self, asked: Asked[Any]) -> Answer:
-        """Models are loaded when the server starts."""
-        raise Unsupported("models are loaded when the server starts, and stay; start it with the packages to serve")
+    async def load(self, asked: Asked[ChangeRequest]) -> Answer:
+        """Serves the newest version of a model, or the one that the parameter ``version`` names."""
+        await self._control.load(asked.params["name"], models.version_of(asked.body.parameters or {}))
+        return await json_answer({})
+
+    async def unload(self, asked: Asked[ChangeRequest]) -> Answer:
+        """Serves a model no longer."""
+        await self._control.unload(asked.params["name"])
+        return await json_answer({})
 
     def _found(self, asked: Asked[Any]) -> ModelInfo:
         asked.model = asked.params["name"]

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from ...clock import Clock
 from ...config import ServerConfig
+from ...repository.control import Control
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
 from ..kserve_statistics import Statistics
@@ -36,6 +37,7 @@ def all_routes(
     healthy: Callable[[str], bool],
     registry: CollectorRegistry,
     statistics: Statistics,
+    control: Control,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels, zero_shot = Vectors(services), Labels(services), ZeroShot(services)
@@ -50,7 +52,7 @@ def all_routes(
         Tokens(services),
         InfoPage(services, config),
         Root(services, vectors, labels, zero_shot),
-        KServe(services, statistics, healthy),
+        KServe(services, statistics, healthy, control),
     ):
         yield from family.routes
 
@@ -68,6 +70,7 @@ def build_listener(
     healthy: Callable[[str], bool],
     registry: CollectorRegistry,
     statistics: Statistics,
+    control: Control,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
     clock: Clock,
@@ -76,7 +79,7 @@ def build_listener(
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     page = Page(services, config, grpc_port)
     app = HttpApp(
-        [*with_document(all_routes(services, config, healthy, registry, statistics)), *page.routes],
+        [*with_document(all_routes(services, config, healthy, registry, statistics, control)), *page.routes],
         interceptors=interceptors,
         traffic=traffic,
         limits=config.limits,

@@ -30,11 +30,21 @@ class Estimates(Generic[P]):
     """Of all models of an engine."""
 
     def __init__(self, rules: Mapping[str, BatchingRules]) -> None:
+        """``rules`` may change later; then ``add`` or ``remove`` is to be called."""
         self._rules = rules
-        self.row_s: dict[str, list[float]] = {
-            name: (each.costs.row_seconds() / each.costs.factor).tolist() for name, each in rules.items()
-        }
+        self.row_s: dict[str, list[float]] = {}
         """By model and level: seconds of a row in the best batch of its length."""
+        for name in rules:
+            self.add(name)
+
+    def add(self, model: str) -> None:
+        """A model has come."""
+        costs = self._rules[model].costs
+        self.row_s[model] = (costs.row_seconds() / costs.factor).tolist()
+
+    def remove(self, model: str) -> None:
+        """A model goes."""
+        del self.row_s[model]
 
     def of(self, queued: QueuedRows[P]) -> Asked:
         """Rows that wait, or are about to."""
@@ -71,11 +81,14 @@ class Estimates(Generic[P]):
         return self._rules[model].costs.best_rows(level) * self.row_s[model][level]
 
     def best_tokens_per_s(self) -> float:
-        """Of one worker, in full batches of the length that is best for it."""
+        """Of one worker, in full batches of the length that is best for it; 0 where there is no model."""
         return max(
-            length / row_s
-            for name, rules in self._rules.items()
-            for length, row_s in zip(rules.ladder.lengths, self.row_s[name], strict=True)
+            (
+                length / row_s
+                for name, rules in self._rules.items()
+                for length, row_s in zip(rules.ladder.lengths, self.row_s[name], strict=True)
+            ),
+            default=0.0,
         )
 
     def _level(self, model: str, row_tokens: int) -> int:

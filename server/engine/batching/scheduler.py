@@ -83,9 +83,11 @@ class Scheduler(Generic[P]):
             stretch: how many times its own time a request gives way to what arrives later; 0 for none.
             random: numbers from 0 to 1 that spread push-back.
         """
-        self._rules = dict(rules)
-        self._pools: dict[str, Pool[P]] = {name: Pool(each.ladder) for name, each in rules.items()}
+        self._rules: dict[str, BatchingRules] = {}
+        self._pools: dict[str, Pool[P]] = {}
         self._estimates: Estimates[P] = Estimates(self._rules)
+        for name, each in rules.items():
+            self.add(name, each)
         self._planner = planner
         self._workers = workers
         self._callers: Callers[P] = Callers(weights)
@@ -99,6 +101,19 @@ class Scheduler(Generic[P]):
         self._running: dict[int, Batch[P]] = {}
         self._requests = 0
         self._batches = 0
+
+    def add(self, model: str, rules: BatchingRules) -> None:
+        """A model comes; no other of that name is there."""
+        self._rules[model] = rules
+        self._pools[model] = Pool(rules.ladder)
+        self._estimates.add(model)
+
+    def remove(self, model: str) -> None:
+        """A model goes, of which nothing waits and nothing runs."""
+        assert not self._pools[model].rows, f"{model} has rows that wait"
+        assert all(batch.model != model for batch in self._running.values()), f"{model} runs"
+        self._estimates.remove(model)
+        del self._rules[model], self._pools[model]
 
     @property
     def queued_tokens(self) -> int:

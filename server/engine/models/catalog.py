@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
+from ..aliases import Aliases
 from ..kinds import ModelKind
 from ..outputs.heads import Activation
 from ..outputs.nli import NliLogits
@@ -15,17 +16,46 @@ class Catalog:
     """The models of an engine, in the order in which they were given.
 
     Raises:
-        ConfigInvalid: on construction, when there is no model, or there are two of one name.
+        ConfigInvalid: on construction, when there is no model, there are two of one name, or an alias is a model's name
+            or stands for none that is loaded.
     """
 
-    def __init__(self, models: Iterable[Model]) -> None:
-        self.models: dict[str, Model] = {}
+    def __init__(self, models: Iterable[Model], aliases: Aliases | None = None) -> None:
+        self.aliases = aliases or Aliases({}, lambda: 0.0)
+        self.models: Mapping[str, Model] = {}
+        """Never changed, but replaced: who has it may read it in any thread."""
         for model in models:
             if model.name in self.models:
                 raise ConfigInvalid(f"two models are named {model.name!r}; export one of them again under another name")
-            self.models[model.name] = model
+            self.put(model)
         if not self.models:
             raise ConfigInvalid("no model to serve; give at least one package directory")
+
+        for alias in self.aliases.names():
+            if alias in self.models:
+                raise ConfigInvalid(f"aliases: {alias!r} is the name of a model; give another one")
+            try:
+                self.aliases.choose(alias, self.models)
+            except ModelNotFound as error:
+                raise ConfigInvalid(f"aliases: {error}; there is {_names(self.models.values())}") from None
+
+    def put(self, model: Model) -> Model | None:
+        """The model answers for its name from now on; the one that did before, if any. ``models`` is replaced."""
+        old = self.models.get(model.name)
+        self.models = {**self.models, model.name: model}
+        return old
+
+    def take(self, name: str) -> Model:
+        """Nothing answers for the name any more; what did.
+
+        Raises:
+            ModelNotFound: nothing did.
+        """
+        if name not in self.models:
+            raise _not_found(name, self.models)
+        found = self.models[name]
+        self.models = {other: model for other, model in self.models.items() if other != name}
+        return found
 
     def resolve(self, name: str, kind: ModelKind | None) -> Model:
         """The model of that name, or, where the name is empty, the only one of the kind; None means any kind.
@@ -37,9 +67,11 @@ class Catalog:
         """
         if not name:
             return self._only(kind)
+        if name in self.aliases:
+            name = self.aliases.choose(name, self.models)
         model = self.models.get(name)
         if model is None:
-            raise ModelNotFound(f"no model {name!r} is loaded; there is {_names(self.models.values())}")
+            raise _not_found(name, self.models)
         if kind is not None and model.kind is not kind:
             does = _DOES[model.kind]
             raise WrongModelKind(
@@ -109,5 +141,9 @@ _DOES = {
 }
 
 
+def _not_found(name: str, models: Mapping[str, Model]) -> ModelNotFound:
+    return ModelNotFound(f"no model {name!r} is loaded; there is {_names(models.values())}")
+
+
 def _names(models: Iterable[Model]) -> str:
-    return ", ".join(f"{model.name!r} ({model.kind.value})" for model in models)
+    return ", ".join(f"{model.name!r} ({model.kind.value})" for model in models) or "none at all"

@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from pairwire.v1 import manifest_pb2
 
@@ -23,6 +24,26 @@ from .model import Model
 from .query_table import open_query_table
 
 logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What gives a model, or tells somebody else why there is none: a package whose failure is no end of the start."""
+
+    def load(self, config: EngineConfig, watchdog: Watchdog) -> Model | None:
+        """As ``load_model``."""
+        ...
+
+
+def load_source(source: Path | str | Source, config: EngineConfig, watchdog: Watchdog) -> list[Model]:
+    """The model of a package or a source; none where a source has none.
+
+    Raises:
+        As ``load_model``.
+    """
+    if isinstance(source, Path | str):
+        return [load_model(source, config, watchdog=watchdog)]
+    model = source.load(config, watchdog)
+    return [] if model is None else [model]
 
 
 def load_model(

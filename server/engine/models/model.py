@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidInput
@@ -12,6 +13,7 @@ from ...runtime.packed import PackedRuntime, is_packed
 from ..batching.buckets import Ladder
 from ..batching.cost import Costs
 from ..batching.planner import PackingPlanner
+from ..batching.scheduler import BatchingRules
 from ..kinds import InputType, ModelKind
 from ..outputs.heads import Head
 from ..results import ModelInfo
@@ -54,6 +56,25 @@ class Model:
     """Sparse encoders whose queries need no model."""
     default_input_type: InputType | None = None
     """What such a model takes texts for, unless a request says; None where a request must."""
+    version: str = "1"
+    """Of several packages that are served under the name one after the other, which this is."""
+    generation: int = 0
+    """0, or what tells it from models that had the name before, in this process."""
+
+    @property
+    def key(self) -> str:
+        """What all that is kept for this one model is kept under; no other model of the process ever has it."""
+        return f"{self.name}\0{self.generation}" if self.generation else self.name
+
+    @property
+    def rules(self) -> BatchingRules:
+        """How its batches are made."""
+        return BatchingRules(self.ladder, self.costs, self.planner)
+
+    @property
+    def content(self) -> str:
+        """A digest of the whole package as it runs: the manifest, which has that of every file, and the variant."""
+        return content_of(self.manifest, self.variant)
 
     @property
     def outputs(self) -> int:
@@ -62,8 +83,8 @@ class Model:
 
     @property
     def graph_sha256(self) -> str:
-        """What tells its graph from every other; the model's name where the manifest does not say."""
-        return next((each.sha256 for each in self.manifest.variants if each.name == self.variant), "") or self.name
+        """What tells its graph from every other; the model's key where the manifest does not say."""
+        return next((each.sha256 for each in self.manifest.variants if each.name == self.variant), "") or self.key
 
     def prompt(self, name: str | None, literal: str | None = None) -> str:
         """What is put before texts: ``literal``, else the prompt of that name, else the default one, which may be none.
@@ -136,6 +157,7 @@ class Model:
             bucket_lengths=self._buckets(),
             runtime=self.runtime.info,
             workers=workers,
+            version=self.version,
         )
 
     def _buckets(self) -> tuple[int, ...]:
@@ -147,6 +169,13 @@ class Model:
         if values.shape != expected:
             raise ValueError(f"the graph of {self.name!r} gave {values.shape}, expected {expected}")
         return values
+
+
+def content_of(manifest: ModelManifest, variant: str) -> str:
+    """As ``Model.content``, of a package that is not loaded."""
+    digest = sha256(manifest.SerializeToString(deterministic=True))
+    digest.update(f"\0{variant}".encode())
+    return digest.hexdigest()
 
 
 def on_gpu(models: Iterable[Model]) -> bool:

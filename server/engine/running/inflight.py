@@ -30,7 +30,7 @@ from ...runtime.base import Int32Array
 from ..batching.admission import Objection
 from ..batching.buckets import Ladder
 from ..batching.pool import queue_rows
-from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
+from ..batching.scheduler import Batch, BatchingRules, Scheduler, SchedulerStatistics
 from ..text.encoder import EncodedRows
 from ..text.special_tokens import Row
 from .sharing import Ended as Ended
@@ -52,6 +52,16 @@ class Inflight:
         self._reserved: dict[Ticket, tuple[int, int]] = {}  # rows that are still to come, most tokens of each
         self._tickets: dict[Ticket, None] = {}
         self._numbers = itertools.count()
+
+    def add(self, model: str, rules: BatchingRules) -> None:
+        """As ``Scheduler.add``."""
+        self._scheduler.add(model, rules)
+        self._shared[model] = Shared(rules.ladder)
+
+    def remove(self, model: str) -> None:
+        """As ``Scheduler.remove``."""
+        self._scheduler.remove(model)
+        del self._shared[model]
 
     @property
     def idle_workers(self) -> int:

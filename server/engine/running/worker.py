@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -74,7 +75,10 @@ class WorkerPool:
         self._runner = Runner(watchdog)
         self._probe_interval_s = probe_interval_s
         self._on_fatal = on_fatal
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._released = threading.Condition(lock)  # apart, so that what is meant for an idle worker reaches one
+        self._busy: Counter[str] = Counter()  # model -> workers that run it now
         self._unhealthy: dict[str, float] = {}  # model -> when it was last tried
         self._stopping = False
         self._fatal: BaseException | None = None
@@ -86,6 +90,26 @@ class WorkerPool:
         watchdog.on_stuck(self._give_up)
         for thread in self._threads:
             thread.start()
+
+    def add(self, model: Model) -> None:
+        """A model comes, next to those that there are."""
+        with self._changed:
+            self._models[model.key] = model
+            self._inflight.add(model.key, model.rules)
+
+    def remove(self, model: Model) -> bool:
+        """A model goes, for which nothing waits any more. Blocks as long as a batch of it runs, for nobody.
+
+        False where the engine ends first: then the model is still in use, or will never be free.
+        """
+        with self._changed:
+            self._released.wait_for(lambda: self._stopping or not self._busy[model.key])
+            if self._stopping:
+                return False
+            self._inflight.remove(model.key)
+            del self._models[model.key], self._busy[model.key]
+            self._unhealthy.pop(model.key, None)
+        return True
 
     @property
     def fatal(self) -> BaseException | None:
@@ -163,13 +187,13 @@ class WorkerPool:
         self._tell(ended)
 
     def statistics(self) -> tuple[SchedulerStatistics, frozenset[str]]:
-        """A snapshot of the queue, and the names of the models that are not healthy."""
+        """A snapshot of the queue, and the keys of the models that are not healthy."""
         with self._changed:
             unhealthy = self._models if self._fatal else self._unhealthy
             return self._inflight.statistics(self._clock.monotonic()), frozenset(unhealthy)
 
     def shared_rows(self) -> Mapping[str, int]:
-        """By model: rows so far that were answered with the result of an equal one in flight."""
+        """By model's key: rows so far that were answered with the result of an equal one in flight."""
         with self._changed:
             return self._inflight.shared_rows()
 
@@ -192,6 +216,7 @@ class WorkerPool:
             self._stopping = True
             dropped = self._inflight.cancel_all()
             self._changed.notify_all()
+            self._released.notify_all()
         settle(dropped, lambda: NotReady("the engine was closed before the request was done; try another server"))
         if not self._join(limit_s):
             self._watchdog.interrupt_all()
@@ -212,11 +237,14 @@ class WorkerPool:
 
     def _work(self) -> None:
         try:
-            while (job := self._next()) is not None:
+            key = ""
+            while (job := self._next(key)) is not None:
+                key = _key_of(job)
                 if isinstance(job, Model):
                     self._probe(job)
                 else:
                     self._execute(job)
+                del job  # what it holds may go while this thread waits
         except BaseException as error:
             self._die(error)
         finally:
@@ -224,21 +252,34 @@ class WorkerPool:
                 self._alive -= 1
                 self._changed.notify_all()
 
-    def _next(self) -> TicketBatch | Model | None:
-        """The next batch, or a model that is due for a probe, or None when it is time to go."""
+    def _next(self, last: str) -> TicketBatch | Model | None:
+        """The next batch, or a model that is due for a probe, or None when it is time to go.
+
+        ``last`` is the key of the model that this worker has just done with, if any.
+        """
         with self._changed:
-            while not self._stopping:
-                now = self._clock.monotonic()
-                batch, ended = self._inflight.next_batch(now)
-                self._wake(ended)
-                self._tell(ended)
-                if batch is not None:
-                    return batch
-                due = self._due_for_probe(now)
-                if due is not None:
-                    return due
-                self._changed.wait(self._probe_interval_s if self._unhealthy else None)
-            return None
+            if last:
+                self._busy[last] -= 1
+                self._released.notify_all()
+            job = self._awaited()
+            if job is not None:
+                self._busy[_key_of(job)] += 1
+            return job
+
+    def _awaited(self) -> TicketBatch | Model | None:
+        """Under the lock, which it gives up while there is nothing to do."""
+        while not self._stopping:
+            now = self._clock.monotonic()
+            batch, ended = self._inflight.next_batch(now)
+            self._wake(ended)
+            self._tell(ended)
+            if batch is not None:
+                return batch
+            due = self._due_for_probe(now)
+            if due is not None:
+                return due
+            self._changed.wait(self._probe_interval_s if self._unhealthy else None)
+        return None
 
     def _due_for_probe(self, now: float) -> Model | None:
         for name, tried in self._unhealthy.items():
@@ -305,11 +346,11 @@ class WorkerPool:
 
     def _set_health(self, model: Model, *, healthy: bool) -> None:
         with self._changed:
-            flipped = healthy == (model.name in self._unhealthy)
+            flipped = healthy == (model.key in self._unhealthy)
             if healthy:
-                self._unhealthy.pop(model.name, None)
+                self._unhealthy.pop(model.key, None)
             else:
-                self._unhealthy[model.name] = self._clock.monotonic()
+                self._unhealthy[model.key] = self._clock.monotonic()
                 self._changed.notify()  # an idle worker that waits without limit must now wait for the probe
         if flipped:
             logger.warning("model %r is %s", model.name, "healthy again" if healthy else "unhealthy")
@@ -342,7 +383,7 @@ class WorkerPool:
     def _report(self, batch: TicketBatch, ended: float) -> None:
         self._observer.batch_finished(
             BatchEvent(
-                model=batch.model,
+                model=self._models[batch.model].name,
                 bucket=batch.bucket,
                 rows=batch.rows,
                 useful_tokens=batch.tokens,
@@ -368,17 +409,22 @@ class WorkerPool:
             running = self._inflight.running()
             pending = self._inflight.cancel_all()
             self._changed.notify_all()
+            self._released.notify_all()
         if not isinstance(error, RunStuck):
             logger.critical("a worker died; the engine stops", exc_info=error)
         waiting = [ticket for ticket in pending if isinstance(error, RunStuck) and ticket not in running]
         settle(waiting, lambda: NotReady(_STUCK))
         settle(set(pending).difference(waiting), lambda: EngineFault(_DEAD))
         if first:
-            for name in self._models:
-                self._observer.model_health(name, False)
+            for model in list(self._models.values()):
+                self._observer.model_health(model.name, False)
             self._on_fatal(error)
         if isinstance(error, RunStuck):  # only now: what hangs may be whoever reads the log
             logger.critical("the engine stops: %s", error)
+
+
+def _key_of(job: TicketBatch | Model) -> str:
+    return job.key if isinstance(job, Model) else job.model
 
 
 def _same(error: PairwireError) -> PairwireError:

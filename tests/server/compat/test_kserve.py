@@ -218,7 +218,11 @@ async def test_large_messages_are_looked_through_before_they_take_memory(served:
 
 async def test_what_is_not_there_says_why(served: serving.Served) -> None:
     for name, message, sentence in (
-        ("RepositoryModelLoad", {"model_name": "a"}, "RepositoryModelLoad: models are loaded when the server starts"),
+        (
+            "RepositoryModelLoad",
+            {"model_name": "a"},
+            "models are loaded when the server starts, and stay; start it with --repository",
+        ),
         ("RepositoryModelLoad", {"repository_name": "a"}, "model_name: empty, and repository_name is 'a'"),
         ("SystemSharedMemoryRegister", {"name": "a"}, "SystemSharedMemoryRegister: shared memory is not used"),
         ("TraceSetting", {}, "TraceSetting: there are no trace settings"),

@@ -46,3 +46,17 @@ async def test_a_drain_waits_for_the_last() -> None:
     leave.set()
     await asyncio.gather(*tasks)
     await waiting
+
+
+async def test_a_model_is_unused_when_the_last_request_that_has_it_is_answered() -> None:
+    requests = OpenRequests()
+    await requests.wait_unused("a")
+    with requests.accept("a", "b"):
+        with requests.accept("a"), requests.accept("c"):
+            waiting = asyncio.create_task(requests.wait_unused("a"))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await requests.wait_unused("c")
+    await waiting
+    await requests.wait_unused("b")

@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pool import Default
 from pairwire.server.app import Application
 from pairwire.server.config import ConnectionConfig, ListenConfig, RequestLimits, ServerConfig, TlsConfig
 from pairwire.server.errors import ConfigInvalid
+from pairwire.server.repository.control import Control
 from pairwire.server.rpc.embedding import EmbeddingServicer
 from pairwire.server.rpc.method import Servicer
 from pairwire.server.rpc.model import ModelServicer
@@ -36,7 +37,7 @@ def no_engine() -> object:
     [
         ScoringServicer(no_engine, RequestLimits()),  # type: ignore[arg-type]  # never called
         EmbeddingServicer(no_engine, RequestLimits()),  # type: ignore[arg-type]  # never called
-        ModelServicer(no_engine),  # type: ignore[arg-type]  # never called
+        ModelServicer(no_engine, Control(None, allowed=False)),  # type: ignore[arg-type]  # never called
     ],
     ids=lambda servicer: servicer.service,
 )
