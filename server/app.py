@@ -36,6 +36,9 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
+from .security.access import Access
+from .security.certificates import Certificates
+from .security.reloading import Reloader
 
 if TYPE_CHECKING:
     from .compat.http.listener import HttpListener
@@ -137,6 +140,10 @@ class Application:
         self._endpoint: MetricsEndpoint | None = None
         self.roles = Roles(self._opened, config.roles)
         """Which model answers calls that name none."""
+        self._access = Access(config.security)
+        self._certificates: Certificates | None = None
+        self._reloader: Reloader | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         interceptors, connections = self._interceptors(), config.connections_of_a_port()
@@ -153,6 +160,7 @@ class Application:
             limits=config.limits,
             connections=connections,
             traffic=self.traffic,
+            access=self._access,
             share_port=share_port,
         )
         self._http = self._build_http(interceptors)
@@ -172,19 +180,30 @@ class Application:
         """Binds the ports; probes get an answer from now on.
 
         Raises:
-            ConfigInvalid: no models are given, or a port cannot be had.
+            ConfigInvalid: no models are given, a port cannot be had, or the TLS files do not work.
         """
         self.config.check_models()
         where = self.config.listen
-        self.port = bind(self._server, where, self.config.tls)
+        self._certificates = certificates = Certificates.of(self.config.tls)
+        self.port = bind(self._server, where, certificates)
+        context = None if certificates is None else certificates.context
         if where.metrics_port != METRICS_OFF:
-            self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port)
+            self._endpoint = MetricsEndpoint(
+                self.metrics.registry, where.host, where.metrics_port, context=context, access=self._access
+            )
             self.metrics_port = self._endpoint.port
         if self._http is not None:
-            await self._http.start(share_port=self._share_port)
+            await self._http.start(share_port=self._share_port, context=context)
             self.http_port = self._http.port
         await self._server.start()
+        self._reloader = Reloader(self._access, *([] if certificates is None else [certificates]))
+        self._watching = asyncio.create_task(self._reloader.run())
         logger.info("listening on %s:%d", where.host, self.port)
+
+    async def reload(self) -> None:
+        """Reads keys and certificates again. What cannot be used changes nothing, and the log says why."""
+        if self._reloader is not None:
+            await self._reloader.reload()
 
     async def load(self) -> None:
         """Loads and warms the models, then serves.
@@ -278,8 +297,9 @@ class Application:
         self._board.close()
         if self._engine is not None:
             await self._engine.close(limit_s)
-        if self._beating is not None:
-            self._beating.cancel()
+        for task in (self._beating, self._watching):
+            if task is not None:
+                task.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
         if self._http is not None:
             self._http.close()
@@ -328,6 +348,7 @@ class Application:
             registry=self.metrics.registry,
             interceptors=interceptors,
             traffic=self.traffic,
+            access=self._access,
             clock=self._clock,
         )
 

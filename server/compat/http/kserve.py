@@ -12,6 +12,7 @@ from ...engine.off_loop import off_loop
 from ...engine.results import ModelInfo
 from ...errors import NotReady, Unsupported
 from ...rpc.wire import INLINE_BYTES
+from ...security.roles import ANY, OPERATE
 from .. import kserve_models as models
 from ..kserve_inference import Inference, infer
 from ..kserve_parameters import Parameters
@@ -69,16 +70,19 @@ class KServe:
     @property
     def routes(self) -> Iterable[Route]:
         """All of them; ``/v2/models/stats`` goes before a model of that name."""
-        yield Route.get("/v2", self.server, KSERVE, "Who answers (KServe v2)", ServerMetadata, guarded=False)
+        yield Route.get("/v2", self.server, KSERVE, "Who answers (KServe v2)", ServerMetadata, guarded=False, need=ANY)
         yield Route.get("/v2/health/live", self.live, KSERVE, "200 (KServe v2)", dict[str, Any], guarded=False)
         yield Route.get("/v2/health/ready", self.ready, KSERVE, "200 or 503 (KServe v2)", dict[str, Any], guarded=False)
         yield Route.get("/v2/models/stats", self.all_statistics, KSERVE, "What models have done", dict[str, Any])
         index = JsonReader(IndexRequest, may_be_empty=True)
-        yield Route.post("/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex])
+        yield Route.post(
+            "/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex], need=ANY
+        )
         anything = JsonReader(msgspec.Raw, may_be_empty=True)
         for what in ("load", "unload"):
             path = "/v2/repository/models/{name}/" + what
-            yield Route.post(path, self.refuse, KSERVE, "Not served: models stay as they are", anything, dict[str, Any])
+            summary = "Not served: models stay as they are"
+            yield Route.post(path, self.refuse, KSERVE, summary, anything, dict[str, Any], need=OPERATE)
         for path in ("/v2/systemsharedmemory/status", "/v2/cudasharedmemory/status"):
             yield Route.get(path, self.no_regions, KSERVE, "There are no regions", list[dict[str, Any]])
         for path in _OF_A_MODEL:

@@ -10,6 +10,8 @@ from ...clock import Clock
 from ...config import ServerConfig
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
+from ...security.access import Access
+from ...security.roles import NOTHING, Need
 from ..kserve_statistics import Statistics
 from .app import HttpApp
 from .cors import Cors
@@ -34,11 +36,12 @@ def all_routes(
     healthy: Callable[[str], bool],
     registry: CollectorRegistry,
     statistics: Statistics,
+    metrics: Need = NOTHING,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels = Vectors(services), Labels(services)
     for family in (
-        Probes(healthy, registry),
+        Probes(healthy, registry, metrics),
         OpenAi(services),
         Rerank(services, labels),
         Vllm(services),
@@ -52,10 +55,10 @@ def all_routes(
         yield from family.routes
 
 
-def with_document(routes: Iterable[Route]) -> list[Route]:
-    """And what describes them."""
+def with_document(routes: Iterable[Route], need: Need | None = NOTHING) -> list[Route]:
+    """And what describes them, to callers who have what it needs; None leaves it out."""
     listed = list(routes)
-    return [*listed, *OpenApi(listed).routes]
+    return listed if need is None else [*listed, *OpenApi(listed, need).routes]
 
 
 def build_listener(
@@ -67,16 +70,18 @@ def build_listener(
     statistics: Statistics,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
+    access: Access,
     clock: Clock,
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     app = HttpApp(
-        with_document(all_routes(services, config, healthy, registry, statistics)),
+        with_document(all_routes(services, config, healthy, registry, statistics, access.metrics), access.reflection),
         interceptors=interceptors,
         traffic=traffic,
+        access=access,
         limits=config.limits,
         clock=clock,
         cors=Cors(config.http.http_cors_origins),
         send_timeout_s=config.connections.upload_timeout_s,
     )
-    return HttpListener(app, config.listen, config.tls, config.connections_of_a_port())
+    return HttpListener(app, config.listen, config.connections_of_a_port())
