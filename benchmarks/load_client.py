@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from pairwire.client.proxy import proxy_arguments
+from pairwire.v1 import scoring_pb2
 
 from .http_channel import HttpChannel, HttpFailed
 from .protocols import call_of
@@ -53,6 +54,12 @@ class Record:
     padded_tokens: list[int] = field(default_factory=list)
     queue_s: list[float] = field(default_factory=list)
     compute_s: list[float] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """Which of the requests each call sent."""
+    rankings: list[tuple[int, ...]] = field(default_factory=list)
+    """Shape rerank: indices of the documents in the order of the answer; empty for a call that was not answered."""
+    unscored: list[int] = field(default_factory=list)
+    """Shape rerank: documents of each answer without a score."""
     sent: int = 0
     """Calls that ended, those of the warm-up included."""
     answered: int = 0
@@ -87,7 +94,7 @@ async def _run(plan: Plan) -> Record:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(plan.address, options=options))
             calls.append(channel.unary_unary(chosen.path, response_deserializer=chosen.response))
             await channel.channel_ready()
-        requests = list(plan.requests)
+        requests = list(enumerate(plan.requests))
         random.Random(plan.seed).shuffle(requests)
         begin = time.monotonic() + plan.warmup_s
         sender = _Sender(plan, calls, requests, record, begin=begin, end=begin + plan.duration_s)
@@ -102,7 +109,7 @@ class _Sender:
         self,
         plan: Plan,
         calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, Any] | HttpChannel],
-        requests: list[bytes],
+        requests: list[tuple[int, bytes]],
         record: Record,
         *,
         begin: float,
@@ -133,7 +140,7 @@ class _Sender:
         await asyncio.gather(*calls)
 
     async def _send(self, due: float, connection: int) -> None:
-        request = self._requests[self._next % len(self._requests)]
+        number, request = self._requests[self._next % len(self._requests)]
         self._next += 1
         if due < self._begin:
             self.cpu_at_begin = time.process_time()
@@ -156,6 +163,12 @@ class _Sender:
         self.last_answer = max(self.last_answer, now)
         self._record.latency_s.append(now - due)
         self._record.codes.append(code)
+        self._record.numbers.append(number)
+        if isinstance(response, scoring_pb2.RerankResponse):
+            self._record.rankings.append(tuple(found.index for found in response.results))
+            self._record.unscored.append(response.unscored)
+        else:
+            self._record.rankings.append(())
         if told is not None:
             self._record.tokens.append(told.tokens)
             self._record.padded_tokens.append(told.padded_tokens)

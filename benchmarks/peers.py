@@ -2,6 +2,10 @@
 
 ``python -m benchmarks.peers --checkpoint export/demo/adapter --dataset stsb scifact --data DIR``
 
+``python -m benchmarks.peers --shape minilm-l12 bert-base --dataset stsb scifact --data DIR --json FILE``
+
+With ``--shape`` it makes checkpoints of popular shapes with random weights and prints one table (`shape_table`).
+
 The systems take turns (A B C, A B C, ...), so that a noisy machine disturbs all alike; the figures are medians of the
 repeats and the ratios are medians of the ratios within a turn. Text in, scores out, tokenising included.
 """
@@ -21,12 +25,12 @@ import numpy.typing as npt
 
 from pairwire.server.engine import Engine, EngineConfig
 
-from . import rivals
+from . import rivals, shape_table
 from .agreement import agreement
 from .checkpoints import export_package, merged_checkpoint
 from .datasets import Pair, load_pairs
+from .full_size import FULL_SIZES
 from .report import histogram, print_machine, print_table, write_json
-from .shapes import SHAPES, save_shape
 
 REFERENCE = "torch-fp32"
 WARM_PAIRS = 64
@@ -67,15 +71,14 @@ class EngineSystem:
 def main() -> None:
     """Builds every system that can be built here, then measures data set by data set."""
     args = _arguments()
+    if args.shape:
+        shape_table.run(args, _ours)
+        return
     print_machine()
     work = args.work or Path(tempfile.mkdtemp(prefix="pairwire-peers-"))
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = merged_checkpoint(args.checkpoint, work)
-    if args.shape:
-        checkpoint = save_shape(SHAPES[args.shape], checkpoint / "tokenizer.json", work / args.shape)
-        work = work / f"{args.shape}-systems"
-        work.mkdir(exist_ok=True)
-    package = args.package or export_package(str(checkpoint) if args.shape else args.checkpoint, work, args.precision)
+    package = args.package or export_package(args.checkpoint, work, args.precision)
     systems = _systems(args, checkpoint, package, work)
     rows: list[dict[str, object]] = []
     for dataset in args.dataset:
@@ -100,10 +103,13 @@ def _systems(
         except ImportError as error:
             print(f"{name}: left out, {error}")
     for precision in args.precision:
-        # No run depends on an earlier one: repeats score the same pairs, and the rivals tokenise them again each time.
-        config = EngineConfig(variant=f"cpu-{precision}", cache_dir="none", token_cache_bytes=0)
-        systems[f"pairwire-{precision}"] = EngineSystem(package, config)
+        systems[f"{shape_table.OURS}{precision}"] = _ours(package, precision)
     return systems
+
+
+def _ours(package: Path, precision: str) -> EngineSystem:
+    # No run depends on an earlier one: repeats score the same pairs, and the rivals tokenise them again each time.
+    return EngineSystem(package, EngineConfig(variant=f"cpu-{precision}", cache_dir="none", token_cache_bytes=0))
 
 
 def _measure(
@@ -146,21 +152,27 @@ def _lengths(ours: EngineSystem, pairs: list[Pair]) -> npt.NDArray[np.int64]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="a cross-encoder checkpoint or PEFT adapter")
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--checkpoint", help="a cross-encoder checkpoint or PEFT adapter")
+    subject.add_argument("--shape", nargs="+", choices=list(FULL_SIZES), help="random weights of these shapes: a table")
     parser.add_argument("--package", type=Path, help="its package, where it is exported already")
-    parser.add_argument(
-        "--shape", choices=list(SHAPES), help="random weights of this shape, with the checkpoint's tokenizer"
-    )
     parser.add_argument("--dataset", nargs="+", default=["builtin"], help="builtin, stsb, qnli, xquad, scifact")
     parser.add_argument("--data", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--limit", type=int, default=512, help="sample at most N pairs of a set (default 512)")
     parser.add_argument("--precision", nargs="+", default=["int8", "fp32"], help="our variants (default int8 fp32)")
-    parser.add_argument("--rivals", nargs="*", default=list(rivals.RIVALS), choices=list(rivals.RIVALS))
+    parser.add_argument("--rivals", nargs="*", choices=list(rivals.RIVALS), help="default: all that can be built here")
     parser.add_argument("--batch-size", type=int, default=32, help="the rivals' batch size (default 32, as theirs)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cell-s", type=float, default=60, help="with --shape: about this long a cell (default 60 s)")
+    parser.add_argument(
+        "--build-s", type=float, default=1800, help="with --shape: most seconds to make one system (default 1800)"
+    )
     parser.add_argument("--work", type=Path, help="keep exports there (default: a temporary directory)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.rivals is None:
+        args.rivals = list(shape_table.RIVALS if args.shape else rivals.RIVALS)
+    return args
 
 
 if __name__ == "__main__":

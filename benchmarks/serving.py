@@ -24,9 +24,8 @@ class Server:
     """Where HTTP is served; empty where it is not."""
 
 
-@contextmanager
-def serving(packages: Sequence[Path], options: Sequence[str] = ()) -> Iterator[Server]:
-    """Serves the packages until the block ends.
+def started(packages: Sequence[Path], options: Sequence[str] = ()) -> tuple[Server, subprocess.Popen[str]]:
+    """Serves the packages; to be stopped, and its stdout closed, by who asked for it.
 
     Raises:
         SystemExit: the server did not start; with what it wrote.
@@ -44,18 +43,30 @@ def serving(packages: Sequence[Path], options: Sequence[str] = ()) -> Iterator[S
     ]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    written = ""
+    for line in process.stdout:
+        written += line
+        if match := READY.search(line):
+            return Server(address=match["address"], pid=process.pid, http=match["http"] or ""), process
+    process.stdout.close()
+    raise SystemExit(f"the server did not start (exit code {process.wait()}):\n{written}")
+
+
+@contextmanager
+def serving(packages: Sequence[Path], options: Sequence[str] = ()) -> Iterator[Server]:
+    """Serves the packages until the block ends.
+
+    Raises:
+        SystemExit: the server did not start, with what it wrote; or did not stop as it should.
+    """
+    server, process = started(packages, options)
+    assert process.stdout is not None
     try:
-        written = ""
-        for line in process.stdout:
-            written += line
-            if match := READY.search(line):
-                yield Server(address=match["address"], pid=process.pid, http=match["http"] or "")
-                break
-        else:
-            raise SystemExit(f"the server did not start (exit code {process.wait()}):\n{written}")
+        yield server
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=60)
+        process.stdout.close()
     if code != 0:
         raise SystemExit(f"the server stopped with exit code {code} instead of 0")

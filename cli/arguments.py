@@ -84,7 +84,7 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
     place = "every first text (of a model with a template: its instruction)" if pairs else "every text"
     prompts.add_argument("--prompt-name", metavar="NAME", help=f"the checkpoint's prompt to put before {place}")
     prompts.add_argument("--prompt", metavar="TEXT", help="the prompt itself; '' for none at all")
-    choices = ["longest_first", "only_second", "error"] if pairs else ["longest_first", "error"]
+    choices = ["longest_first", "only_first", "only_second", "error"] if pairs else ["longest_first", "error"]
     group.add_argument("--truncation", choices=choices, help="what to do with longer inputs (default: longest_first)")
     group.add_argument(
         "--truncation-direction", choices=["right", "left"], help="which end to cut off (default: the model's own)"

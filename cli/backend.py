@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 from pairwire.client.results import EmbedResult, RerankResult, ScoreResult, SparseEmbedResult
+from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 
 from .exits import BadInput
 from .records import Query
@@ -24,9 +25,22 @@ class Backend(Protocol):
         ...
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
+        ...
+
+    def classify(
+        self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
+    ) -> Iterator[ClassifyResult]:
+        """Scores of labels for runs of texts."""
         ...
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:

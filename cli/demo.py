@@ -58,7 +58,11 @@ def run() -> int:
     _step("parity: does it still score like the original?")
     print(parity_line(read_package(PACKAGE).manifest), flush=True)
     serve_and_rank(queries)
-    _step(f"done in {time.monotonic() - began:.1f} s; next: pairwire serve {PACKAGE}, and the README")
+    _step(f"done in {time.monotonic() - began:.1f} s; next, a page to try it in a browser:")
+    program = Path(sys.executable).parent / "pairwire"
+    shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+    print(f"$ {shown} serve {PACKAGE} --http-port 8080", flush=True)
+    print("and open http://127.0.0.1:8080/ (the README says what else there is)", flush=True)
     return 0
 
 

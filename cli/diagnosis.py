@@ -50,7 +50,7 @@ class Diagnosis:
 
 def diagnose(facts: Facts) -> Diagnosis:
     """The meaning of the facts; depends on nothing else."""
-    found = [*_wheels(facts), *_driver(facts), *_gpus(facts), *_libraries(facts), *_visible(facts)]
+    found = [*_wheels(facts), *_driver(facts), *_gpus(facts), *_libraries(facts), *_visible(facts), *_exporter(facts)]
     if facts.cuda_works is False and not any(finding.broken for finding in found):
         found.append(
             Finding(f"{PROVIDER} does not start ({facts.cuda_fault})", "run `nvidia-smi` to see the GPU's state")
@@ -140,6 +140,12 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
                 fix,
                 broken=facts.wheel == GPU_WHEEL and not usable,
             )
+
+
+def _exporter(facts: Facts) -> Iterator[Finding]:
+    if facts.exporter_fault:
+        fix = "run `pip uninstall -y optimum-onnx optimum`: transformers 5 is traced without it"
+        yield Finding(f"{facts.exporter_fault}, so `pairwire export` may fail", fix, broken=False)
 
 
 def _libraries(facts: Facts) -> Iterator[Finding]:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .machine import Facts
 
 _DETAILS = """
-Looks at ONNX Runtime's wheel, the driver, GPUs and libraries of CUDA, and opens a tiny session on the GPU. Prints what
-it found, a verdict, and for every problem its cause and what to run. Changes nothing. Exits with 0 where what is
-installed works, be it on the CPU, and with 1 where something is broken."""
+Looks at ONNX Runtime's wheel, the driver, GPUs and libraries of CUDA, and opens a tiny session on the GPU; and at which
+libraries of `pairwire export` are installed, and what they can export. Prints what it found, a verdict, and for every
+problem its cause and what to run. Changes nothing. Exits with 0 where what is installed works, be it on the CPU, and
+with 1 where something is broken."""
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -58,6 +59,7 @@ def _lines(facts: Facts) -> list[str]:
         ("CPUs", f"{facts.cpus} usable, {facts.cpu}"),
         ("CUDA provider", _provider(facts)),
         *_gpus(facts),
+        ("exporter", facts.exporter),
         *((library.name, _library(library)) for library in facts.libraries),
         ("onnxruntime", _wheel(facts)),
         ("pairwire", facts.pairwire),

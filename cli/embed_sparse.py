@@ -34,6 +34,11 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
         type=arguments.count,
         help="keep the N largest weights of each text (default: what the model does, which may be all)",
     )
+    parser.add_argument(
+        "--input-type",
+        choices=["query", "document"],
+        help="what the texts are, to a model that looks queries up in a table (default: what the model does)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from .failures import naming_lines
 
     source = records.single(args)
-    options = SparseOptions(**arguments.reading(args), max_active_dims=args.max_active_dims)
+    options = SparseOptions(**arguments.reading(args), max_active_dims=args.max_active_dims, input_type=args.input_type)
     start = 0
     with open_backend(args) as backend, output.progress(" texts", source.total) as advance, naming_lines(source.lines):
         for result in backend.embed_sparse(source.records, options):

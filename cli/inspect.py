@@ -10,7 +10,7 @@ from . import arguments, tune
 
 if TYPE_CHECKING:
     from pairwire.server.package import Package
-    from pairwire.v1.manifest_pb2 import ModelManifest, Variant
+    from pairwire.v1.manifest_pb2 import ModelManifest, QueryTable, Variant
 
 
 def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -47,6 +47,13 @@ def _problems(package: Package) -> list[str]:
     from pairwire.server.errors import PackageInvalid
 
     problems = []
+    table = package.manifest.query_table
+    for name, sha256 in ((table.file, table.sha256), (table.tokenizer_file, table.tokenizer_sha256)):
+        try:
+            if package.manifest.HasField("query_table"):
+                package.file(name, sha256)
+        except PackageInvalid as error:
+            problems.append(str(error))
     for variant in package.manifest.variants:
         try:
             package.graph_file(variant)
@@ -81,7 +88,12 @@ def _origin(manifest: ModelManifest) -> list[tuple[str, str]]:
     revision = f" at {manifest.revision}" if manifest.revision else ""
     tools = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tool_versions.items()))
     facts = [("source", f"{manifest.source or 'unknown'}{revision}"), ("exported", manifest.created or "unknown")]
-    return [*facts, ("with", tools)] if tools else facts
+    if tools:
+        facts.append(("with", tools))
+    if manifest.HasField("remote_code"):
+        code = manifest.remote_code
+        facts.append(("ran its code", f"{', '.join(code.files)}, sha256 {code.sha256}"))
+    return facts
 
 
 def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:
@@ -94,12 +106,26 @@ def _reading(manifest: ModelManifest) -> list[tuple[str, str]]:
     if manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER:
         activation = scoring_pb2.Activation.Name(manifest.activation).removeprefix("ACTIVATION_").lower()
         facts += [("labels", ", ".join(manifest.labels)), ("activation", activation)]
+        facts += _scale(manifest)
         facts += [("template", _template(manifest))] if manifest.HasField("template") else []
     elif manifest.kind == manifest_pb2.MODEL_KIND_SPARSE_ENCODER:
         facts += _sparse_vectors(manifest)
     else:
         facts += _vectors(manifest)
     return [*facts, *_prompts(manifest)]
+
+
+def _scale(manifest: ModelManifest) -> list[tuple[str, str]]:
+    if not (manifest.HasField("score_scale") or manifest.score_bias):
+        return []
+    scale = manifest.score_scale if manifest.HasField("score_scale") else 1.0
+    bias = f" {'-' if manifest.score_bias < 0 else '+'} {abs(manifest.score_bias):g}" if manifest.score_bias else ""
+    return [("score", f"{_scaled(scale)} logit{bias}, before the activation")]
+
+
+def _scaled(scale: float) -> str:
+    """A float32 as a person wrote it."""
+    return f"{scale:.6g} x"
 
 
 def _vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
@@ -113,9 +139,20 @@ def _vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
 
 
 def _sparse_vectors(manifest: ModelManifest) -> list[tuple[str, str]]:
+    from pairwire.v1 import embedding_pb2
+
     most = f"at most {manifest.max_active_dims}" if manifest.max_active_dims else "all"
     facts = [("vectors", f"{manifest.dimensions} dimensions, sparse, {most} weights above 0 kept")]
+    if manifest.HasField("query_table"):
+        table = manifest.query_table
+        facts.append(("queries", f"by a table, at most {table.max_length} tokens; {_compared(table)}"))
+        default = embedding_pb2.InputType.Name(manifest.default_input_type).removeprefix("INPUT_TYPE_").lower()
+        facts.append(("a text is", "what a request says" if default == "unspecified" else f"a {default} by default"))
     return [*facts, ("similarity", manifest.similarity)] if manifest.similarity else facts
+
+
+def _compared(table: QueryTable) -> str:
+    return f"max diff {table.max_abs_diff:.2g} on {table.samples}" if table.samples else "not checked"
 
 
 def _template(manifest: ModelManifest) -> str:

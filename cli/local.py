@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,11 @@ from pairwire.client.results import (
     ScoreResult,
     SparseEmbedResult,
     Timing,
+    UnscoredReason,
     Usage,
     VectorArray,
 )
+from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
 from pairwire.server.engine.batching import priority
 from pairwire.server.engine.outputs import heads
@@ -114,7 +117,14 @@ class LocalBackend:
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(pairs), IN_FLIGHT)
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
         engine, chosen = self._engine.engine, _score_options(options)
@@ -127,12 +137,35 @@ class LocalBackend:
                     first_stage=_first_stage(first_stage),
                     model=options.model,
                     options=chosen,
+                    partial_ok=partial_ok,
                 )
-                return _staged(query, staged, top_k)
-            found = await engine.rerank(query.query, query.documents, model=options.model, options=chosen)
-            return _ranked(query, found, top_k)
+                return _staged(query, staged, top_k, min_score)
+            found = await engine.rerank(
+                query.query, query.documents, model=options.model, options=chosen, partial_ok=partial_ok
+            )
+            return _ranked(query, found, top_k, min_score)
 
         return in_order(lambda query: self._engine.submit(answer(query)), queries, IN_FLIGHT)
+
+    def classify(
+        self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
+    ) -> Iterator[ClassifyResult]:
+        """Scores of labels for runs of texts."""
+        engine, chosen = self._engine.engine, _classify_options(options)
+
+        async def run(start: int, texts: list[str]) -> ClassifyResult:
+            with _counting_from(start, "texts"):
+                found = await engine.classify(texts, labels, model=options.model, options=chosen)
+            return ClassifyResult(
+                scores=found.scores,
+                labels=tuple(labels),
+                model=found.model,
+                usage=_usage(found.usage, start),
+                timing=_timing(found.timing),
+            )
+
+        runs = _runs(texts, max(1, RUN // len(labels)))
+        return in_order(lambda part: self._engine.submit(run(*part)), runs, IN_FLIGHT)
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
@@ -175,22 +208,26 @@ class LocalBackend:
         return in_order(lambda part: self._engine.submit(run(*part)), _runs(texts), IN_FLIGHT)
 
 
-def _runs(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
+def _runs(items: Iterable[T], size: int = RUN) -> Iterator[tuple[int, list[T]]]:
     iterator, start = iter(items), 0
-    while run := list(itertools.islice(iterator, RUN)):
+    while run := list(itertools.islice(iterator, size)):
         yield start, run
         start += len(run)
 
 
 @contextmanager
-def _counting_from(start: int) -> Iterator[None]:
-    """Gives errors the index in the whole input; the engine numbers from the beginning of each run."""
+def _counting_from(start: int, inputs: str = "") -> Iterator[None]:
+    """Gives errors the index in the whole input; the engine numbers from the beginning of each run.
+
+    ``inputs`` is the field that is cut into runs, where others have indices too.
+    """
     try:
         yield
     except InvalidInput as error:
         kind, _, rest = error.field.partition("[")
         index, bracket, rest = rest.partition("]")
-        field = f"{kind}[{start + int(index)}]{rest}" if bracket else error.field
+        counted = bracket and kind == (inputs or kind)
+        field = f"{kind}[{start + int(index)}]{rest}" if counted else error.field
         raise InvalidInput(field, error.reason) from None
 
 
@@ -212,20 +249,45 @@ def _score_options(options: ScoreOptions) -> results.ScoreOptions:
     return results.ScoreOptions(**_reading(options), activation=activation)
 
 
+def _classify_options(options: ClassifyOptions) -> results.ClassifyOptions:
+    reading = {
+        **_reading(options),
+        "prompt": "",
+        "truncation": truncation.Truncation(options.truncation or "only_first"),
+    }
+    return results.ClassifyOptions(
+        **reading, hypothesis_template=options.hypothesis_template, multi_label=options.multi_label
+    )
+
+
 def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
     return results.EmbedOptions(**_reading(options), dimensions=options.dimensions, normalize=options.normalize)
 
 
 def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims)
+    input_type = kinds.InputType(options.input_type) if options.input_type else None
+    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims, input_type=input_type)
 
 
-def _ranked(query: Query, found: results.ScoreResult, top_k: int | None) -> RerankResult:
-    scores = found.scores[:, 0]
-    ranked = (RankedDocument(at, float(scores[at]), query.documents[at]) for at in rank(scores, top_k))
-    return RerankResult(
-        results=tuple(ranked), model=found.model, usage=_usage(found.usage, 0), timing=_timing(found.timing)
+def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:
+    scores, missing = found.scores[:, 0], _missing(found.unscored)
+    ranked = (
+        RankedDocument(at, float(scores[at]), query.documents[at], unscored=missing.get(at))
+        for at in rank(scores, top_k, min_score)
     )
+    return RerankResult(
+        results=tuple(ranked),
+        model=found.model,
+        usage=_usage(found.usage, 0),
+        timing=_timing(found.timing),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
+    )
+
+
+def _missing(unscored: results.Unscored | None) -> dict[int, UnscoredReason]:
+    """Why, for each document without a score."""
+    return {} if unscored is None else dict.fromkeys(unscored.indices, unscored.reason.value)
 
 
 def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
@@ -237,13 +299,18 @@ def _first_stage(stage: FirstStage) -> first_stage.FirstStage:
     )
 
 
-def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) -> RerankResult:
-    indices = found.indices.tolist()
+def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None, min_score: float | None) -> RerankResult:
+    indices, missing = found.indices.tolist(), _missing(found.unscored)
+    similarities = [None if math.isnan(each) else each for each in found.first_stage_scores.tolist()]
     ranked = (
         RankedDocument(
-            indices[at], float(found.scores[at]), query.documents[indices[at]], float(found.first_stage_scores[at])
+            index := indices[at],
+            float(found.scores[at]),
+            query.documents[index],
+            similarities[at],
+            missing.get(index),
         )
-        for at in rank(found.scores, top_k)
+        for at in rank(found.scores, top_k, min_score, otherwise=found.first_stage_scores)
     )
     report = found.first_stage
     return RerankResult(
@@ -254,6 +321,8 @@ def _staged(query: Query, found: first_stage.StagedResult, top_k: int | None) ->
         first_stage=FirstStageReport(
             report.model, report.kept, report.cached, _usage(report.usage, 0), _timing(report.timing)
         ),
+        unscored=len(missing),
+        unscored_reason=found.unscored.sentence if found.unscored else "",
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from pairwire.export import toolset
 from pairwire.server.cpus import usable_cpus
 from pairwire.server.errors import RuntimeMissing
 from pairwire.server.runtime import nvidia, processor
@@ -54,6 +55,9 @@ class Facts:
     cuda_fault: str
     visible_devices: str | None
     """CUDA_VISIBLE_DEVICES."""
+    exporter: str
+    """Which libraries of `pairwire export` are installed, and what they can export."""
+    exporter_fault: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +84,7 @@ def look(sources: Sources | None = None) -> Facts:
     # First the libraries: finding them makes pip's packages known to the loader, which the provider then needs.
     libraries = sources.find_libraries() if PROVIDER in providers else ()
     fault = sources.cuda_fault(ort) if PROVIDER in providers else ""
+    tools = toolset.look(sources.version_of)
     environment = os.environ if sources.environment is None else sources.environment
     return Facts(
         pairwire=_version("pairwire", sources) or "not installed by pip",
@@ -102,6 +107,8 @@ def look(sources: Sources | None = None) -> Facts:
         cuda_works=not fault if PROVIDER in providers else None,
         cuda_fault=fault,
         visible_devices=environment.get("CUDA_VISIBLE_DEVICES"),
+        exporter=str(tools),
+        exporter_fault=tools.problem,
     )
 
 

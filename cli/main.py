@@ -10,10 +10,38 @@ from collections.abc import Sequence
 from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
-from . import api_key, doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, streams, tune
+from . import (
+    api_key,
+    classify,
+    doctor,
+    embed,
+    embed_sparse,
+    exits,
+    inspect,
+    models,
+    profile,
+    rerank,
+    score,
+    streams,
+    tune,
+)
 from .any_order import AnyOrderParser
 
-COMMANDS = (export, serve, score, rerank, embed, embed_sparse, models, inspect, tune, profile, doctor, api_key)
+COMMANDS = (
+    export,
+    serve,
+    score,
+    rerank,
+    classify,
+    embed,
+    embed_sparse,
+    models,
+    inspect,
+    tune,
+    profile,
+    doctor,
+    api_key,
+)
 """In the order of the help."""
 
 
@@ -21,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="pairwire",
-        description="Exports cross-encoders and bi-encoders, serves them over gRPC, scores, ranks and embeds texts.",
+        description="Exports cross-encoders and bi-encoders, serves them, scores, ranks, classifies and embeds texts.",
         epilog=exits.EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -72,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
     from . import output
 
     package = read_package(args.directory)
+    if package.manifest.HasField("empty_token_id"):
+        raise BadInput(
+            f"{args.directory}: a table of vectors has no layers whose work could be counted; `pairwire tune` measures"
+            " what batches of it take"
+        )
     variant = package.variant(args.variant)
     graph = package.graph_file(variant)
     longest = package.manifest.max_length

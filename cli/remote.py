@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from pathlib import Path
 from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, SparseEmbedResult, TlsFiles
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
+from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 
 from .arguments import API_KEY_VARIABLE
 from .exits import BadInput
@@ -72,7 +73,14 @@ class RemoteBackend:
         return self._client.score_stream(pairs, **asdict(options))
 
     def rerank(
-        self, queries: Iterable[Query], top_k: int | None, options: ScoreOptions, first_stage: FirstStage | None = None
+        self,
+        queries: Iterable[Query],
+        top_k: int | None,
+        options: ScoreOptions,
+        first_stage: FirstStage | None = None,
+        min_score: float | None = None,
+        *,
+        partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
 
@@ -81,11 +89,20 @@ class RemoteBackend:
                 query.query,
                 query.documents,
                 top_k=top_k,
+                min_score=min_score,
                 first_stage=first_stage,
+                partial_ok=partial_ok,
                 **asdict(options),
             )
 
         return in_order(lambda query: self._threads.submit(rank, query), queries, RANKINGS_IN_FLIGHT)
+
+    def classify(
+        self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
+    ) -> Iterator[ClassifyResult]:
+        """Scores of labels for runs of texts."""
+        named = {name: value for name, value in asdict(options).items() if name not in ("prompt", "prompt_name")}
+        return self._client.classify_stream(texts, labels, **named)
 
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,10 @@ Without, each line has both:
 One line of output a document, best first: rank, score, index (from 0), document.
 
 With --first-stage a bi-encoder compares all documents with the query, which is cheap, and only the nearest are read by
-the cross-encoder and printed."""
+the cross-encoder and printed.
+
+With --partial-ok a busy server scores what it has time for (--timeout) and room for, and answers. Documents without a
+score come last, with - for the score; stderr says how many, and why."""
 
 KEEP = 100
 
@@ -33,6 +38,7 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     parser.add_argument("query", nargs="?", metavar="QUERY", help="one query")
     parser.add_argument("documents", nargs="*", metavar="DOCUMENT", help="documents to rank")
     parser.add_argument("-k", "--top-k", type=arguments.count, metavar="N", help="only the N best")
+    parser.add_argument("--min-score", type=_score, metavar="S", help="only documents with this score or a higher one")
     parser.add_argument(
         "--first-stage",
         metavar="MODEL",
@@ -41,11 +47,16 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--keep", type=arguments.count, metavar="N", help=f"documents that it lets through (default: {KEEP})"
     )
+    parser.add_argument(
+        "--partial-ok",
+        action="store_true",
+        help="rank what can be scored in time, instead of failing, and the rest after it",
+    )
     arguments.add_input(parser, ("jsonl", "tsv", "text"), "text with a QUERY, tsv without, jsonl with both")
     arguments.add_json(
         parser,
         'print {"query": ..., "results": [{"index", "score", "document"}, ...]} a query; each result has a '
-        '"first_stage_score" too where there is a first stage',
+        '"first_stage_score" too where there is a first stage, and where it has no score "unscored", which says why',
     )
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=True)
@@ -69,10 +80,22 @@ def run(args: argparse.Namespace) -> int:
             yield query
 
     with open_backend(args) as backend, output.progress(" queries", source.total) as advance:
-        for result in backend.rerank(noted(), args.top_k, options, first_stage):
+        for result in backend.rerank(
+            noted(), args.top_k, options, first_stage, args.min_score, partial_ok=args.partial_ok
+        ):
             _show(asked.pop(0), result, args)
             advance(1)
     return 0
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def _first_stage(args: argparse.Namespace) -> FirstStage | None:
@@ -110,16 +133,21 @@ def _show(query: str, result: RerankResult, args: argparse.Namespace) -> None:
     if args.json:
         print(output.json_line({"query": query, "results": [_entry(found) for found in result]}))
         return
+    if result.unscored:
+        print(f"pairwire: documents without a score: {result.unscored} ({result.unscored_reason})", file=sys.stderr)
     if args.query is None:  # several queries: say which this is
         print(f"# {output.one_line(query)}")
     for rank, found in enumerate(result, start=1):
-        print(f"{rank}\t{found.score:.6f}\t{found.index}\t{output.one_line(found.document)}")
+        score = f"{found.score:.6f}" if found.scored else "-"
+        print(f"{rank}\t{score}\t{found.index}\t{output.one_line(found.document)}")
 
 
 def _entry(found: RankedDocument) -> dict[str, object]:
     from . import output
 
-    entry: dict[str, object] = {"index": found.index, "score": output.short(found.score)}
+    entry: dict[str, object] = {"index": found.index, "score": output.short(found.score) if found.scored else None}
+    if found.unscored is not None:
+        entry["unscored"] = found.unscored
     if found.first_stage_score is not None:
         entry["first_stage_score"] = output.short(found.first_stage_score)
     return {**entry, "document": found.document}

@@ -6,6 +6,7 @@
     inputs.py    checks what the caller gives   requests.py cuts it into requests   window.py how many at once
     given.py     what people pass -> texts and pairs
     first_stage.py  retrieve, then rerank       token_ids.py  texts that are tokenised
+    zero_shot.py    labels that the caller makes up
     codec.py     answers -> results             results.py  what is returned, and how parts become one
     channel.py   addresses and options -> gRPC  options.py  the options      errors.py  the errors
     proxy.py     which connections go through an HTTP proxy
@@ -49,10 +50,13 @@ from .sentence_encoder import SentenceEncoder
 from .sparse_encoder import SparseEncoder
 from .sync import Client
 from .token_ids import TokenIds
+from .zero_shot import Classification, ClassifyResult
 
 __all__ = [
     "AsyncClient",
     "Cancelled",
+    "Classification",
+    "ClassifyResult",
     "Client",
     "ClientError",
     "ClientOptions",

@@ -14,6 +14,7 @@ from .inputs import (
     EmbedOptions,
     Encoding,
     Given,
+    InputType,
     Pair,
     Priority,
     ScoreOptions,
@@ -22,10 +23,11 @@ from .inputs import (
     TruncationDirection,
 )
 from .results import EmbedResult, Model, ModelDetails, RerankResult, ScoreResult, SparseEmbedResult
+from .zero_shot import ClassifyOptions, ClassifyResult
 
 
 class AsyncClient(AsyncConnection):
-    """Scores, ranks and embeds on Pairwire servers. Make one in an event loop and keep it: it holds the connections.
+    """Scores, ranks, classifies and embeds on Pairwire servers. Make one in an event loop and keep it.
 
     ``addresses`` is one address (``host:port``, ``dns:///name:port``) or several IP addresses with ports, which are
     called in turn. Nothing connects before the first call. Every method raises the errors of `pairwire.client.errors`,
@@ -145,6 +147,7 @@ class AsyncClient(AsyncConnection):
         documents: Iterable[Given],
         *,
         top_k: int | None = None,
+        min_score: float | None = None,
         model: str = "",
         activation: Activation | None = None,
         truncation: Truncation | None = None,
@@ -154,12 +157,19 @@ class AsyncClient(AsyncConnection):
         prompt_name: str | None = None,
         prompt: str | None = None,
         first_stage: FirstStage | None = None,
+        partial_ok: bool = False,
         timeout_s: float | None = None,
     ) -> RerankResult:
         """The documents by descending score (equal scores by ascending index), at most ``top_k`` of them.
 
+        Those whose score, as it is answered, is below ``min_score`` are left out, which may be all.
+
         With a ``first_stage`` a bi-encoder chooses which of them the cross-encoder reads, so that a thousand cost
         little more than those that it keeps; all go in one request then.
+
+        With ``partial_ok`` the server scores what there is time and room for, and answers in time: the first documents,
+        or the nearest of the first stage. The others come last, with ``scored`` False. Give it a ``timeout_s``.
+        Documents are sent in one request then, as far as they fit into ``split.max_bytes``.
 
         Raises:
             InvalidInput: no documents, something that is not text, or an option out of range.
@@ -175,8 +185,70 @@ class AsyncClient(AsyncConnection):
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        call = calls.rerank(query, documents, top_k, options, self.options.split, first_stage)
+        call = calls.rerank(
+            query, documents, top_k, options, self.options.split, first_stage, min_score, partial_ok=partial_ok
+        )
         return await self._run(call, timeout_s)
+
+    async def classify(
+        self,
+        texts: Iterable[Given],
+        candidate_labels: Iterable[Given],
+        *,
+        hypothesis_template: str | None = None,
+        multi_label: bool = False,
+        model: str = "",
+        truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        The result is a sequence of one `Classification` a text, labels best first; ``.scores`` is float32 [texts,
+        labels] in the order given. ``ClassifyOptions`` tells what each option means.
+
+        Raises:
+            InvalidInput: no texts or labels, a template without a place for the label, or an option out of range.
+            WrongModelKind: no loaded model knows entailment, or that of this name does not.
+        """
+        options = ClassifyOptions(
+            model=model,
+            truncation=truncation,
+            truncation_direction=truncation_direction,
+            max_length=max_length,
+            priority=priority,
+            hypothesis_template=hypothesis_template,
+            multi_label=multi_label,
+        )
+        return await self._run(calls.classify(texts, candidate_labels, options, self.options.split), timeout_s)
+
+    def classify_stream(
+        self,
+        texts: Iterable[Given],
+        candidate_labels: Iterable[Given],
+        *,
+        hypothesis_template: str | None = None,
+        multi_label: bool = False,
+        model: str = "",
+        truncation: Truncation | None = None,
+        truncation_direction: TruncationDirection | None = None,
+        max_length: int | None = None,
+        priority: Priority | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[ClassifyResult]:
+        """``classify`` for inputs of any size, as ``score_stream``."""
+        options = ClassifyOptions(
+            model=model,
+            truncation=truncation,
+            truncation_direction=truncation_direction,
+            max_length=max_length,
+            priority=priority,
+            hypothesis_template=hypothesis_template,
+            multi_label=multi_label,
+        )
+        return self._stream(calls.classify(texts, candidate_labels, options, self.options.split), timeout_s)
 
     async def embed(
         self,
@@ -259,12 +331,14 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> SparseEmbedResult:
         """Embeds each text with a sparse encoder (SPLADE): the tokens that have weight, and their weights.
 
         ``max_active_dims`` keeps this many of the largest weights of each text; None means what the checkpoint does,
-        which may be all. Texts may be `TokenIds`, all of a call or none.
+        which may be all. ``input_type`` says what the texts are to a model that looks queries up in a table and reads
+        documents; None means what the checkpoint does. Texts may be `TokenIds`, all of a call or none.
 
         Raises:
             InvalidInput: as ``embed``.
@@ -279,6 +353,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return await self._run(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 
@@ -294,6 +369,7 @@ class AsyncClient(AsyncConnection):
         max_length: int | None = None,
         priority: Priority | None = None,
         max_active_dims: int | None = None,
+        input_type: InputType | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[SparseEmbedResult]:
         """``embed_sparse`` for inputs of any size, as ``score_stream``."""
@@ -306,6 +382,7 @@ class AsyncClient(AsyncConnection):
             max_length=max_length,
             priority=priority,
             max_active_dims=max_active_dims,
+            input_type=input_type,
         )
         return self._stream(calls.embed_sparse(texts, options, self.options.split), timeout_s)
 

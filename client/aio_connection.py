@@ -60,6 +60,7 @@ class AsyncConnection:
         self._rpcs: Mapping[Rpc, aio.UnaryUnaryMultiCallable[Any, Any]] = {
             "Score": scoring.Score,
             "Rerank": scoring.Rerank,
+            "Classify": scoring.Classify,
             "Embed": embedding.Embed,
             "EmbedSparse": embedding.EmbedSparse,
         }

@@ -18,12 +18,13 @@ from .inputs import EmbedOptions, Given, Pair, ScoreOptions, SparseOptions
 from .options import SplitLimits
 from .requests import Part
 from .results import EmbedResult, RerankResult, ScoreResult, SparseEmbedResult
+from .zero_shot import ClassifyOptions, ClassifyResult, merge_classified
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 
-Rpc: TypeAlias = Literal["Score", "Rerank", "Embed", "EmbedSparse"]
+Rpc: TypeAlias = Literal["Score", "Rerank", "Classify", "Embed", "EmbedSparse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,23 @@ def rerank(
     options: ScoreOptions,
     split: SplitLimits,
     first_stage: FirstStage | None,
+    min_score: float | None = None,
+    *,
+    partial_ok: bool = False,
 ) -> Prepared[scoring_pb2.RerankRequest, scoring_pb2.RerankResponse, RerankResult]:
     """Documents by descending score."""
-    parts = requests.rerank_parts(query, documents, top_k, options, split, first_stage)
+    parts = requests.rerank_parts(
+        query, documents, top_k, options, split, first_stage, min_score, partial_ok=partial_ok
+    )
     return Prepared("Rerank", parts, codec.rerank_result, partial(results.merge_ranked, top_k=top_k))
+
+
+def classify(
+    texts: Iterable[Given], candidate_labels: Iterable[Given], options: ClassifyOptions, split: SplitLimits
+) -> Prepared[scoring_pb2.ClassifyRequest, scoring_pb2.ClassifyResponse, ClassifyResult]:
+    """Scores of each candidate label for each text."""
+    parts = requests.classify_parts(texts, candidate_labels, options, split)
+    return Prepared("Classify", parts, codec.classify_result, merge_classified)
 
 
 def embed(

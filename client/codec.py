@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pairwire.v1 import embedding_pb2, manifest_pb2, model_pb2, scoring_pb2, usage_pb2
@@ -19,9 +21,11 @@ from .results import (
     ScoreResult,
     SparseEmbedResult,
     Timing,
+    UnscoredReason,
     Usage,
     VectorArray,
 )
+from .zero_shot import ClassifyResult
 
 _BITS: dict[embedding_pb2.Encoding.ValueType, int] = {
     embedding_pb2.ENCODING_FLOAT32: 32,
@@ -30,6 +34,10 @@ _BITS: dict[embedding_pb2.Encoding.ValueType, int] = {
     embedding_pb2.ENCODING_BINARY: 1,
 }
 """Of a number on its way; a vector takes whole bytes."""
+_UNSCORED: dict[scoring_pb2.Unscored.ValueType, UnscoredReason] = {
+    scoring_pb2.UNSCORED_DEADLINE: "deadline",
+    scoring_pb2.UNSCORED_OVERLOADED: "overloaded",
+}
 _KINDS: dict[manifest_pb2.ModelKind.ValueType, ModelKind] = {
     manifest_pb2.MODEL_KIND_CROSS_ENCODER: "cross-encoder",
     manifest_pb2.MODEL_KIND_BI_ENCODER: "bi-encoder",
@@ -73,16 +81,21 @@ def rerank_result(
     ranked_there = min(part.message.first_stage.keep, part.count) if staged else part.count
     wanted = min(part.message.top_k, ranked_there) if part.message.HasField("top_k") else ranked_there
     indices = {found.index for found in response.results}
-    if len(response.results) != wanted or len(indices) != wanted or max(indices) >= part.count:
+    least = part.message.min_score if part.message.HasField("min_score") else -math.inf
+    fewer = part.message.HasField("min_score") and len(indices) <= wanted
+    unlike = len(response.results) != len(indices) or max(indices, default=0) >= part.count
+    if unlike or (len(indices) != wanted and not fewer):
         raise ServerFault(f"the server ranked {sorted(indices)} of {part.count} documents, {wanted} were asked for")
     ranked = (
         RankedDocument(
             index=part.start + found.index,
-            score=found.score,
+            score=math.nan if found.unscored else found.score,
             document=documents[found.index],
-            first_stage_score=found.first_stage_score if staged else None,
+            first_stage_score=found.first_stage_score if staged and found.HasField("first_stage_score") else None,
+            unscored=_UNSCORED.get(found.unscored, "overloaded") if found.unscored else None,
         )
         for found in response.results
+        if found.unscored or found.score >= least  # an older server does not know the field, and leaves out none
     )
     return RerankResult(
         results=tuple(ranked),
@@ -90,6 +103,8 @@ def rerank_result(
         usage=usage(response.usage, part.start),
         timing=timing(response.timing, elapsed_s),
         first_stage=report,
+        unscored=response.unscored,
+        unscored_reason=response.unscored_reason,
     )
 
 
@@ -103,6 +118,34 @@ def _first_stage_report(response: scoring_pb2.RerankResponse, elapsed_s: float) 
         cached=found.cached,
         usage=usage(found.usage, 0),
         timing=timing(found.timing, elapsed_s),
+    )
+
+
+def classify_result(
+    part: Part[scoring_pb2.ClassifyRequest], response: scoring_pb2.ClassifyResponse, elapsed_s: float
+) -> ClassifyResult:
+    """The result of one request, in the order of its labels.
+
+    Raises:
+        ServerFault: not one score for each text and label.
+    """
+    labels = tuple(part.message.candidate_labels)
+    scores = np.full((part.count, len(labels)), np.nan, np.float32)
+    for row, found in zip(scores, response.results, strict=False):
+        for each in found.labels:
+            if each.index < len(labels):
+                row[each.index] = each.score
+    if len(response.results) != part.count or np.isnan(scores).any():
+        raise ServerFault(
+            f"the server answered {len(response.results)} classifications for {part.count} texts, or left out some of "
+            f"their {len(labels)} candidate labels"
+        )
+    return ClassifyResult(
+        scores=scores,
+        labels=labels,
+        model=response.model,
+        usage=usage(response.usage, part.start),
+        timing=timing(response.timing, elapsed_s),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, SupportsFloat, TypeAlias, get_args
 
 from .errors import InvalidInput
 from .given import one_text, two_in_a_row
@@ -31,7 +31,7 @@ Pair: TypeAlias = Sequence[Given] | Mapping[str, Any]
 Activation = Literal["identity", "sigmoid", "softmax"]
 """What turns logits into scores."""
 
-Truncation = Literal["longest_first", "only_second", "error"]
+Truncation = Literal["longest_first", "only_first", "only_second", "error"]
 """What happens to an input that is longer than the limit."""
 
 TruncationDirection = Literal["right", "left"]
@@ -46,6 +46,9 @@ Encoding = Literal["float32", "float16", "int8", "binary"]
 int8 has a fixed range for each dimension, from the package, so that a vector does not depend on its neighbours: compare
 by cosine. binary has a bit a number, 1 above 0, most significant bit first, in uint8: compare by Hamming distance.
 """
+
+InputType = Literal["query", "document"]
+"""What a text is, for a sparse encoder that looks queries up in a table and reads documents with a model."""
 
 _MOST_BYTES_OF_AN_ID = 5
 _LIST_OVERHEAD = 6
@@ -122,10 +125,13 @@ class SparseOptions(ReadingOptions):
 
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept."""
+    input_type: InputType | None = None
+    """What the texts are, for a model that reads queries in another way; None means what the model does."""
 
     def __post_init__(self) -> None:
         ReadingOptions.__post_init__(self)
         check_count("max_active_dims", self.max_active_dims, _MAX_UINT32)
+        check_choice("input_type", self.input_type, get_args(InputType))
 
 
 def check_prompts(prompt_name: str | None, prompt: str | None) -> None:
@@ -207,6 +213,20 @@ def check_count(field: str, value: object, most: int = _MAX_INT32) -> None:
         raise InvalidInput.at(field, f"expected a whole number, got {type(value).__name__}")
     if not 1 <= value.__index__() <= most:
         raise InvalidInput.at(field, f"{value} is not between 1 and {most}")
+
+
+def check_number(field: str, value: object) -> None:
+    """Refuses what is no number that others can be compared with (None is not looked at).
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or isinstance(value, str):
+        raise InvalidInput.at(field, f"expected a number, got {type(value).__name__}")
+    if math.isnan(float(value)):
+        raise InvalidInput.at(field, "NaN is not above or below any number; give a number, or leave it out")
 
 
 def timeout_of(timeout_s: float | None, options: ClientOptions) -> float | None:

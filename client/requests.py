@@ -19,12 +19,14 @@ from .inputs import (
     ScoreOptions,
     SparseOptions,
     check_count,
+    check_number,
     text_bytes,
     two_texts,
     utf8_bytes,
 )
 from .options import SplitLimits
 from .token_ids import Text, TokenIds
+from .zero_shot import ClassifyOptions
 
 Request = TypeVar("Request")
 Item = TypeVar("Item")
@@ -43,6 +45,7 @@ _ACTIVATIONS = {
 _TRUNCATIONS = {
     None: scoring_pb2.TRUNCATION_UNSPECIFIED,
     "longest_first": scoring_pb2.TRUNCATION_LONGEST_FIRST,
+    "only_first": scoring_pb2.TRUNCATION_ONLY_FIRST,
     "only_second": scoring_pb2.TRUNCATION_ONLY_SECOND,
     "error": scoring_pb2.TRUNCATION_ERROR,
 }
@@ -56,6 +59,11 @@ _PRIORITIES = {
     "low": scoring_pb2.PRIORITY_LOW,
     "normal": scoring_pb2.PRIORITY_NORMAL,
     "high": scoring_pb2.PRIORITY_HIGH,
+}
+_INPUT_TYPES = {
+    None: embedding_pb2.INPUT_TYPE_UNSPECIFIED,
+    "query": embedding_pb2.INPUT_TYPE_QUERY,
+    "document": embedding_pb2.INPUT_TYPE_DOCUMENT,
 }
 _ENCODINGS = {
     "float32": embedding_pb2.ENCODING_FLOAT32,
@@ -119,24 +127,31 @@ def rerank_parts(
     options: ScoreOptions,
     limits: SplitLimits,
     first_stage: FirstStage | None = None,
+    min_score: float | None = None,
+    *,
+    partial_ok: bool = False,
 ) -> Iterator[Part[scoring_pb2.RerankRequest]]:
     """Requests that rank documents; the best ``top_k`` of all are among the best ``top_k`` of each part.
 
-    With a first stage it is one request: the nearest of all are not the nearest of each part. The documents are not
-    asked back: the caller has them.
+    With a first stage it is one request: the nearest of all are not the nearest of each part. Where a partial answer
+    will do it is one request as well, unless it has too many bytes: its time is for all documents together. The
+    documents are not asked back: the caller has them.
 
     Raises:
-        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, or too much for one request with a first stage.
+        InvalidInput: as ``score_parts``, a ``top_k`` that is no count, a ``min_score`` that is no number, or too much
+            for one request with a first stage.
     """
-    if first_stage is not None:
+    if first_stage is not None or partial_ok:
         limits = replace(limits, max_items=sys.maxsize)
     query, documents = one_text("query", query), several("documents", documents)
     check_count("top_k", top_k)
+    check_number("min_score", min_score)
     utf8_bytes("query", query)
     base = scoring_pb2.RerankRequest(
         model=options.model,
         query=query,
         top_k=None if top_k is None else int(top_k),
+        min_score=None if min_score is None else float(min_score),
         activation=_ACTIVATIONS[options.activation],
         truncation=_TRUNCATIONS[options.truncation],
         truncation_direction=_DIRECTIONS[options.truncation_direction],
@@ -145,6 +160,7 @@ def rerank_parts(
         prompt_name=options.prompt_name,
         prompt=options.prompt,
         first_stage=None if first_stage is None else first_stage.message(),
+        partial_ok=bool(partial_ok),
     )
     for start, chunk in _chunks(_checked_texts("documents", documents), base.ByteSize(), limits, "documents"):
         if first_stage is not None and start:
@@ -157,6 +173,36 @@ def rerank_parts(
         message = scoring_pb2.RerankRequest()
         message.CopyFrom(base)
         message.documents.extend(chunk)
+        yield Part(message, start, len(chunk))
+
+
+def classify_parts(
+    texts: Iterable[Given], candidate_labels: Iterable[Given], options: ClassifyOptions, limits: SplitLimits
+) -> Iterator[Part[scoring_pb2.ClassifyRequest]]:
+    """Requests for texts, each with all candidate labels; a text counts once for each label.
+
+    Raises:
+        InvalidInput: as ``score_parts``, or no label.
+    """
+    texts, given = several("texts", texts), several("candidate_labels", candidate_labels)
+    labels = [label for label, _ in _checked_texts("candidate_labels", given)]
+    if not labels:
+        raise InvalidInput.at("candidate_labels", "at least one is needed")
+    base = scoring_pb2.ClassifyRequest(
+        model=options.model,
+        candidate_labels=labels,
+        hypothesis_template=options.hypothesis_template,
+        multi_label=bool(options.multi_label),
+        truncation=_TRUNCATIONS[options.truncation],
+        truncation_direction=_DIRECTIONS[options.truncation_direction],
+        max_length=int(options.max_length or 0),
+        priority=_PRIORITIES[options.priority],
+    )
+    limits = replace(limits, max_items=max(1, limits.max_items // len(labels)))
+    for start, chunk in _chunks(_checked_texts("texts", texts), base.ByteSize(), limits, "texts"):
+        message = scoring_pb2.ClassifyRequest()
+        message.CopyFrom(base)
+        message.texts.extend(chunk)
         yield Part(message, start, len(chunk))
 
 
@@ -202,6 +248,7 @@ def sparse_parts(
         max_length=int(options.max_length or 0),
         priority=_PRIORITIES[options.priority],
         max_active_dims=int(options.max_active_dims or 0),
+        input_type=_INPUT_TYPES[options.input_type],
     )
     yield from _text_parts(base, texts, limits)
 

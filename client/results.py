@@ -17,6 +17,8 @@ from .errors import ServerFault
 Float32Array = npt.NDArray[np.float32]
 UInt32Array = npt.NDArray[np.uint32]
 VectorArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.int8] | npt.NDArray[np.uint8]
+UnscoredReason = Literal["deadline", "overloaded"]
+"""No time before the deadline; no room in the server's queue."""
 ModelKind = Literal["cross-encoder", "bi-encoder", "sparse-encoder"]
 
 
@@ -79,9 +81,17 @@ class RankedDocument:
     index: int
     """Position among the documents that the caller gave."""
     score: float
+    """NaN where ``unscored`` says why there is none."""
     document: str = field(repr=False)
     first_stage_score: float | None = None
     """Similarity of query and document, where there was a first stage."""
+    unscored: UnscoredReason | None = None
+    """Why it has no score; only with ``partial_ok``."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has a score."""
+        return self.unscored is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,10 @@ class RerankResult(Sequence[RankedDocument]):
     timing: Timing
     first_stage: FirstStageReport | None = None
     """Where there was one; the documents are then the best of those that it kept."""
+    unscored: int = 0
+    """Documents without a score, those that ``top_k`` leaves out included; only with ``partial_ok``."""
+    unscored_reason: str = ""
+    """Why they have none, as a sentence of the server's."""
 
     def __len__(self) -> int:
         return len(self.results)
@@ -221,7 +235,7 @@ def merge_scores(parts: Sequence[ScoreResult]) -> ScoreResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.labels) for part in parts])
+    check_same([(part.model, part.labels) for part in parts])
     return ScoreResult(
         scores=np.concatenate([part.scores for part in parts]),
         labels=parts[0].labels,
@@ -232,19 +246,23 @@ def merge_scores(parts: Sequence[ScoreResult]) -> ScoreResult:
 
 
 def merge_ranked(parts: Sequence[RerankResult], top_k: int | None) -> RerankResult:
-    """The ``top_k`` best of the best of each part.
+    """The ``top_k`` best of the best of each part; what has no score comes last.
 
     Raises:
         ServerFault: the parts come from different models.
     """
-    _check_same([part.model for part in parts])
-    ranked = sorted((document for part in parts for document in part), key=lambda found: (-found.score, found.index))
+    check_same([part.model for part in parts])
+    every = [document for part in parts for document in part]
+    ranked = sorted((found for found in every if found.scored), key=lambda found: (-found.score, found.index))
+    ranked += [found for found in every if not found.scored]  # in the order of each part, and of the parts
     return RerankResult(
         results=tuple(ranked[:top_k]),
         model=parts[0].model,
         usage=merge_usage([part.usage for part in parts]),
         timing=merge_timing([part.timing for part in parts]),
         first_stage=parts[0].first_stage,  # there is one part then
+        unscored=sum(part.unscored for part in parts),
+        unscored_reason=next((part.unscored_reason for part in parts if part.unscored), ""),
     )
 
 
@@ -256,7 +274,7 @@ def merge_embeddings(parts: Sequence[EmbedResult]) -> EmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
+    check_same([(part.model, part.dimensions, part.embeddings.dtype) for part in parts])
     return EmbedResult(
         embeddings=np.concatenate([part.embeddings for part in parts]),
         dimensions=parts[0].dimensions,
@@ -274,7 +292,7 @@ def merge_sparse(parts: Sequence[SparseEmbedResult]) -> SparseEmbedResult:
     """
     if len(parts) == 1:
         return parts[0]
-    _check_same([(part.model, part.dimensions) for part in parts])
+    check_same([(part.model, part.dimensions) for part in parts])
     return SparseEmbedResult(
         indices=np.concatenate([part.indices for part in parts]),
         values=np.concatenate([part.values for part in parts]),
@@ -306,7 +324,8 @@ def merge_timing(parts: Sequence[Timing]) -> Timing:
     )
 
 
-def _check_same(answers: Sequence[object]) -> None:
+def check_same(answers: Sequence[object]) -> None:
+    """Raises ServerFault: parts of one input were answered by servers that serve different things."""
     for answer in answers:
         if answer != answers[0]:
             raise ServerFault(

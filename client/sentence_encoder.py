@@ -54,12 +54,14 @@ class SentenceEncoder:
         truncate_dim: int | None = None,
         pool: object | None = None,
         chunk_size: int | None = None,
+        *,
+        task: str | None = None,
     ) -> VectorArray:
         """Vectors of texts: float32 [texts, dimensions]; one text instead of a list gives [dimensions].
 
         ``prompt`` is put before every text, and wins over ``prompt_name``. ``truncate_dim`` keeps the first dimensions,
         and ``normalize_embeddings`` makes unit vectors of what is left. ``batch_size``, ``show_progress_bar``,
-        ``device``, ``pool`` and ``chunk_size`` mean nothing here.
+        ``device``, ``pool``, ``chunk_size`` and ``task`` mean nothing here.
 
         ``precision`` "ubinary" and "binary" give what sentence-transformers gives: uint8, or int8 shifted by 128,
         [texts, ceil(dimensions / 8)]. "int8" and "uint8" [texts, dimensions] are quantised as by its

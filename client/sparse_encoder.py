@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .drop_in import DOCUMENT_PROMPTS, QUERY_PROMPTS, PromptNames, check_batch_size, refuse_tensors, renamed
 from .errors import InvalidInput
 from .given import several
-from .inputs import Given, check_count
+from .inputs import Given, InputType, check_count
 from .results import SparseEmbedResult
 from .token_ids import TokenIds
 
@@ -43,10 +43,13 @@ class SparseEncoder:
         max_active_dims: int | None = None,
         pool: object | None = None,
         chunk_size: int | None = None,
+        *,
+        task: InputType | None = None,
     ) -> SparseEmbedResult:
         """Sparse vectors of texts, in input order.
 
-        ``prompt`` is put before every text, and wins over ``prompt_name``. ``max_active_dims`` keeps this many of the
+        ``prompt`` is put before every text, and wins over ``prompt_name``. ``task`` says what the texts are to a model
+        that reads queries in another way than documents. ``max_active_dims`` keeps this many of the
         largest weights of each text. ``batch_size``, ``show_progress_bar``, ``device``, ``pool``, ``chunk_size``,
         and what is said about sparse tensors mean nothing here.
 
@@ -66,6 +69,7 @@ class SparseEncoder:
             prompt_name=prompt_name if prompt is None else None,
             prompt=prompt,
             max_active_dims=max_active_dims,
+            input_type=task,
         )
 
     @renamed(sentences="inputs")
@@ -84,7 +88,7 @@ class SparseEncoder:
         pool: object | None = None,
         chunk_size: int | None = None,
     ) -> SparseEmbedResult:
-        """``encode`` with the checkpoint's prompt named "query", where it has one and no other is asked for."""
+        """``encode`` of queries, with the checkpoint's prompt named "query", unless another is asked for."""
         return self.encode(
             inputs,
             prompt_name=self._prompts.choose(QUERY_PROMPTS, prompt_name, prompt),
@@ -96,6 +100,7 @@ class SparseEncoder:
             save_to_cpu=save_to_cpu,
             device=device,
             max_active_dims=max_active_dims,
+            task="query",
         )
 
     @renamed(sentences="inputs")
@@ -114,7 +119,7 @@ class SparseEncoder:
         pool: object | None = None,
         chunk_size: int | None = None,
     ) -> SparseEmbedResult:
-        """``encode`` with the checkpoint's prompt named "document", "passage" or "corpus", unless one is asked for."""
+        """``encode`` of documents, with the prompt named "document", "passage" or "corpus", unless one is asked for."""
         return self.encode(
             inputs,
             prompt_name=self._prompts.choose(DOCUMENT_PROMPTS, prompt_name, prompt),
@@ -126,4 +131,5 @@ class SparseEncoder:
             save_to_cpu=save_to_cpu,
             device=device,
             max_active_dims=max_active_dims,
+            task="document",
         )

@@ -62,6 +62,7 @@ class Connection:
         self._rpcs: Mapping[Rpc, grpc.UnaryUnaryMultiCallable[Any, Any]] = {
             "Score": scoring.Score,
             "Rerank": scoring.Rerank,
+            "Classify": scoring.Classify,
             "Embed": embedding.Embed,
             "EmbedSparse": embedding.EmbedSparse,
         }

@@ -10,7 +10,8 @@
     texts.py           built-in and user's texts        package.py         all files or none
     storage.py         graphs on disk                   progress.py        what is being done, step by step
     vocabulary.py      tokens without an embedding      few_layers.py      a graph to measure recipes with
-    memory.py          does it fit?
+    memory.py          does it fit?                 toolset.py         which libraries are installed
+    query_table.py     queries without a model
     config.py          every option, defined once       errors.py          the tree of errors
     demo/              the demo checkpoint of `make demo`
 

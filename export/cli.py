@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.engine.outputs.activation import Activation
 
 from .config import SPEARMAN_LIMIT, TUNE_BUDGET_S, ExportConfig, Precision
 from .errors import ExportBroken, ExportError, ParityFailed
@@ -95,6 +96,19 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     checkpoint.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings (default: never)"
     )
+    score = parser.add_argument_group("score of a cross-encoder: activation(SCALE * logit + BIAS)")
+    score.add_argument(
+        "--activation",
+        choices=[activation.value for activation in Activation],
+        help="what makes scores of logits (default: the checkpoint's own)",
+    )
+    score.add_argument(
+        "--score-scale",
+        type=float,
+        metavar="SCALE",
+        help="e.g. 0.2 with --activation sigmoid for zerank-2, whose authors say sigmoid(logit / 5) (default: 1)",
+    )
+    score.add_argument("--score-bias", type=float, metavar="BIAS", help="added after the scale (default: 0)")
     data = parser.add_argument_group("calibration and parity")
     data.add_argument(
         "--calibration-data",
@@ -170,6 +184,9 @@ def _config(args: argparse.Namespace) -> ExportConfig:
         check_memory=not args.no_memory_check,
         tune=not args.no_tune,
         tune_budget_s=args.tune_budget_s,
+        activation=args.activation,
+        score_scale=args.score_scale,
+        score_bias=args.score_bias,
         calibration_data=args.calibration_data,
         parity=not args.no_parity,
         parity_data=args.parity_data,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.engine.outputs.activation import Activation
 from pairwire.server.errors import ConfigInvalid
 
 SPEARMAN_LIMIT = 0.98
@@ -41,6 +43,21 @@ class Limits:
     """Lowest rank correlation."""
     max_diff: float | None = None
     """Largest difference of an int8 variant; None for no limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskedScore:
+    """What a person asks to be made of what sentence-transformers gives for a pair before its activation."""
+
+    activation: Activation | None = None
+    """None for the checkpoint's own."""
+    scale: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def anything(self) -> bool:
+        """Whether it differs from what the checkpoint does."""
+        return self != AskedScore()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +104,12 @@ class ExportConfig:
     """Seconds of that measuring for each variant; what has been measured until then decides."""
     calibration_data: Path | None = None
     """Lines of JSON (see `pairwire.export.texts`) that take the place of the built-in calibration texts."""
+    activation: str | None = None
+    """Value of `Activation`: what turns a cross-encoder's logits into scores, instead of the checkpoint's own."""
+    score_scale: float | None = None
+    """A score is ``activation(score_scale * x + score_bias)``, x being what the checkpoint gives before its activation;
+    None for 1, or what the checkpoint does."""
+    score_bias: float | None = None
     parity: bool = True
     """Compare the variants with the checkpoint."""
     parity_data: Path | None = None
@@ -100,6 +123,15 @@ class ExportConfig:
     keep_float: int = 0
     """This many layers of an int8 variant, those that cost most, stay float32."""
 
+    @property
+    def asked_score(self) -> AskedScore:
+        """Its options about scores."""
+        return AskedScore(
+            activation=None if self.activation is None else Activation(self.activation),
+            scale=1.0 if self.score_scale is None else self.score_scale,
+            bias=self.score_bias or 0.0,
+        )
+
     def __post_init__(self) -> None:
         known = [precision.value for precision in Precision]
         if not self.precisions:
@@ -111,6 +143,16 @@ class ExportConfig:
             raise ConfigInvalid(f"precision: {', '.join(self.precisions)} names one of them twice")
         if self.kind is not None and self.kind not in [kind.value for kind in ModelKind]:
             raise ConfigInvalid(f"kind: {self.kind!r} is none of cross-encoder, bi-encoder, sparse-encoder")
+        if self.activation is not None and self.activation not in [each.value for each in Activation]:
+            raise ConfigInvalid(
+                f"activation: {self.activation!r} is none of {', '.join(each.value for each in Activation)}"
+            )
+        if self.score_scale is not None and not 0 < self.score_scale < math.inf:
+            raise ConfigInvalid(
+                f"score-scale: {self.score_scale} is not a scale that keeps the order; above 0, e.g. 0.2"
+            )
+        if self.score_bias is not None and not math.isfinite(self.score_bias):
+            raise ConfigInvalid(f"score-bias: {self.score_bias} is not a finite number")
         if self.max_length is not None and self.max_length < 8:
             raise ConfigInvalid(f"max-length: {self.max_length} leaves no room for a pair of texts; at least 8 tokens")
         if self.parity_threshold is not None and not -1 <= self.parity_threshold <= 1:

@@ -12,13 +12,13 @@ from onnx import ModelProto
 
 from pairwire.server.clock import timestamp
 from pairwire.server.engine.kinds import ModelKind
-from pairwire.server.engine.models.manifest import WIRE_ACTIVATIONS, WIRE_KINDS
+from pairwire.server.engine.models.manifest import WIRE_ACTIVATIONS, WIRE_INPUT_TYPES, WIRE_KINDS
 from pairwire.server.freed_memory import return_freed_memory
 from pairwire.server.package import FORMAT, Package, read_package, write_manifest
 from pairwire.server.tuning.choosing import Budget, choose
 from pairwire.server.tuning.measuring import Measure
 from pairwire.server.tuning.measuring import measure as measure_side_by_side
-from pairwire.v1 import manifest_pb2, scoring_pb2
+from pairwire.v1 import embedding_pb2, manifest_pb2, scoring_pb2
 
 from . import passes
 from .checkpoint import adapter, chat_templates
@@ -26,10 +26,11 @@ from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .checkpoint.consent import check_consent
 from .checkpoint.files import check_files
 from .checkpoint.source import find_source
+from .checkpoint.task_adapters import check_tasks
 from .config import SPEARMAN_LIMIT, ExportConfig, Limits, Precision, Sensitivity
 from .errors import ParityFailed
 from .figures import ParityReport
-from .graph import export_graph
+from .graph import export_graph, made_by
 from .memory import check_memory
 from .package import checked_target, staged, write_tokenizer
 from .packed_variant import make_packed
@@ -37,6 +38,7 @@ from .parity.compare import Reference, compare
 from .parity.report import as_lines, write_report
 from .parity.witness import Witness
 from .progress import Listener, Progress, explained, quiet_libraries, torch_cache
+from .query_table import compare_queries, write_queries
 from .recipes import DEFAULT, Candidates, Maker, Recipe, name_of
 from .texts import Texts, calibration_texts, parity_texts, range_texts, read_texts
 from .variant import MadeVariant, message_of
@@ -47,6 +49,7 @@ _TOOLS = (
     "numpy",
     "onnx",
     "onnxruntime",
+    "onnxscript",
     "optimum-onnx",
     "peft",
     "sentence-transformers",
@@ -125,6 +128,7 @@ class _Export:
                     maker = Maker(graph, reports, precision, checkpoint, calibration, asked)
                     variants.append(self._variant(name, maker, reference, file))
                 return_freed_memory()
+            compared = self._queries(checkpoint, parity_inputs)
             report = None if reference is None else self._parity(reference, [each.made for each in variants])
             with self._progress.step("write the package") as step:
                 parities = [None] * len(variants) if report is None else [each.summary for each in report.variants]
@@ -137,6 +141,8 @@ class _Export:
                     manifest.int8_low.extend(ranges.low.tolist())
                     manifest.int8_high.extend(ranges.high.tolist())
                 manifest.tokenizer_sha256 = write_tokenizer(checkpoint.tokenizer_json, stage)
+                if checkpoint.queries is not None:
+                    manifest.query_table.CopyFrom(write_queries(checkpoint.queries, compared, stage))
                 write_manifest(manifest, stage)
                 if report is not None:
                     found = {each.made.name: each.made.findings for each in variants}
@@ -150,6 +156,7 @@ class _Export:
         with self._progress.step("find the checkpoint", reads_input=True) as step:
             source = find_source(config.checkpoint, config.revision)
             check_files(source.directory)
+            check_tasks(source.directory)
             check_consent(source.directory, trusted=config.trust_remote_code)
             step.detail = f"{source.name}{'@' + source.revision[:12] if source.revision else ''}"
         kind = None if config.kind is None else ModelKind(config.kind)
@@ -168,6 +175,7 @@ class _Export:
                 max_length=config.max_length,
                 trust_remote_code=config.trust_remote_code,
                 adapted=adapted,
+                asked=config.asked_score,
             )
             step.detail = _describe(checkpoint)
         for warning in [*checkpoint.warnings, *filter(None, [check_vocabulary(checkpoint)])]:
@@ -194,7 +202,7 @@ class _Export:
             folder = self._workspace / "graph"
             folder.mkdir()
             graph = export_graph(checkpoint, folder, witness.check)
-            step.detail = f"{len(graph.graph.node)} operators"
+            step.detail = f"{len(graph.graph.node)} operators, by {made_by(graph)}"
         plain = graph
         if Precision.FP16.value in self._config.precisions:  # else nobody reads it, and it may have gigabytes
             plain = ModelProto()
@@ -213,7 +221,11 @@ class _Export:
         return _Chosen(made)
 
     def _variant(self, name: str, maker: Maker, reference: Reference | None, file: Path) -> _Chosen:
-        recipe, made, tuning = self._tuned(name, maker, reference, file) if self._config.tune else (DEFAULT, None, None)
+        recipe, made, tuning = (
+            self._tuned(name, maker, reference, file)
+            if self._config.tune and not maker.checkpoint.static
+            else (DEFAULT, None, None)
+        )
         with self._progress.step(f"make {name}") as step:
             variant = made or maker.make(recipe, file, step.advance)
             if made is None and recipe != DEFAULT and not self._holds(reference, variant):
@@ -263,6 +275,15 @@ class _Export:
         with self._progress.step("score a few texts to check the graph with", reads_input=True):
             return Witness(checkpoint, texts)
 
+    def _queries(self, checkpoint: Checkpoint, texts: Sequence[Texts]) -> tuple[int, float]:
+        """How many were compared, also with ``--no-parity``: it takes no time; and how far they are off."""
+        if checkpoint.queries is None:
+            return 0, 0.0
+        with self._progress.step("compare the queries' table") as step:
+            count, difference = compare_queries(checkpoint.queries, texts, checkpoint.default_prompt)
+            step.detail = f"{count} queries, max difference {difference:.1e}"
+        return count, difference
+
     def _parity(self, reference: Reference, variants: Sequence[MadeVariant]) -> ParityReport:
         limits, kind = self._limits, reference.checkpoint.kind
         results = []
@@ -288,7 +309,7 @@ class _Export:
         return ranges
 
     def _manifest(self, checkpoint: Checkpoint, variants: Sequence[manifest_pb2.Variant]) -> manifest_pb2.ModelManifest:
-        rules = checkpoint.rules
+        rules, own = checkpoint.rules, checkpoint.own_code
         return manifest_pb2.ModelManifest(
             format=FORMAT,
             name=self._config.name or self._config.output.resolve().name,
@@ -306,30 +327,45 @@ class _Export:
             vocab_size=rules.vocab_size,
             template=chat_templates.message_of(rules.template),
             labels=checkpoint.labels,
-            activation=WIRE_ACTIVATIONS[checkpoint.activation]
+            activation=WIRE_ACTIVATIONS[checkpoint.head.activation]
             if checkpoint.labels
             else scoring_pb2.ACTIVATION_UNSPECIFIED,
+            score_scale=None if checkpoint.head.scale == 1 else checkpoint.head.scale,
+            score_bias=checkpoint.head.bias,
             dimensions=checkpoint.dimensions,
             pooling=checkpoint.pooling,
             normalized=checkpoint.normalized,
             prompts=checkpoint.prompts,
             default_prompt_name=checkpoint.default_prompt_name,
             prompt_excluded=rules.prompt_excluded,
+            empty_token_id=rules.empty_token_id,
             default_dimensions=checkpoint.default_dimensions,
             max_active_dims=checkpoint.max_active_dims,
             similarity=checkpoint.similarity,
+            default_input_type=_input_type(checkpoint),
             variants=variants,
+            remote_code=None if own is None else manifest_pb2.RemoteCode(sha256=own.sha256, files=own.files),
             tool_versions={tool: importlib.metadata.version(tool) for tool in _installed(_TOOLS)},
         )
+
+
+def _input_type(checkpoint: Checkpoint) -> embedding_pb2.InputType.ValueType:
+    if checkpoint.queries is None or checkpoint.queries.default is None:
+        return embedding_pb2.INPUT_TYPE_UNSPECIFIED
+    return WIRE_INPUT_TYPES[checkpoint.queries.default]
 
 
 def _describe(checkpoint: Checkpoint) -> str:
     limit = f"at most {checkpoint.rules.max_length} tokens"
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
         labels = "1 label" if len(checkpoint.labels) == 1 else f"{len(checkpoint.labels)} labels"
-        return f"{checkpoint.architecture} cross-encoder, {labels}, {checkpoint.activation.value}, {limit}"
+        head = checkpoint.head
+        score = head.activation.value
+        if (head.scale, head.bias) != (1, 0):
+            score += f" of {head.scale:g} x logit" + (f" {head.bias:+g}" if head.bias else "")
+        return f"{checkpoint.architecture} cross-encoder, {labels}, {score}, {limit}"
     if checkpoint.kind is ModelKind.SPARSE_ENCODER:
-        how = ", ".join(checkpoint.pooling)
+        how = ", ".join(checkpoint.pooling) + (", queries by a table" if checkpoint.queries is not None else "")
         return f"{checkpoint.architecture} sparse encoder, {checkpoint.dimensions} dimensions, {how}, {limit}"
     unit = ", unit length" if checkpoint.normalized else ""
     pooling = "+".join(checkpoint.pooling)

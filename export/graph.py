@@ -1,4 +1,4 @@
-"""Checkpoint -> plain ONNX graph, through optimum's exporter and ONNX Runtime's basic optimisations.
+"""Checkpoint -> plain ONNX graph, by the first way that leads to a right one, and ONNX Runtime's basic optimisations.
 
 The result is standard ONNX: int64 [rows, length] inputs, one float32 output, constants as initializers.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.reasons import is_of_the_machine, reason_of
 from pairwire.server.runtime.ort import ort
 
 from . import storage
@@ -21,7 +23,10 @@ from .checkpoint import cross_encoders, sparse_encoders
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.loading import load_for_tracing
 from .checkpoint.pooling import PROMPT_LENGTHS, replace_pooling
-from .errors import CheckpointUnsupported
+from .errors import CheckpointUnsupported, ConsentMissing, ExportError, WeightsInvalid
+
+if TYPE_CHECKING:
+    from .checkpoint.ways import Way
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", PROMPT_LENGTHS)
 """What the server can feed."""
@@ -30,8 +35,6 @@ OUTPUTS = {
     ModelKind.BI_ENCODER: "sentence_embedding",
     ModelKind.SPARSE_ENCODER: "sentence_embedding",
 }
-_TRACED = "traced"
-"""In place of one of optimum's tasks: a module of ours, which traces itself."""
 
 
 Check = Callable[[ort.InferenceSession], None]
@@ -41,27 +44,35 @@ Check = Callable[[ort.InferenceSession], None]
 def export_graph(checkpoint: Checkpoint, workspace: Path, check: Check | None = None) -> ModelProto:
     """The graph of the checkpoint, before any rewrite of ours. ``workspace`` is an existing directory for files.
 
-    ``check`` is shown the graph while it is loaded: weights may have gigabytes.
+    ``check`` is shown the graph while it is loaded: weights may have gigabytes. The first way (`checkpoint.ways`) whose
+    graph passes it is taken; `made_by` says which one that was.
 
     Raises:
-        CheckpointUnsupported: optimum cannot export it, or the graph asks for inputs that the server does not have.
+        CheckpointUnsupported: no way leads to a graph that is right; the sentence says what was in each of them.
     """
-    from optimum.exporters.onnx import onnx_export_from_model
+    from .checkpoint.ways import Tracer, Way, ways  # which need torch
 
-    model, task = _exportable(checkpoint)
-    try:
-        if task == _TRACED:
-            model.write(OUTPUTS[checkpoint.kind], workspace / "model.onnx")
+    refusals: dict[str, list[str]] = {}
+    for way in (Way(Tracer.SCRIPT),) if checkpoint.static else ways(checkpoint.reference[0].model):
+        try:
+            graph = _by(way, checkpoint, workspace, check)
+        except (ConsentMissing, WeightsInvalid):
+            raise
+        except CheckpointUnsupported as error:
+            refusals.setdefault(str(error), []).append(str(way))
+            _clear(workspace)
         else:
-            onnx_export_from_model(model, output=workspace, task=task, do_validation=False, no_post_process=True)
-    except (ValueError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointUnsupported(f"{checkpoint.architecture}: optimum cannot export it: {reason}") from error
-    del model  # a large one would be in memory next to its graph
-    graph = onnx.load(workspace / "model.onnx", load_external_data=False)
-    _keep_output(graph, OUTPUTS[checkpoint.kind])
-    _check_inputs(graph, checkpoint)
-    return _basic(graph, workspace, check)
+            graph.producer_name = str(way)
+            return graph
+    if len(refusals) == 1:
+        raise CheckpointUnsupported(next(iter(refusals)))
+    reasons = "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in refusals.items())
+    raise CheckpointUnsupported(f"{checkpoint.architecture} cannot be traced: {reasons}")
+
+
+def made_by(model: ModelProto) -> str:
+    """What wrote a graph of `export_graph`: optimum, or the tracer of torch and the attention that it traced."""
+    return str(model.producer_name)
 
 
 def output_name(model: ModelProto) -> str:
@@ -74,25 +85,69 @@ def input_names(model: ModelProto) -> list[str]:
     return [value.name for value in model.graph.input]
 
 
-def _exportable(checkpoint: Checkpoint) -> tuple[Any, str]:
-    """A second copy of the model, with plain attention: its graph has fewer operators than that of fused attention."""
+def _by(way: Way, checkpoint: Checkpoint, workspace: Path, check: Check | None) -> ModelProto:
+    """The graph that one way leads to.
+
+    Raises:
+        CheckpointUnsupported: it cannot be written, asks for inputs that the server does not have, or fails the check.
+    """
+    file = workspace / "model.onnx"
+    model, task = _exportable(checkpoint, way)
+    try:
+        if task is None:
+            model.write(
+                OUTPUTS[checkpoint.kind], file, way.tracer, checkpoint.rules.vocab_size, checkpoint.rules.max_length
+            )
+        else:
+            from optimum.exporters.onnx import onnx_export_from_model
+
+            onnx_export_from_model(model, output=workspace, task=task, do_validation=False, no_post_process=True)
+    except Exception as error:  # a list of types cannot cover what tracers and code of checkpoints raise
+        if isinstance(error, ExportError) or is_of_the_machine(error):
+            raise
+        raise CheckpointUnsupported(reason_of(error)) from error
+    del model  # a large one would be in memory next to its graph
+    graph = onnx.load(file, load_external_data=False)
+    _forbid_zeros(graph)
+    _keep_output(graph, OUTPUTS[checkpoint.kind])
+    _check_inputs(graph, checkpoint)
+    return _basic(graph, workspace, check)
+
+
+def _exportable(checkpoint: Checkpoint, way: Way) -> tuple[Any, str | None]:
+    """A second copy of the model, and optimum's task; None for a module of ours, which traces itself."""
     loaded = load_for_tracing(
         checkpoint.directory,
         checkpoint.kind,
         trust_remote_code=checkpoint.trust_remote_code,
         adapted=checkpoint.adapted,
+        attention=way.attention,
     )
     if checkpoint.kind is ModelKind.CROSS_ENCODER:
-        traceable = cross_encoders.traceable(loaded)
-        return (loaded.model, "text-classification") if traceable is None else (traceable, _TRACED)
-    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
-        loaded[1] = sparse_encoders.splade(loaded[1])
-        return loaded, "feature-extraction"
-    from .checkpoint import embedders  # which needs torch
+        traceable = cross_encoders.traceable(loaded, way)
+        return (loaded.model, "text-classification") if traceable is None else (traceable, None)
+    from .checkpoint import embedders, routers, static_embeddings  # which need torch
 
-    replace_pooling(loaded)
-    traceable = embedders.traceable(loaded, prompt_lengths=checkpoint.rules.prompt_excluded)
-    return (loaded, "feature-extraction") if traceable is None else (traceable, _TRACED)
+    if checkpoint.kind is ModelKind.SPARSE_ENCODER:
+        loaded = routers.documents_of(loaded)
+        loaded[1] = sparse_encoders.splade(loaded[1])
+    elif checkpoint.static:
+        return static_embeddings.traceable(loaded), None
+    else:
+        replace_pooling(loaded)
+    traceable = embedders.traceable(loaded, way, prompt_lengths=checkpoint.rules.prompt_excluded)
+    return (loaded, "feature-extraction") if traceable is None else (traceable, None)
+
+
+def _forbid_zeros(model: ModelProto) -> None:
+    """Takes from every Reshape the word that 0 is a length: it copies a dim, and no batch of ours is empty."""
+    whole = [tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT64]
+    fixed = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole if not uses_external_data(tensor)}
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and not (node.input[1] in fixed and 0 in fixed[node.input[1]]):
+            kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _keep_output(model: ModelProto, name: str) -> None:
@@ -136,7 +191,11 @@ def _basic(model: ModelProto, workspace: Path, check: Check | None) -> ModelProt
     del session
     result = storage.load_light(after)
     del result.graph.value_info[:]
-    for file in workspace.iterdir():  # what was exported would take the disk twice
-        if file not in (after, storage.data_file(after)):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    _clear(workspace, after, storage.data_file(after))  # what was exported would take the disk twice
     return result
+
+
+def _clear(workspace: Path, *kept: Path) -> None:
+    for file in workspace.iterdir():
+        if file not in kept:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()

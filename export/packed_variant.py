@@ -33,6 +33,11 @@ def make_packed(plain: ModelProto, checkpoint: Checkpoint, file: Path) -> MadeVa
         raise CheckpointUnsupported(
             f"{checkpoint.architecture} has no fp16 variant: its pooling leaves prompts out, which packed graphs do not"
         )
+    if checkpoint.static:
+        raise CheckpointUnsupported(
+            "it has no fp16 variant: looking up rows of a table is no work for a GPU; a CPU does it faster than text"
+            " can be tokenised"
+        )
     model = ModelProto()
     model.CopyFrom(plain)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from pairwire.server.engine.kinds import ModelKind
-from pairwire.server.engine.outputs.heads import Activation
+from pairwire.server.engine.outputs.heads import Head
 from pairwire.server.package import sha256_of
 from pairwire.server.runtime.base import Float32Array, RuntimeInfo
 from pairwire.server.runtime.onnx_cpu import CpuOptions, OnnxCpuRuntime
@@ -194,7 +194,7 @@ class Candidates:
         checkpoint = maker.checkpoint
         cross = checkpoint.kind is ModelKind.CROSS_ENCODER
         self._encoder = checkpoint.text_encoder()
-        self._probe = Probe(self._encoder, checkpoint.activation if cross else Activation.IDENTITY, pairs=cross)
+        self._probe = Probe(self._encoder, checkpoint.head if cross else Head(), pairs=cross)
         self._longest = checkpoint.rules.max_length
         self.shapes: Sequence[Shape] = shapes_up_to(self._longest)
         self.info: RuntimeInfo | None = None

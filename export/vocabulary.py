@@ -86,12 +86,21 @@ def _encode(checkpoint: Checkpoint, encoder: TextEncoder, item: Input, prompt: s
 
 
 def _check_unknown(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
-    unknown = checkpoint.reference[0].tokenizer.unk_token_id
+    unknown = _unknown_id(checkpoint)
     if unknown is not None and unknown >= encoder.vocabulary.rows:
         raise CheckpointUnsupported(
             f"{encoder.vocabulary.name(unknown)} stands for every word that the tokenizer does not know, and has no"
             f" embedding, which ends at {encoder.vocabulary.rows - 1}; {_WHAT_TO_DO}"
         )
+
+
+def _unknown_id(checkpoint: Checkpoint) -> int | None:
+    tokenizer = checkpoint.reference[0].tokenizer
+    if not checkpoint.static:
+        return None if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
+    from .checkpoint import static_embeddings  # which needs torch
+
+    return static_embeddings.unknown_id(tokenizer)
 
 
 def _check_prompts(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
@@ -106,6 +115,8 @@ def _check_prompts(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
 
 def _check_token_types(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
     """The second text of a pair often is of type 1: the model must know that there is one."""
+    if checkpoint.static:
+        return
     rows = _token_type_rows(checkpoint)
     if rows is None:
         return

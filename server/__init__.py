@@ -6,7 +6,7 @@
     compat/        other people's protocols over the same engine calls
     package.py     reads and verifies a model package     onnx_files.py which files a graph reads
     errors.py      the one tree of errors                 clock.py      the only reader of the time
-    reasons.py     other people's exceptions in a line    freed_memory.py  back to the system
+    reasons.py     other people's exceptions in a line    freed_memory.py  back to the system, or kept
     config.py      every option, defined once
     options.py     flags, environment, TOML and help, derived from those definitions
     lifecycle.py   the phases of a serving process

@@ -36,9 +36,8 @@ from .rpc.scoring import ScoringServicer
 from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
-from .security.access import Access
-from .security.certificates import Certificates
-from .security.reloading import Reloader
+from .rpc.turns import TakeTurns
+from .security.guard import Guard
 
 if TYPE_CHECKING:
     from .compat.http.listener import HttpListener
@@ -116,7 +115,7 @@ class Application:
         """
         self.config = config
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.engine.weights())
         self.failed = asyncio.Event()
         """Set when the engine has died and nothing will be served any more."""
         self.fault: BaseException | None = None
@@ -140,10 +139,8 @@ class Application:
         self._endpoint: MetricsEndpoint | None = None
         self.roles = Roles(self._opened, config.roles)
         """Which model answers calls that name none."""
-        self._access = Access(config.security)
-        self._certificates: Certificates | None = None
-        self._reloader: Reloader | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self.guard = Guard(config)
+        """Who may call, and the certificates."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         interceptors, connections = self._interceptors(), config.connections_of_a_port()
@@ -160,7 +157,7 @@ class Application:
             limits=config.limits,
             connections=connections,
             traffic=self.traffic,
-            access=self._access,
+            access=self.guard.access,
             share_port=share_port,
         )
         self._http = self._build_http(interceptors)
@@ -184,26 +181,16 @@ class Application:
         """
         self.config.check_models()
         where = self.config.listen
-        self._certificates = certificates = Certificates.of(self.config.tls)
-        self.port = bind(self._server, where, certificates)
-        context = None if certificates is None else certificates.context
+        self.guard.open()
+        self.port = bind(self._server, where, self.guard.certificates)
         if where.metrics_port != METRICS_OFF:
-            self._endpoint = MetricsEndpoint(
-                self.metrics.registry, where.host, where.metrics_port, context=context, access=self._access
-            )
+            self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port, self.guard)
             self.metrics_port = self._endpoint.port
         if self._http is not None:
-            await self._http.start(share_port=self._share_port, context=context)
+            await self._http.start(share_port=self._share_port, context=self.guard.context)
             self.http_port = self._http.port
         await self._server.start()
-        self._reloader = Reloader(self._access, *([] if certificates is None else [certificates]))
-        self._watching = asyncio.create_task(self._reloader.run())
         logger.info("listening on %s:%d", where.host, self.port)
-
-    async def reload(self) -> None:
-        """Reads keys and certificates again. What cannot be used changes nothing, and the log says why."""
-        if self._reloader is not None:
-            await self._reloader.reload()
 
     async def load(self) -> None:
         """Loads and warms the models, then serves.
@@ -297,9 +284,9 @@ class Application:
         self._board.close()
         if self._engine is not None:
             await self._engine.close(limit_s)
-        for task in (self._beating, self._watching):
-            if task is not None:
-                task.cancel()
+        self.guard.close()
+        if self._beating is not None:
+            self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
         if self._http is not None:
             self._http.close()
@@ -326,7 +313,7 @@ class Application:
         access = logging.getLogger("pairwire.access")
         if access.isEnabledFor(logging.DEBUG):
             chain.append(Measure(AccessLogger(access), self._clock))
-        return [*chain, self._gate, NameCaller(self.config.callers.caller_key)]
+        return [*chain, self._gate, NameCaller(self.config.callers.caller_key), TakeTurns(lambda: self.traffic.arrived)]
 
     def _build_http(self, interceptors: Sequence[Interceptor]) -> HttpListener | None:
         """What serves HTTP; None where it is off. Raises ConfigInvalid where what it needs is not installed."""
@@ -348,8 +335,9 @@ class Application:
             registry=self.metrics.registry,
             interceptors=interceptors,
             traffic=self.traffic,
-            access=self._access,
+            access=self.guard.access,
             clock=self._clock,
+            grpc_port=lambda: self.port,
         )
 
     def _is_healthy(self, model: str) -> bool:

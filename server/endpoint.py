@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -12,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import start_http_server
 
 from .errors import ConfigInvalid, Unauthenticated
-from .security.access import API_KEY, AUTHORIZATION, Access, open_access
+from .security.access import API_KEY, AUTHORIZATION, Access
+from .security.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,9 @@ class MetricsEndpoint:
         registry: CollectorRegistry,
         host: str,
         port: int,
-        *,
-        context: ssl.SSLContext | None = None,
-        access: Access | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        """Listens: over TLS where there is a context, to those whom ``access`` admits.
+        """Listens; where ``guard`` has certificates over TLS, and to those whom it lets in.
 
         Raises:
             ConfigInvalid: the address is taken or not this machine's.
@@ -42,13 +40,15 @@ class MetricsEndpoint:
             raise ConfigInvalid(
                 f"metrics_port: cannot listen on {host}:{port} ({error.strerror}); choose another --metrics-port or -1"
             ) from error
-        self._context = context
+        self._context = None if guard is None else guard.context
         server = self._server
         application = server.get_app()
         assert application is not None
-        server.set_app(cast(Any, _for_those_who_may(application, access or open_access())))
-        server.handle_error = _overlook  # type: ignore[method-assign, assignment]  # its own writes tracebacks of what strangers send
-        if context is not None:
+        if guard is not None:
+            server.set_app(cast(Any, _for_those_who_may(application, guard.access)))
+        # Its own writes tracebacks of what strangers send.
+        server.handle_error = _overlook  # type: ignore[method-assign, assignment]
+        if self._context is not None:
             server.get_request = self._accept_tls  # type: ignore[method-assign]  # what it is there for
         # Connections that say nothing hold a thread and a file each.
         handler = cast(type, self._server.RequestHandlerClass)

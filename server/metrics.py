@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from .engine.cache import CacheStatistics
 from .engine.kinds import ModelKind
 from .engine.observer import BatchEvent, Outcome, RequestEvent
+from .engine.outputs.nli import NliLogits
 from .engine.results import EngineStatistics, ModelInfo, ModelStatistics
 from .runtime.base import CudaInfo
 
@@ -49,6 +50,20 @@ TABLE: tuple[Series, ...] = (
         SECONDS,
     ),
     Series("pairwire_rows", "counter", ("model",), "Pairs or texts of answered requests."),
+    Series("pairwire_unscored_rows", "counter", ("model",), "Documents of partial answers that have no score."),
+    Series(
+        "pairwire_shed",
+        "counter",
+        ("model", "caller", "reason"),
+        "Requests refused at once for the load: no room in the queue (queue), or no time for it (deadline).",
+    ),
+    Series(
+        "pairwire_expired",
+        "counter",
+        ("model", "caller"),
+        "Requests that were let in and whose deadline passed, or could not be met any more.",
+    ),
+    Series("pairwire_cancelled", "counter", ("model", "caller"), "Requests whose caller left before the answer."),
     Series("pairwire_batch_seconds", "histogram", ("model",), "Time to run a batch.", SECONDS),
     Series("pairwire_batch_rows", "histogram", ("model",), "Rows with text in a batch.", ROWS),
     Series("pairwire_batch_slots", "counter", ("model",), "Rows of batches, those that only fill the shape included."),
@@ -69,6 +84,12 @@ TABLE: tuple[Series, ...] = (
         (),
         "Estimated seconds until everything now queued or running is done.",
     ),
+    Series(
+        "pairwire_capacity_tokens_per_second",
+        "gauge",
+        (),
+        "Tokens that all workers compute in a second, by what batches took lately.",
+    ),
     Series("pairwire_shared_rows", "counter", ("model",), "Pairs or texts answered with the result of an equal one."),
     Series("pairwire_token_cache_hits", "counter", ("model",), "Texts whose token ids were known."),
     Series("pairwire_token_cache_misses", "counter", ("model",), "Texts that were tokenised."),
@@ -85,6 +106,10 @@ TABLE: tuple[Series, ...] = (
 UNKNOWN_MODEL = "unknown"
 """Label of requests that name no loaded model: what clients send never becomes a label."""
 
+OTHER_CALLER = "other"
+"""Label of all callers beyond the first ``MOST_CALLERS`` of whom there was something to tell."""
+MOST_CALLERS = 32
+
 _KIND_OF_RPC: Mapping[str, ModelKind] = {
     "Score": ModelKind.CROSS_ENCODER,
     "Rerank": ModelKind.CROSS_ENCODER,
@@ -96,7 +121,10 @@ _KIND_OF_RPC: Mapping[str, ModelKind] = {
 class Metrics:
     """Feeds the series; an engine ``Observer`` and an ``RpcListener``. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers: Iterable[str] = ()) -> None:
+        """``callers`` have labels of their own, however many there are."""
+        self._callers = set(callers)
+        self._most_callers = len(self._callers) + MOST_CALLERS
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         table = {series.name: series for series in TABLE}
@@ -104,6 +132,10 @@ class Metrics:
         self._request_seconds = self._histogram(table["pairwire_request_seconds"])
         self._stage_seconds = self._histogram(table["pairwire_stage_seconds"])
         self._rows = self._counter(table["pairwire_rows"])
+        self._unscored_rows = self._counter(table["pairwire_unscored_rows"])
+        self._shed = self._counter(table["pairwire_shed"])
+        self._expired = self._counter(table["pairwire_expired"])
+        self._cancelled = self._counter(table["pairwire_cancelled"])
         self._batch_seconds = self._histogram(table["pairwire_batch_seconds"])
         self._batch_rows = self._histogram(table["pairwire_batch_rows"])
         self._batch_slots = self._counter(table["pairwire_batch_slots"])
@@ -137,13 +169,34 @@ class Metrics:
         series[1].observe(seconds)
 
     def request_finished(self, event: RequestEvent) -> None:
-        """Splits the time of an answered request; refused and failed ones would only distort it."""
+        """Splits the time of an answered request, which refused and failed ones would only distort; counts those."""
         if event.outcome is not Outcome.OK:
+            self._count_unanswered(event)
             return
-        self._rows.labels(event.model).inc(event.rows)
+        self._rows.labels(event.model).inc(event.rows - event.unscored)
+        if event.unscored:
+            self._unscored_rows.labels(event.model).inc(event.unscored)
         self._stage_seconds.labels(event.model, "queue").observe(event.queue_s)
         self._stage_seconds.labels(event.model, "tokenize").observe(event.tokenize_s)
         self._stage_seconds.labels(event.model, "compute").observe(event.compute_s)
+
+    def _count_unanswered(self, event: RequestEvent) -> None:
+        if event.outcome is Outcome.OVERLOADED:
+            self._shed.labels(event.model, self._caller(event.caller), "queue").inc()
+        elif event.outcome is Outcome.DEADLINE and event.refused:
+            self._shed.labels(event.model, self._caller(event.caller), "deadline").inc()
+        elif event.outcome is Outcome.DEADLINE:
+            self._expired.labels(event.model, self._caller(event.caller)).inc()
+        elif event.outcome is Outcome.CANCELLED:
+            self._cancelled.labels(event.model, self._caller(event.caller)).inc()
+
+    def _caller(self, name: str) -> str:
+        """What clients may have made up: a label for some of them."""
+        if name not in self._callers:
+            if len(self._callers) >= self._most_callers:
+                return OTHER_CALLER
+            self._callers.add(name)
+        return name
 
     def batch_finished(self, event: BatchEvent) -> None:
         """Counts a batch."""
@@ -222,6 +275,7 @@ _READINGS: Mapping[str, _Reading] = {
     "pairwire_running_rows": _once(lambda now: now.running_rows),
     "pairwire_open_requests": _once(lambda now: now.open_requests),
     "pairwire_estimated_wait_seconds": _once(lambda now: now.estimated_wait_s),
+    "pairwire_capacity_tokens_per_second": _once(lambda now: now.capacity_tokens_per_s),
     "pairwire_shared_rows": _by_model(lambda model: model.shared_rows),
     "pairwire_token_cache_hits": _by_model(lambda model: model.token_cache.hits),
     "pairwire_token_cache_misses": _by_model(lambda model: model.token_cache.misses),
@@ -243,4 +297,7 @@ def _labels(models: tuple[ModelInfo, ...]) -> Mapping[tuple[str, str], str]:
         fitting = [model.name for model in models if model.kind is kind]
         if len(fitting) == 1:
             labels[rpc, ""] = fitting[0]
+    able = [model.name for model in models if NliLogits.of(tuple(model.manifest.labels)) is not None]
+    if len(able) == 1:
+        labels["Classify", ""] = able[0]
     return labels

@@ -68,6 +68,14 @@ class Package:
         wanted = f"variant {name!r}" if name else f"variant for the provider {provider!r}"
         raise PackageInvalid(f"{self.directory}: no {wanted} in this package; it has {known}")
 
+    def file(self, name: str, sha256: str) -> Path:
+        """A verified file of the package.
+
+        Raises:
+            PackageInvalid: it is missing, or its sha256 is another one.
+        """
+        return _verified(self.directory / name, sha256)
+
     def graph_file(self, variant: manifest_pb2.Variant) -> Path:
         """The verified file of a variant; that of its weights, where there is one, lies next to it and is verified too.
 
@@ -217,6 +225,15 @@ def _check(path: Path, manifest: manifest_pb2.ModelManifest) -> None:
             problems.append(f"variant {variant.name!r}: file {variant.file!r} is not a plain file name")
         if Path(variant.data_file).name != variant.data_file:
             problems.append(f"variant {variant.name!r}: data_file {variant.data_file!r} is not a plain file name")
+    if manifest.HasField("query_table"):
+        table = manifest.query_table
+        if manifest.kind != manifest_pb2.MODEL_KIND_SPARSE_ENCODER:
+            problems.append("a table for queries, which only a sparse encoder has")
+        if not 1 <= table.max_length <= MOST_TOKENS:
+            problems.append(f"query_table: max_length {table.max_length} is not between 1 and {MOST_TOKENS}")
+        for name in (table.file, table.tokenizer_file):
+            if not name or Path(name).name != name:
+                problems.append(f"query_table: file {name!r} is not a plain file name")
     if problems:
         raise PackageInvalid(f"{path}: {'; '.join(problems)}; export the model again")
 

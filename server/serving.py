@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from .errors import PairwireError, StartupError
 from .eventloop import EXIT_HUNG, EXIT_LOST, leave, leave_anyway, write_stacks
+from .freed_memory import keep_what_is_loaded
 from .reasons import reason_of
 
 if TYPE_CHECKING:
     from .app import Application
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_S = 0.0005
+"""A thread that runs Python lets others run after so long where they want to. By default it is 5 ms: a call comes by
+the event loop some five times, and would wait for threads that tokenise each time."""
 
 LAST_WORDS_S = 4.0
 """What a stop may take beyond the limits that are set for it, before the process ends wherever it is."""
@@ -55,7 +61,7 @@ def hangup_of(applications: Sequence[Application]) -> Callable[[], None]:
     def on_hangup() -> None:
         logger.info("SIGHUP: API keys and certificates are read again, where there are any")
         for application in applications:
-            task = asyncio.create_task(application.reload())
+            task = asyncio.create_task(application.guard.reload())
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
@@ -77,6 +83,7 @@ async def serve_until(
     Raises:
         StartupError: from ``start``; the application is stopped.
     """
+    sys.setswitchinterval(_SWITCH_S)
     stopped = asyncio.create_task(stop.wait())
     failed = asyncio.create_task(application.failed.wait())
     starting = asyncio.ensure_future(start())
@@ -92,6 +99,7 @@ async def serve_until(
         with contextlib.suppress(Exception):  # why it did not start is what a person must know
             await application.abort()
         raise
+    keep_what_is_loaded()
     on_ready()
     await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
     if failed.done():

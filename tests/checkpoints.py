@@ -183,7 +183,10 @@ def save_decoder_reranker(
     architecture: str = "qwen3",
     template: str | None = decoders.TEMPLATE,
     modules: bool = False,
+    true_token: str = "yes",
     false_token: str | None = "no",
+    scale: tuple[float, float] | None = None,
+    identity: bool = False,
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
     layers: int = 2,
@@ -192,7 +195,8 @@ def save_decoder_reranker(
     """Writes a language model whose answer "yes" is the score, as Qwen3-Reranker is, and returns the directory.
 
     Without ``modules`` it is a plain ``...ForCausalLM``; with them, or with prompts, sentence-transformers has saved it
-    and says which tokens are read.
+    and says which tokens are read. ``scale`` adds a Dense that multiplies a score and adds to it; ``identity`` says
+    that there is no activation.
     """
     import torch
     from sentence_transformers.base.modules import Transformer
@@ -202,7 +206,7 @@ def save_decoder_reranker(
     tokenizer = decoders.tokenizer(template=template)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(decoders.config(architecture, tokenizer, layers=layers))
-    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    yes, no = tokenizer.convert_tokens_to_ids([true_token, false_token or "no"])
     states = decoders.last_states(model.model, tokenizer, PAIRS)
     with torch.no_grad():
         rows = model.lm_head.weight
@@ -214,9 +218,24 @@ def save_decoder_reranker(
     tokenizer.save_pretrained(target)
     if not plain:
         return directory
-    answers = [None if token is None else tokenizer.convert_tokens_to_ids(token) for token in ("yes", false_token)]
+    answers = [None if token is None else tokenizer.convert_tokens_to_ids(token) for token in (true_token, false_token)]
     chain = [Transformer(str(target), transformer_task="text-generation"), LogitScore(*answers)]
-    return _saved(directory, chain, prompts, default_prompt_name)
+    if scale is not None:
+        chain.append(_scaling(*scale))
+    activation = torch.nn.Identity() if identity else None
+    return _saved(directory, chain, prompts, default_prompt_name, activation)
+
+
+def _scaling(scale: float, bias: float) -> Any:
+    """A module that makes ``scale * x + bias`` of a score."""
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    dense = Dense(1, 1, activation_function=None, module_input_name="scores", module_output_name="scores")
+    with torch.no_grad():
+        dense.linear.weight.fill_(scale)
+        dense.linear.bias.fill_(bias)
+    return dense
 
 
 def save_decoder_classifier(
@@ -261,7 +280,11 @@ def _spread_dense(modules: Sequence[Any]) -> None:
 
 
 def _saved(
-    directory: Path, modules: Sequence[Any], prompts: Mapping[str, str] | None, default_prompt_name: str | None
+    directory: Path,
+    modules: Sequence[Any],
+    prompts: Mapping[str, str] | None,
+    default_prompt_name: str | None,
+    activation: Any = None,
 ) -> Path:
     from sentence_transformers import CrossEncoder
 
@@ -270,6 +293,7 @@ def _saved(
         device="cpu",
         prompts=dict(prompts) if prompts else None,
         default_prompt_name=default_prompt_name,
+        activation_fn=activation,
     )
     encoder.save_pretrained(str(directory), create_model_card=False)
     return directory

@@ -26,6 +26,12 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("pairwire")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What is not for every run."""
+    parser.addoption("--screenshots", action="store_true", help="write the pictures that the docs show")
+    parser.addoption("--fetch", action="store_true", help="run what fetches packages of other languages too")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where servers of the tests keep measured costs, in this process and in those that it starts: not at home."""

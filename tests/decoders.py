@@ -34,6 +34,34 @@ Note that the answer can only be "yes" or "no".<|im_end|>
 """The prompt of Qwen3-Reranker as a chat template with the roles of sentence-transformers; Jinja drops its last line
 end."""
 
+ZERANK_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message["role"] == "query" -%}
+<|im_start|>system
+{{ message["content"] }}<|im_end|>
+{% elif message["role"] == "document" -%}
+<|im_start|>user
+{{ message["content"] }}<|im_end|>
+{% endif -%}
+{%- endfor -%}
+<|im_start|>assistant
+"""
+"""The query as what the system says and the document as what the user says, as zerank writes a pair."""
+
+MXBAI_TEMPLATE = """\
+<|im_start|>system
+You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>
+<|im_start|>user
+query: {{ messages | selectattr("role", "eq", "query") | map(attribute="content") | first }}
+document: {{ messages | selectattr("role", "eq", "document") | map(attribute="content") | first }}
+You are a search relevance expert who evaluates how well documents match search queries. For each query-document pair, \
+carefully analyze the semantic relationship between them, then provide your binary relevance judgment (0 for not \
+relevant, 1 for relevant).
+Relevance:<|im_end|>
+<|im_start|>assistant
+"""
+"""The prompt of mxbai-rerank-v2."""
+
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _ANSWERS = ("ye", "yes", "no")
 """Pieces that the frozen tokenizer lacks, in the order of their merges."""

@@ -94,6 +94,89 @@ def save_instructor(directory: Path, *, prompts: Mapping[str, str], seed: int = 
     return directory
 
 
+def save_routed_sparse_encoder(
+    directory: Path,
+    *,
+    prompts: Mapping[str, str] | None = None,
+    default_route: str | None = "document",
+    seed: int = 0,
+) -> Path:
+    """Writes a sparse encoder whose queries are looked up, as OpenSearch's doc-v3 is, and returns its directory."""
+    import torch
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sentence_transformer.modules import Router
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+
+    plain = save_sparse_encoder(directory.with_name(directory.name + "-documents"), seed=seed)
+    documents = list(SparseEncoder(str(plain), device="cpu"))
+    tokenizer = documents[0].tokenizer
+    rarity = torch.rand(len(tokenizer), generator=torch.Generator().manual_seed(seed)) * 8
+    rarity[tokenizer.all_special_ids] = 0  # as there, whose queries have no special tokens anyway
+    query = SparseStaticEmbedding(tokenizer, weight=rarity, frozen=True)
+    router = Router.for_query_document(
+        query_modules=[query], document_modules=documents, default_route=default_route, allow_empty_key=False
+    )
+    encoder = SparseEncoder(
+        modules=[router],
+        device="cpu",
+        similarity_fn_name="dot",
+        prompts=dict(prompts) if prompts else None,
+    )
+    encoder.save(str(directory), create_model_card=False)
+    return directory
+
+
+def save_embedding_gemma(directory: Path, *, prompts: Mapping[str, str] | None = None, seed: int = 0) -> Path:
+    """Writes a directory as EmbeddingGemma's and returns it: Gemma 3 that sees both ways, mean, two Dense, Normalize.
+
+    Two of its three layers see a window of some tokens on either side.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from transformers import Gemma3TextConfig, Gemma3TextModel
+
+    tokenizer = architectures.tokenizer("xlm-roberta")  # as Gemma's: <s> before a text and </s> behind it
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=architectures.HIDDEN,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        max_position_embeddings=architectures.POSITIONS,
+        sliding_window=24,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        initializer_range=0.12,
+        use_bidirectional_attention=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+    )
+    torch.manual_seed(seed)
+    plain = directory.with_name(directory.name + "-transformer")
+    Gemma3TextModel(config).save_pretrained(plain)
+    tokenizer.save_pretrained(plain)
+    checkpoints.edit_json(plain / "config.json", sliding_window=24)  # which is halved whenever it is read
+    identity = torch.nn.Identity()
+    modules = [
+        Transformer(str(plain)),
+        Pooling(architectures.HIDDEN),
+        Dense(architectures.HIDDEN, 96, bias=False, activation_function=identity),
+        Dense(96, architectures.HIDDEN, bias=False, activation_function=identity),
+        Normalize(),
+    ]
+    SentenceTransformer(modules=modules, device="cpu", prompts=dict(prompts) if prompts else None).save(
+        str(directory), create_model_card=False
+    )
+    checkpoints.edit_json(directory / "config.json", sliding_window=24)
+    # What transformers takes for Gemma's.
+    checkpoints.edit_json(directory / "tokenizer_config.json", padding_side="left")
+    return directory
+
+
 def save_sparse_encoder(
     directory: Path,
     *,

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("cli", "client", "export", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
+SHIPPED = ("cli", "client", "export", "integrations", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
@@ -51,6 +51,7 @@ FORBIDDEN = {
         "transformers",
     },
     "export": {"pairwire.client", "pairwire.cli", "grpc"},
+    "integrations": {"pairwire.server", "pairwire.export", "pairwire.cli", "grpc"},
     "export/passes": {"torch", "transformers", "sentence_transformers"},
     "export/int8": {"torch", "transformers", "sentence_transformers"},
     "protos": {"pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},

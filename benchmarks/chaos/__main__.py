@@ -24,12 +24,14 @@ from tokenizers import Tokenizer
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.package import TOKENIZER_FILE, read_package, sha256_of, write_manifest
 
-from .books import add_up, faults_of, table
+from .books import add_up, faults_of, faults_of_counters, table
 from .client import Outcomes, Plan, run
 from .faults import Fault, add_faults
 from .server import Server, Usage
 
 QUERY = "how do I bake bread without yeast"
+_FORGOTTEN_S = 2.0
+"""Of what a process counted before it was killed: it reports once a second."""
 WORDS = tuple("the quick brown fox bakes bread and mixes flour with water while prices rose in the park".split())  # noqa: SIM905
 
 
@@ -83,13 +85,17 @@ async def _run(args: argparse.Namespace, package: Path) -> int:
             total = add_up(await asyncio.gather(*runs))
         recovered = await server.recovered()
         await asyncio.sleep(6 if args.seconds > 60 else 0)  # freed memory goes back by then
-        after = server.usage()
+        after, counted = server.usage(), await server.counted()
         code = await server.stop()
     finally:
         if server.process.returncode is None:
             server.process.kill()
             await server.process.wait()
     found = list(faults_of(total, before, after, recovered=recovered, exit_code=code))
+    deaths = server.events["kill"] + server.events["hang for good"]
+    unsure = int(deaths * _FORGOTTEN_S * total.sent / args.seconds)
+    found += faults_of_counters(total, counted, own=server.own_calls, unsure=unsure)
+    print("counted by the server: " + ", ".join(f"{code} {count}" for code, count in sorted(counted.items())))
     _show(args, server, total, (before, after), found)
     return 1 if found else 0
 

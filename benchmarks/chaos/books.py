@@ -37,6 +37,36 @@ def add_up(parts: Sequence[Outcomes]) -> Outcomes:
     return total
 
 
+_TELLING = ("OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+"""Codes that come from a server and from nowhere else."""
+_UNSEEN = ("CANCELLED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL")
+"""A client may see one of these although the server came to another end: the answer was on its way."""
+
+
+def faults_of_counters(total: Outcomes, counted: Mapping[str, int], *, own: int, unsure: int) -> Iterator[str]:
+    """Where the server's own counters and the clients' books contradict each other.
+
+    Args:
+        total: the clients' books.
+        counted: the server's, by status code.
+        own: calls that no client has in its books.
+        unsure: at most so many were counted by processes that were killed before they could tell.
+    """
+    seen = Counter[str]()
+    for (_, code), count in total.codes.items():
+        seen[code] += count
+    unseen = own + sum(seen[code] for code in _UNSEEN)
+    for code in _TELLING:
+        there = counted.get(code, 0)
+        if there + unsure < seen[code]:
+            yield f"clients saw {code} {seen[code]} times and the server counted {there}, at most {unsure} forgotten"
+        if there > seen[code] + unseen:
+            yield f"the server counted {code} {there} times and clients saw {seen[code]}, at most {unseen} unseen"
+    ended = sum(counted.values())
+    if ended > total.sent + own:
+        yield f"the server counted {ended} requests and {total.sent + own} were sent"
+
+
 def faults_of(total: Outcomes, before: Usage, after: Usage, *, recovered: bool, exit_code: int) -> Iterator[str]:
     """Each thing that is not as it must be."""
     ended = sum(total.codes.values())

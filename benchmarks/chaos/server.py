@@ -18,6 +18,7 @@ from pathlib import Path
 
 import grpc
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from pairwire.v1 import scoring_pb2
 from pairwire.v1.scoring_pb2_grpc import ScoringServiceStub
@@ -44,6 +45,8 @@ class Server:
     def __init__(self, process: asyncio.subprocess.Process, port: int, metrics_port: int) -> None:
         self.process, self.port, self.metrics_port = process, port, metrics_port
         self.events: Counter[str] = Counter()
+        self.own_calls = 0
+        """Reranks that were begun here, not by a client."""
 
     @classmethod
     async def start(cls, package: Path, hang_timeout_s: float) -> Server:
@@ -66,6 +69,18 @@ class Server:
         text = await asyncio.to_thread(self._scrape)
         found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
+
+    async def counted(self) -> Counter[str]:
+        """Reranks by status code, as the processes count them: what a killed one counted last is missing."""
+        text = await asyncio.to_thread(self._scrape)
+        return Counter(
+            {
+                code: int(sum(sample.value for sample in family.samples if sample.labels.get("code") == code))
+                for family in text_string_to_metric_families(text)
+                if family.name == "pairwire_requests"
+                for code in {sample.labels["code"] for sample in family.samples}
+            }
+        )
 
     async def recovered(self) -> bool:
         """Waits until both processes serve and nothing waits; False where that does not come."""
@@ -134,6 +149,7 @@ class Server:
 
     async def _hang(self, rng: random.Random) -> None:
         """A run that cannot be ended: the process has to."""
+        self.own_calls += 1
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             call = ScoringServiceStub(channel).Rerank(
                 scoring_pb2.RerankRequest(query="q", documents=[Fault.STUBBORN.value]), timeout=60
@@ -155,6 +171,7 @@ class Server:
                 continue
             opened.append(writer)
             writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0))
+            self.own_calls += stalled
             if stalled:
                 writer.write(_frame(1, 4, 1, _HEADERS) + _frame(0, 0, 1, b"\0" + struct.pack("!I", 1 << 20) + b"x"))
         await asyncio.sleep(0.5)

@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from pairwire.server.engine import Engine, EngineConfig
 from pairwire.server.engine.models.loading import load_model
-from pairwire.server.engine.models.manifest import activation_of, rules_of
+from pairwire.server.engine.models.manifest import head_of, rules_of
 from pairwire.server.engine.observer import BatchEvent, RequestEvent
-from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.engine.results import ModelInfo
 from pairwire.server.engine.text.encoder import TextEncoder
 from pairwire.server.package import read_package
@@ -161,7 +160,7 @@ class DynamicShapes:
         variant = found.variant(provider="cuda")
         rules = rules_of(found.manifest)
         self._encoder = TextEncoder.from_file(found.tokenizer_file, rules)
-        self._activation = activation_of(found.manifest)
+        self._head = head_of(found.manifest)
         options = CudaOptions(longest=rules.max_length, most_tokens=1, capture=False)
         self._session: ort.InferenceSession = open_session(found.graph_file(variant), options)
         self._inputs = {node.name for node in self._session.get_inputs()}
@@ -187,4 +186,4 @@ class DynamicShapes:
             "token_offset": shape.token_offset(batch.lengths),
         }
         (logits,) = self._session.run(None, {name: feeds[name] for name in self._inputs})
-        return activate(np.asarray(logits, dtype=np.float32), self._activation)[:, 0]
+        return self._head.scores(np.asarray(logits, dtype=np.float32))[:, 0]

@@ -18,8 +18,14 @@ def describe(reference: Any) -> dict[str, Any]:
     """
     from sentence_transformers.sentence_transformer.modules import Dropout, Normalize
 
-    pooling, after = _modules(reference)
-    modes = [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
+    from .static_embeddings import is_static  # which needs torch
+
+    if is_static(reference):
+        first, after, modes = reference[0], list(reference)[1:], ["mean"]
+        _check_after(after)
+    else:
+        first, after = _modules(reference)
+        modes = _modes(first)
     if "weightedmean" in modes and reference.tokenizer.padding_side == "left":
         raise CheckpointUnsupported(
             "weightedmean pooling of rows that are padded on the left weighs tokens by the padding before them, so a"
@@ -28,7 +34,7 @@ def describe(reference: Any) -> dict[str, Any]:
     working = [module for module in after if not isinstance(module, Dropout)]  # which passes everything on
     cut = reference.truncate_dim
     return {
-        "dimensions": _dimensions(pooling, after),
+        "dimensions": _dimensions(first, after),
         "default_dimensions": int(cut or 0),
         "pooling": modes,
         "normalized": bool(working) and isinstance(working[-1], Normalize) and not cut,
@@ -56,23 +62,40 @@ def prompts_of(reference: Any) -> dict[str, Any]:
 
 def _modules(reference: Any) -> tuple[Any, list[Any]]:
     """Pooling, and what comes after it. Before it, only a Dense over all tokens may come."""
-    from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize, Pooling
+    from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 
     modules = list(reference)[1:]
     at = next((index for index, module in enumerate(modules) if isinstance(module, Pooling)), None)
     if at is None:
         raise CheckpointUnsupported(f"modules {_names(reference)}: expected Pooling second")
-    for index, module in enumerate(modules):
-        expected = _TOKENS if index < at else _VECTOR
-        if isinstance(module, Dense):
-            _check_names(module, expected)
-        elif index != at and not (index > at and isinstance(module, (Dropout, LayerNorm, Normalize))):
-            place = "before Pooling" if index < at else "after Pooling"
-            raise CheckpointUnsupported(
-                f"module {type(module).__name__} {place} is not exported; Dense, Dropout, LayerNorm and Normalize are,"
-                " and before Pooling a Dense over token_embeddings"
-            )
+    for module in modules[:at]:
+        if not isinstance(module, Dense):
+            raise _unknown(module, "before Pooling")
+        _check_names(module, _TOKENS)
+    _check_after(modules[at + 1 :])
     return modules[at], modules[at + 1 :]
+
+
+def _check_after(modules: Sequence[Any]) -> None:
+    """Of what makes a vector of a vector."""
+    from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize
+
+    for module in modules:
+        if isinstance(module, Dense):
+            _check_names(module, _VECTOR)
+        elif not isinstance(module, (Dropout, LayerNorm, Normalize)):
+            raise _unknown(module, "after Pooling")
+
+
+def _unknown(module: Any, place: str) -> CheckpointUnsupported:
+    return CheckpointUnsupported(
+        f"module {type(module).__name__} {place} is not exported; Dense, Dropout, LayerNorm and Normalize are,"
+        " and before Pooling a Dense over token_embeddings"
+    )
+
+
+def _modes(pooling: Any) -> list[str]:
+    return [pooling.pooling_mode] if isinstance(pooling.pooling_mode, str) else list(pooling.pooling_mode)
 
 
 def _check_names(module: Any, expected: str) -> None:

@@ -10,18 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pairwire.server.engine.kinds import ModelKind
-from pairwire.server.engine.outputs.heads import Activation
+from pairwire.server.engine.outputs.heads import Activation, Head
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder, TextRules
+from pairwire.server.errors import ConfigInvalid
 
+from ..config import AskedScore
 from ..errors import CheckpointUnsupported
 from ..texts import Input
-from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, sparse_encoders, token_types
+from . import adapter_layers, bi_encoders, chat_templates, cross_encoders, own_code, sparse_encoders, token_types
 from .adapter import Adapted
 from .loading import load_reference
+from .own_code import OwnCode
 from .source import Source, read_json
+
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+"""What models call a table of vectors, one for each position."""
+if TYPE_CHECKING:
+    from .routers import Queries
 
 _HEAD = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
@@ -47,12 +55,18 @@ class Checkpoint:
     tokenizer_json: str
     """The fast tokenizer that the reference really uses, without truncation and padding."""
     trust_remote_code: bool = False
+    own_code: OwnCode | None = None
+    """Code that came with the checkpoint and has run."""
     adapted: Adapted | None = None
     """The adapter, where the checkpoint is one."""
     warnings: Sequence[str] = ()
     """What a person should know of it; each is a sentence."""
     labels: Sequence[str] = ()
     activation: Activation = Activation.IDENTITY
+    scale: float = 1.0
+    bias: float = 0.0
+    """What the checkpoint itself makes of its graph's logits before the activation."""
+    asked: AskedScore = field(default_factory=AskedScore)
     dimensions: int = 0
     pooling: Sequence[str] = ()
     normalized: bool = False
@@ -63,11 +77,24 @@ class Checkpoint:
     """Bi-encoders: numbers that vectors are cut to unless others are asked for; 0 for all."""
     max_active_dims: int = 0
     """Sparse encoders: most weights of a vector unless another number is asked for; 0 for all."""
+    queries: Queries | None = None
+    """Sparse encoders whose queries need no model; all else here is about documents then."""
 
     @property
     def default_prompt(self) -> str:
         """The text put before every input unless another prompt is asked for."""
         return self.prompts.get(self.default_prompt_name, "")
+
+    @property
+    def head(self) -> Head:
+        """How the server makes scores of the graph's logits: what the checkpoint does, then what was asked for."""
+        asked = self.asked
+        return Head(asked.activation or self.activation, asked.scale * self.scale, asked.scale * self.bias + asked.bias)
+
+    @property
+    def static(self) -> bool:
+        """Whether there is no transformer: a text's vector is the mean of rows of a table."""
+        return self.rules.empty_token_id is not None
 
     def release(self) -> None:
         """Gives up the weights of ``reference``; its tokenizer and its configuration stay."""
@@ -88,14 +115,26 @@ def open_checkpoint(
     max_length: int | None = None,
     trust_remote_code: bool = False,
     adapted: Adapted | None = None,
+    asked: AskedScore | None = None,
 ) -> Checkpoint:
     """Loads the checkpoint in ``directory``, or the adapter over it.
 
     Raises:
         CheckpointUnsupported: not a checkpoint of text pairs or texts that Pairwire can serve exactly.
+        ConfigInvalid: a score is ``asked`` for that the kind does not give.
     """
     kind = detect_kind(directory, kind) if adapted is None or adapted.kind is None else adapted.kind
+    asked = asked or AskedScore()
+    if asked.anything and kind is not ModelKind.CROSS_ENCODER:
+        raise ConfigInvalid(f"activation, score-scale, score-bias: about scores of pairs, and this is a {kind.value}")
     reference = load_reference(directory, kind, trust_remote_code=trust_remote_code, adapted=adapted)
+    queries = None
+    if kind is ModelKind.SPARSE_ENCODER:
+        from . import routers  # which needs torch
+
+        queries, reference = routers.queries_of(reference, max_length), routers.documents_of(reference)
+    if kind is ModelKind.BI_ENCODER and _is_static(reference):
+        return _static(source, directory, reference, max_length, trust_remote_code)
     transformer = _transformer(reference, kind)
     tokenizer = transformer.tokenizer
     _check_text_stage(transformer, tokenizer)
@@ -117,16 +156,25 @@ def open_checkpoint(
         ),
         "tokenizer_json": _plain_tokenizer(tokenizer),
         "trust_remote_code": trust_remote_code,
+        "own_code": own_code.ran(reference),
         "adapted": adapted,
         "warnings": [] if adapted is None else adapted.warnings,
     }
     if kind is ModelKind.CROSS_ENCODER:
         described = cross_encoders.describe(directory, reference)
+        if asked.activation is Activation.SOFTMAX and len(described["labels"]) == 1:
+            raise ConfigInvalid("activation: softmax over one label makes every score 1; sigmoid or identity")
         common["rules"] = replace(common["rules"], template=cross_encoders.template_of(reference))
-        common["warnings"] += cross_encoders.warnings_of(reference)
-        return Checkpoint(**common, **described)
+        common["warnings"] += cross_encoders.warnings_of(reference, asked)
+        return Checkpoint(**common, **described, asked=asked)
     if kind is ModelKind.SPARSE_ENCODER:
-        return Checkpoint(**common, **sparse_encoders.describe(reference))
+        described = sparse_encoders.describe(reference)
+        if queries is not None and len(queries.weights) != described["dimensions"]:
+            raise CheckpointUnsupported(
+                f"queries have weights for {len(queries.weights)} tokens, and documents for {described['dimensions']};"
+                " they cannot be compared"
+            )
+        return Checkpoint(**common, **described, queries=queries)
     return Checkpoint(**common, **bi_encoders.describe(reference))
 
 
@@ -170,6 +218,33 @@ def detect_kind(directory: Path, given: ModelKind | None = None) -> ModelKind:
     return given or found
 
 
+def _is_static(reference: Any) -> bool:
+    from . import static_embeddings  # which needs torch
+
+    return static_embeddings.is_static(reference)
+
+
+def _static(
+    source: Source, directory: Path, reference: Any, max_length: int | None, trust_remote_code: bool
+) -> Checkpoint:
+    from . import static_embeddings
+
+    described = bi_encoders.describe(reference)
+    rules, tokenizer, warnings = static_embeddings.read(reference, max_length)
+    return Checkpoint(
+        kind=ModelKind.BI_ENCODER,
+        source=source,
+        directory=directory,
+        reference=reference,
+        architecture=static_embeddings.ARCHITECTURE,
+        rules=rules,
+        tokenizer_json=tokenizer,
+        trust_remote_code=trust_remote_code,
+        warnings=warnings,
+        **described,
+    )
+
+
 def _transformer(reference: Any, kind: ModelKind) -> Any:
     """The first module, which must be the text transformer."""
     from sentence_transformers.sentence_transformer.modules import Transformer
@@ -186,8 +261,6 @@ def _transformer(reference: Any, kind: ModelKind) -> Any:
 
 
 def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
-    from . import decoders  # which needs torch
-
     if tokenizer is None or not tokenizer.is_fast:
         raise CheckpointUnsupported(
             f"{type(tokenizer).__name__} is a slow (Python) tokenizer; save a tokenizer.json next to it first:"
@@ -195,9 +268,18 @@ def _check_text_stage(transformer: Any, tokenizer: Any) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise CheckpointUnsupported("the tokenizer has no padding token, so texts cannot share a batch")
-    if tokenizer.padding_side != "right" and not decoders.is_decoder(transformer.model):
+    if tokenizer.padding_side != "right" and _counts_positions(transformer.model):
         raise CheckpointUnsupported(f"padding on the {tokenizer.padding_side}; Pairwire pads on the right")
     chat_templates.check_options(transformer)
+
+
+def _counts_positions(model: Any) -> bool:
+    """Whether a token's vector says how many stand before it, padding included; not only how far two are apart."""
+    import torch
+
+    layers = {name: adapter_layers.bare(layer) for name, layer in model.named_modules()}
+    tables = [name for name, layer in layers.items() if isinstance(layer, torch.nn.Embedding)]
+    return any(name.endswith(_POSITION_TABLES) for name in tables)
 
 
 def _max_length(reference: Any, model: Any, wanted: int | None) -> int:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.pair_template import PairTemplate
 
+from ..config import AskedScore
 from ..errors import CheckpointUnsupported
 from . import adapter_layers, chat_templates
 from .source import read_json
+from .ways import Tracer, Way
 
 if TYPE_CHECKING:
     from .tracing import Traceable
 
+_SCORES = "scores"
 _ACTIVATIONS = {"Identity": Activation.IDENTITY, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}
 
 
@@ -47,7 +50,7 @@ def form_of(reference: Any) -> Form:
         return Form.MODULES
     if not type(first.model).__name__.endswith("ForSequenceClassification"):
         raise CheckpointUnsupported(f"{type(first.model).__name__} gives no classification logits")
-    if not hasattr(first.model, "score"):
+    if not hasattr(first.model, "score") or not decoders.is_decoder(first.model):
         return Form.CLASSIFIER
     decoders.check(first.model)
     if first.tokenizer is not None:
@@ -69,22 +72,25 @@ def template_of(reference: Any) -> PairTemplate | None:
     return chat_templates.read_template(reference[0], list(prompts.values()), prompts.get(_default(reference), ""))
 
 
-def traceable(reference: Any) -> Traceable | None:
+def traceable(reference: Any, way: Way) -> Traceable | None:
     """What gives the logits; None for a classifier that optimum exports as it is.
 
-    ``reference`` is a copy in plain ("eager") attention, which the module takes apart.
+    ``reference`` is a copy in the attention of the way, which the module takes apart.
     """
     from . import decoders, modular, tracing
 
     form, first = form_of(reference), reference[0]
+    inputs = tracing.inputs_of(first)
     if form is Form.CLASSIFIER:
-        return None
+        if way.tracer is Tracer.OPTIMUM:
+            return None
+        return tracing.Traceable(tracing.Chain([first], inputs, _SCORES), inputs, tracing.prepared(first.model, way))
     if form is Form.MODULES and not decoders.is_decoder(first.model):
-        context, inputs = tracing.patched(first.model)
-        return tracing.Traceable(modular.Chain(list(reference), inputs), inputs, context)
+        context = tracing.prepared(first.model, way)
+        return tracing.Traceable(modular.chain(list(reference), inputs), inputs, context)
     inputs = ("input_ids", "attention_mask")
     if form is Form.MODULES:
-        return tracing.Traceable(modular.Chain(list(reference), inputs), inputs)
+        return tracing.Traceable(modular.chain(list(reference), inputs), inputs)
     if form is Form.DECODER_CLASSIFIER:
         return tracing.Traceable(decoders.classifier(first.model), inputs)
     score = reference[1]
@@ -92,14 +98,26 @@ def traceable(reference: Any) -> Traceable | None:
     return tracing.Traceable(scorer, inputs)
 
 
-def warnings_of(reference: Any) -> list[str]:
+def warnings_of(reference: Any, asked: AskedScore) -> list[str]:
     """What a person should know of the loaded ``CrossEncoder``, a sentence each."""
-    decoder = form_of(reference) in (Form.LANGUAGE_MODEL, Form.DECODER_CLASSIFIER)
-    if not decoder or chat_templates.has_template(reference[0]):
-        return []
+    form = form_of(reference)
+    warnings = []
+    if (
+        form is Form.LANGUAGE_MODEL
+        and reference[1].false_token_id is None
+        and not asked.anything
+        and not _scale(reference)
+    ):
+        warnings.append(
+            "a score is the bare logit of one token, as in sentence-transformers, and means nothing by itself; what its"
+            " authors make of it can be a part of the package (zerank-2: --activation sigmoid --score-scale 0.2)"
+        )
+    if form not in (Form.LANGUAGE_MODEL, Form.DECODER_CLASSIFIER) or chat_templates.has_template(reference[0]):
+        return warnings
     return [
+        *warnings,
         "a decoder without a chat template: the tokenizer joins query and document with nothing said between them, as"
-        " sentence-transformers does; a reranker that was trained with a template needs it (chat_template.jinja)"
+        " sentence-transformers does; a reranker that was trained with a template needs it (chat_template.jinja)",
     ]
 
 
@@ -112,6 +130,7 @@ def describe(directory: Path, reference: Any) -> dict[str, Any]:
     return {
         "labels": _labels(reference),
         "activation": _activation(directory, reference),
+        **_scale(reference),
         "prompts": _prompts(reference),
         "default_prompt_name": _default(reference),
     }
@@ -122,9 +141,13 @@ def _language_model(first: Any, rest: list[Any]) -> Form:
 
     from . import decoders
 
-    if len(rest) != 1 or not isinstance(rest[0], LogitScore) or rest[0].module_input_name != first.module_output_name:
+    of_logits = bool(rest) and isinstance(rest[0], LogitScore) and rest[0].module_input_name == first.module_output_name
+    if not of_logits or len(rest) > 2 or not all(map(_scales, rest[1:])):
         names = ", ".join(type(module).__name__ for module in (first, *rest))
-        raise CheckpointUnsupported(f"modules {names}: expected a language model and a LogitScore of its logits")
+        raise CheckpointUnsupported(
+            f"modules {names}: expected a language model and a LogitScore of its logits; after it, at most a Dense of"
+            " one number, from scores to scores and without an activation of its own"
+        )
     decoders.check(first.model)
     decoders.check_logits(first.model)
     tokens, score = adapter_layers.bare(first.model.lm_head).out_features, rest[0]
@@ -136,6 +159,27 @@ def _language_model(first: Any, rest: list[Any]) -> Form:
             ' without modules.json must have the tokens "yes" and "no"'
         )
     return Form.LANGUAGE_MODEL
+
+
+def _scales(module: Any) -> bool:
+    """Whether a module multiplies a score and adds to it, and does nothing else."""
+    from sentence_transformers.base.modules import Dense
+
+    return (
+        isinstance(module, Dense)
+        and (module.in_features, module.out_features) == (1, 1)
+        and (module.module_input_name, module.module_output_name) == ("scores", "scores")
+        and type(module.activation_function).__name__ == "Identity"
+    )
+
+
+def _scale(reference: Any) -> dict[str, float]:
+    """The checkpoint's own scale and bias of a score: those of a Dense behind a LogitScore."""
+    last = list(reference)[-1]
+    if form_of(reference) is not Form.LANGUAGE_MODEL or not _scales(last):
+        return {}
+    bias = last.linear.bias
+    return {"scale": float(last.linear.weight), "bias": 0.0 if bias is None else float(bias)}
 
 
 def _labels(reference: Any) -> list[str]:

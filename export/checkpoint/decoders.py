@@ -21,8 +21,10 @@ import torch
 from ..errors import CheckpointUnsupported
 from .adapter_layers import bare
 
-ARCHITECTURES = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3")
-"""transformers' model types whose hidden states have been compared with their own."""
+_WINDOWED = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+"""transformers' model types whose window is known to be that of `Backbone`: most texts are too short to show it."""
+_KINDS = ("full_attention", "sliding_attention")
+"""Of layers, as transformers calls them."""
 MOST_TOKENS = 8192
 """Tokens above which a decoder needs a given limit: its own is that of its positions, not of its purpose."""
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
@@ -38,12 +40,21 @@ def check(model: Any) -> None:
     """Raises what keeps a decoder from being exported.
 
     Raises:
-        CheckpointUnsupported: an architecture, a kind of position or an attention that is not known to be exact here.
+        CheckpointUnsupported: a kind of position or attention that is not known to be exact here, and that comparing
+            short texts would not show.
     """
     config = model.config
-    if config.model_type not in ARCHITECTURES:
+    kinds = getattr(config, "layer_types", None)
+    unknown = sorted(set(kinds or ()) - set(_KINDS))
+    if unknown:
         raise CheckpointUnsupported(
-            f"a decoder of type {config.model_type}; Pairwire exports {', '.join(ARCHITECTURES)}"
+            f"a decoder of type {config.model_type} with layers of {', '.join(unknown)}; expected"
+            f" {' and '.join(_KINDS)}"
+        )
+    if kinds is None and getattr(config, "sliding_window", None) and config.model_type not in _WINDOWED:
+        raise CheckpointUnsupported(
+            f"a decoder of type {config.model_type} with a sliding window; which of its layers have it is known of"
+            f" {', '.join(_WINDOWED)}"
         )
     scaling = getattr(config, "rope_scaling", None) or {}
     rope = scaling.get("rope_type", scaling.get("type", "default"))

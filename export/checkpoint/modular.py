@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ..errors import CheckpointUnsupported
-from . import decoders
+from . import decoders, embedders
 from .pooling import MODES, right_padded
+from .tracing import Chain
 
 ALLOWED = ("Dense", "Dropout", "LayerNorm", "Normalize", "Pooling")
 """What may follow the Transformer: each treats rows alone."""
@@ -38,35 +37,11 @@ def check(modules: list[Any]) -> None:
         decoders.check(first.model)
 
 
-class Chain(torch.nn.Module):
+def chain(modules: list[Any], inputs: Sequence[str]) -> Chain:
     """input_ids, attention_mask [rows, length] and what else the Transformer reads -> scores [rows, labels]."""
-
-    def __init__(self, modules: list[Any], inputs: Sequence[str]) -> None:
-        """``inputs`` are the names of what `forward` is given, in order."""
-        super().__init__()
-        first, pooling, *rest = modules
-        self._inputs = inputs
-        self.first = _DecoderStates(first.model) if decoders.is_decoder(first.model) else first
-        self.pooling = right_padded(_modes(pooling), include_prompt=True)
-        self.rest = torch.nn.ModuleList(rest)
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Rows are padded on the right."""
-        features = self.pooling(self.first(dict(zip(self._inputs, inputs, strict=True))))
-        for module in self.rest:
-            features = module(features)
-        return torch.as_tensor(features[_SCORES])
-
-
-class _DecoderStates(torch.nn.Module):
-    """The Transformer of a chain that reads from left to right."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.backbone = decoders.Backbone(model)
-
-    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return features | {"token_embeddings": self.backbone(features["input_ids"])}
+    first, pooling, *rest = modules
+    states = embedders.States(first.model) if decoders.is_decoder(first.model) else first
+    return Chain([states, right_padded(_modes(pooling), include_prompt=True), *rest], inputs, _SCORES)
 
 
 def _modes(pooling: Any) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsInvalid
+from . import unsaved
 
 _NAMED = 3
 _ROWS, _LENGTH = 4, 32
@@ -48,11 +49,16 @@ def recorded() -> Iterator[list[Load]]:
     family: Any = PreTrainedModel
     loads: list[Load] = []
     pending: list[tuple[Any, list[str]]] = []
-    read, initialise = vars(family)["from_pretrained"], family._initialize_missing_keys
+    # transformers 4 gives the names to what fills the tensors, transformers 5 to what makes room for them.
+    given = "_move_missing_keys_from_meta_to_device"
+    given = given if hasattr(family, given) else "_initialize_missing_keys"
+    read, initialise = vars(family)["from_pretrained"], getattr(family, given)
 
-    def initialise_and_mark(model: Any, missing: list[str], *args: Any, **options: Any) -> None:
+    def initialise_and_mark(model: Any, missing: Iterable[str], *args: Any, **options: Any) -> None:
+        empty = unsaved.on_meta(model)
         initialise(model, missing, *args, **options)
-        pending.append((model, list(missing)))
+        unsaved.mark(model, empty)
+        pending.append((model, sorted(missing)))
 
     def read_and_record(cls: Any, *args: Any, **options: Any) -> Any:
         asked = options.pop("output_loading_info", False)
@@ -60,16 +66,19 @@ def recorded() -> Iterator[list[Load]]:
         options["ignore_mismatched_sizes"] = True
         model, said = read.__func__(cls, *args, output_loading_info=True, **options)
         missing: list[str] = next((names for known, names in reversed(pending) if known is model), [])
+        unsaved.check(model, Path(str(args[0])).name if args else cls.__name__)
         loads.append(_load(model, missing, said or {}, Path(str(args[0])).name if args else cls.__name__))
         return (model, said) if asked else model
 
     # The lists that from_pretrained gives leave out what a class says is "to ignore", so the names of what is
     # initialised are taken where that happens; nothing public gives them.
-    family.from_pretrained, family._initialize_missing_keys = classmethod(read_and_record), initialise_and_mark
+    family.from_pretrained = classmethod(read_and_record)
+    setattr(family, given, initialise_and_mark)
     try:
         yield loads
     finally:
-        family.from_pretrained, family._initialize_missing_keys = read, initialise
+        family.from_pretrained = read
+        setattr(family, given, initialise)
 
 
 def check_weights(reference: Any, loads: Sequence[Load], name: str) -> None:
@@ -109,7 +118,10 @@ def _load(model: Any, missing: list[str], said: Mapping[str, Any], name: str) ->
             f"{name}: {_counted(len(empty), 'tensor')} {_have(empty)} no numbers ({listed(empty)}): a"
             f" file that the index names lacks it, or only the other one of two tied names is there; {_ADVICE}"
         )
-    load = Load(model, {name: tensors[name] for name in missing if name in tensors})
+    # One of two tied names is enough: the other is the same tensor.
+    known = {id(tensor) for name, tensor in tensors.items() if name not in missing}
+    fresh = {name: tensors[name] for name in missing if name in tensors and id(tensors[name]) not in known}
+    load = Load(model, fresh)
     load.unexpected = sorted(said.get("unexpected_keys", []))
     load.mismatched = sorted(str(key[0] if isinstance(key, tuple) else key) for key in said.get("mismatched_keys", []))
     for tensor in load.fresh.values():

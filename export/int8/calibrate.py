@@ -61,7 +61,8 @@ def observe(
 ) -> Mapping[str, Seen]:
     """Ranges and samples of the named tensors, [..., channels] each, which have this many channels.
 
-    Every row runs alone and unpadded, so that padding, which no score depends on, widens no range.
+    Every row runs alone and unpadded, so that padding, which no score depends on, widens no range. A tensor that has
+    no tokens in any row (an expert that is never asked) is left out.
     """
     session = probing_session(model, list(tensors))
     inputs = [node.name for node in session.get_inputs()]
@@ -74,19 +75,19 @@ def observe(
         values = session.run(list(tensors), _feed(encoder, rows, index, inputs))
         for name, value in zip(tensors, values, strict=True):
             flat = np.asarray(value, dtype=np.float32).reshape(-1, value.shape[-1])
+            if not len(flat):
+                continue
             low[name][half] = np.minimum(low[name][half], flat.min(axis=0))
             high[name][half] = np.maximum(high[name][half], flat.max(axis=0))
             parts[name][half].append(flat[_evenly(len(flat), share)])
         advance(float(rows.lengths[: index + 1].sum() / rows.lengths.sum()))
-    halves = [0, 1] if len(rows) > 1 else [0, 0]
-    return {
-        name: Seen(
-            low[name][halves],
-            high[name][halves],
-            (np.concatenate(parts[name][0]), np.concatenate(parts[name][halves[1]])),
-        )
-        for name in tensors
-    }
+    found = {}
+    for name in tensors:
+        halves = [half if parts[name][half] else 1 - half for half in (0, 1)]
+        if parts[name][halves[0]]:
+            first, second = (np.concatenate(parts[name][half]) for half in halves)
+            found[name] = Seen(low[name][halves], high[name][halves], (first, second))
+    return found
 
 
 def _share(tensors: Mapping[str, int], tokens: int) -> float:

@@ -145,7 +145,9 @@ def choose_codes(
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, texts.inputs, checkpoint)
     sizes = {product.source: product.inputs for product in products}
-    seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING)))
+    # A graph without products (a table alone) has nothing to look at.
+    seen = dict(observe(model, sizes, encoder, rows, part_of(advance, 0, _OBSERVING))) if sizes else {}
+    products = [product for product in products if product.source in seen]
     orders = find_orders(model, products, seen) if search else []
     for order in orders:  # before any code is chosen: channels that are set apart must stand side by side
         products, seen = order.products(products), order.seen(seen)
@@ -208,7 +210,7 @@ def _quantize_static(
 ) -> Quantised:
     tensors = [group.finding for group in codes.groups]
     layers = list(known)
-    if not layers and (asked.measure or asked.keep_float):
+    if codes.groups and not layers and (asked.measure or asked.keep_float):
         layers = _layer_findings(model, codes, checkpoint)
     if asked.keep_float and asked.keep_float >= len(layers):
         raise ConfigInvalid(

@@ -12,7 +12,6 @@ import numpy as np
 from onnx import ModelProto
 
 from pairwire.server.engine.kinds import ModelKind
-from pairwire.server.engine.outputs.heads import activate
 from pairwire.server.runtime.base import Float32Array
 
 from ..checkpoint.checkpoint import Checkpoint, encode
@@ -57,4 +56,4 @@ def _results(model: ModelProto, checkpoint: Checkpoint, texts: Sequence[Input]) 
     columns = len(checkpoint.labels) if cross else checkpoint.dimensions
     name = output_name(model)
     outputs = observe(model, {name: columns}, encoder, encode(encoder, texts, checkpoint))[name].sample
-    return activate(outputs, checkpoint.activation) if cross else outputs
+    return checkpoint.head.scores(outputs) if cross else outputs

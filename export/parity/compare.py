@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from pairwire.export.figures import MAX_DIFF_LIMITS, Difference, Section, VariantParity
 from pairwire.server.cpus import usable_cpus
 from pairwire.server.engine.kinds import ModelKind
-from pairwire.server.engine.outputs.heads import Activation, activate
+from pairwire.server.engine.outputs.heads import Activation
 from pairwire.server.engine.text.encoder import EncodedRows, TextEncoder
 from pairwire.server.errors import InvalidInput
 from pairwire.server.runtime.base import Float32Array, Runtime
@@ -150,7 +150,9 @@ def check_tokenisation(
     """
     tokenizer = checkpoint.reference.tokenizer
     _check_prompt_lengths(checkpoint, encoder)
-    if checkpoint.kind is ModelKind.CROSS_ENCODER:
+    if checkpoint.static:
+        expected = _looked_up(checkpoint, inputs)
+    elif checkpoint.kind is ModelKind.CROSS_ENCODER:
         expected = _read_pairs(checkpoint, inputs)
     else:
         expected = tokenizer(
@@ -172,10 +174,21 @@ def check_tokenisation(
         )
 
 
+def _looked_up(checkpoint: Checkpoint, inputs: Sequence[Input]) -> dict[str, list[Any]]:
+    """The rows of a table that sentence-transformers takes the mean of; that of zeros where it takes none."""
+    from ..checkpoint import static_embeddings
+
+    nothing = [checkpoint.rules.empty_token_id]
+    found = static_embeddings.token_ids(checkpoint.reference, [checkpoint.default_prompt + item[0] for item in inputs])
+    return {"input_ids": [ids or nothing for ids in found], "token_type_ids": [None] * len(inputs)}
+
+
 def _same_types(checkpoint: Checkpoint, types: list[int], expected: list[int] | None) -> bool:
     """Where the reference is given no token types, a model that has some takes them all for 0."""
     if expected is not None:
         return types == expected
+    if checkpoint.static:
+        return True
     parameters = inspect.signature(checkpoint.reference[0].model.forward).parameters
     return not any(types) or "token_type_ids" not in parameters
 
@@ -273,7 +286,7 @@ class _Runner:
         batch = reference.encoder.assemble([(reference.rows, index) for index in indices], length)
         output = self._runtime.run(batch)
         if reference.checkpoint.kind is ModelKind.CROSS_ENCODER:
-            return activate(output, reference.checkpoint.activation)
+            return reference.checkpoint.head.scores(output)
         return output
 
     def each_alone(self) -> Float32Array:
@@ -334,11 +347,23 @@ def whole_vectors(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _activation_of(checkpoint: Checkpoint) -> Any:
-    """None for what the library has resolved itself; Sigmoid where that gives the bare logits of a multi-label head."""
+    """None for what the library has resolved itself; Sigmoid where that gives the bare logits of a multi-label head.
+
+    What a person asks for comes before either.
+    """
     import torch
 
+    modules = {
+        Activation.IDENTITY: torch.nn.Identity(),
+        Activation.SIGMOID: torch.nn.Sigmoid(),
+        Activation.SOFTMAX: torch.nn.Softmax(dim=-1),
+    }
+    asked = checkpoint.asked
+    if asked.anything:
+        activation = modules[asked.activation or checkpoint.activation]
+        return lambda logits: activation(asked.scale * logits + asked.bias)
     bare = isinstance(checkpoint.reference.activation_fn, torch.nn.Identity)
-    return torch.nn.Sigmoid() if bare and checkpoint.activation is Activation.SIGMOID else None
+    return modules[Activation.SIGMOID] if bare and checkpoint.activation is Activation.SIGMOID else None
 
 
 def _sections(results: Float32Array, reference: Reference) -> list[Section]:

@@ -7,12 +7,14 @@ which hides much: a saturated score is 1 whatever the head is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pairwire.server.engine.kinds import ModelKind
+from pairwire.server.reasons import is_of_the_machine, reason_of
 from pairwire.server.runtime.onnx_cpu import feed
 
 from ..checkpoint.checkpoint import Checkpoint, encode
@@ -49,22 +51,39 @@ class Witness:
         Raises:
             CheckpointUnsupported: it gives something else; the sentence says how far off it is.
         """
-        names = [node.name for node in session.get_inputs()]
-        outputs = []
-        for index in range(len(self._inputs)):
-            batch = self._encoder.assemble([(self._rows, index)], int(self._rows.lengths[index]))
-            (output,) = session.run(None, {name: feed(name, batch) for name in names})
-            outputs.append(np.asarray(output, np.float64).reshape(-1))
-        results = np.stack(outputs)
-        if results.shape != self._results.shape:
+        every = range(len(self._inputs))
+        alone = np.concatenate([self._run(session, [index]) for index in every])
+        if alone.shape != self._results.shape:
             raise CheckpointUnsupported(
-                f"what is traced has {results.shape[1]} outputs, and {self._results.shape[1]} in sentence-transformers"
+                f"what is traced has {alone.shape[1]} outputs, and {self._results.shape[1]} in sentence-transformers"
             )
+        self._compare(alone, "")
+        self._compare(self._run(session, every), " in one batch")
+
+    def _run(self, session: Any, indices: Sequence[int]) -> npt.NDArray[np.float64]:
+        """[indices, outputs] of one batch."""
+        length = int(self._rows.lengths[list(indices)].max())
+        batch = self._encoder.assemble([(self._rows, index) for index in indices], length)
+        names = [node.name for node in session.get_inputs()]
+        try:
+            (output,) = session.run(None, {name: feed(name, batch) for name in names})
+        except Exception as error:  # of ONNX Runtime's many kinds
+            if is_of_the_machine(error):
+                raise
+            raise CheckpointUnsupported(
+                f"what is traced cannot run {len(indices)} x {length} tokens, as its code makes constants of the shape"
+                f" that it was traced with: {reason_of(error)}"
+            ) from error
+        own = self._checkpoint.scale * np.asarray(output, np.float64) + self._checkpoint.bias
+        return own.reshape(len(indices), -1)
+
+    def _compare(self, results: npt.NDArray[np.float64], where: str) -> None:
         difference = float(np.abs(results - self._results).max())
         limit = FP32_LIMIT * max(1.0, float(np.abs(self._results).max()))
         if not difference <= limit:
+            name = self._checkpoint.source.name
             raise CheckpointUnsupported(
-                f"what is traced differs from what sentence-transformers makes of {self._checkpoint.source.name}: by"
+                f"what is traced differs from what sentence-transformers makes of {name}{where}: by"
                 f" {deciding(difference, limit, '.2g')}, allowed {limit:.2g}; no package was made"
             )
 

@@ -38,6 +38,8 @@ def apply(model: ModelProto) -> manifest_pb2.PassReport:
         rewritten += 1
     remove_dead(model)
     reason = f"no constant says the shape of {len(left)} others, {left[0]} the first" if left else ""
+    if not rewritten and not left:
+        reason = "no shape is computed"
     return manifest_pb2.PassReport(name=NAME, rewritten=rewritten, reason=reason)
 
 

@@ -18,7 +18,7 @@ from ..config import RequestLimits
 from ..engine.encodings import Encoding
 from ..engine.engine import Engine
 from ..engine.kinds import ModelKind
-from ..engine.models.manifest import activation_of
+from ..engine.models.manifest import head_of
 from ..engine.outputs.heads import Activation, activate
 from ..engine.outputs.ranking import rank
 from ..engine.results import ModelInfo, ReadingOptions, ScoreOptions, ScoreResult
@@ -87,7 +87,7 @@ async def _scores(
 ) -> dict[str, Tensor]:
     info, parameters = inference.model, inference.parameters
     options = _unprompted(inference, parameters.score_options(_truncation(inference)))
-    activation = options.activation or activation_of(info.manifest)
+    activation = options.activation or head_of(info.manifest).activation
     top_k = parameters.top_k()
     if "logit" in wanted:  # scores are made of them, as the engine does it
         options = replace(options, activation=Activation.IDENTITY)

@@ -13,7 +13,7 @@ from pairwire.foreign import tei_pb2
 
 from ..clock import Clock
 from ..config import ServerConfig
-from ..engine.models.manifest import activation_of
+from ..engine.models.manifest import head_of
 from ..engine.off_loop import off_loop
 from ..engine.results import EmbedOptions, ModelInfo, ReadingOptions, ScoreOptions, SparseOptions
 from ..errors import InvalidInput, Unsupported
@@ -249,5 +249,5 @@ def _fields(options: ReadingOptions, prompt_name: str | None) -> dict[str, Any]:
 
 
 def _scoring(found: ModelInfo, options: ReadingOptions, *, raw_scores: bool) -> ScoreOptions:
-    own = activation_of(found.manifest)
+    own = head_of(found.manifest).activation
     return ScoreOptions(**_fields(options, None), activation=codec.activation_for(found, own, raw_scores=raw_scores))

@@ -1,14 +1,14 @@
 """The engine: text in, scores and vectors out. Knows no network: it runs under gRPC, in process or in a batch job.
 
     engine.py         the one public class: Engine
-    call.py           one call on its way, and the path it takes
+    call.py           one call on its way, and the path it takes    anytime.py   one that takes what is ready in time
     text/      ->     text -> rows of token ids
     batching/  ->     which rows run next, and with which others
     running/   ->     threads that run batches, and who waits for them
     outputs/   ->     logits -> scores, vectors, sparse vectors
     models/           packages -> models, by name
     first_stage.py    retrieve, then rerank           vector_cache.py   vectors of earlier documents
-    kinds.py          what kinds of models there are
+    zero_shot.py      labels made up by the caller    kinds.py          what kinds of models there are
     results.py        what callers give and get       encodings.py      how vectors may be handed on
     tokens.py         text -> tokens and back         statistics.py     the engine at one moment
     config.py         how an engine uses the machine  observer.py       events for metrics and logs
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .observer import BatchEvent, Observer, Outcome, RequestEvent
     from .outputs.heads import Activation
     from .results import (
+        ClassifyOptions,
+        ClassifyResult,
         EmbedOptions,
         EmbedResult,
         EngineStatistics,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
         SparseOptions,
         SparseResult,
         Timing,
+        Unscored,
+        UnscoredReason,
         Usage,
     )
     from .text.pieces import TokenisedText
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Activation": ".outputs.heads",
     "BatchEvent": ".observer",
+    "ClassifyOptions": ".results",
+    "ClassifyResult": ".results",
     "Clock": "..clock",
     "EmbedOptions": ".results",
     "EmbedResult": ".results",
@@ -88,6 +94,8 @@ _HOMES = {
     "TokenisedText": ".text.pieces",
     "Truncation": ".text.truncation",
     "TruncationDirection": ".text.truncation",
+    "Unscored": ".results",
+    "UnscoredReason": ".results",
     "Usage": ".results",
     "build_model": ".models.building",
     "load_model": ".models.loading",
@@ -96,6 +104,8 @@ _HOMES = {
 __all__ = [
     "Activation",
     "BatchEvent",
+    "ClassifyOptions",
+    "ClassifyResult",
     "Clock",
     "EmbedOptions",
     "EmbedResult",
@@ -126,6 +136,8 @@ __all__ = [
     "TokenisedText",
     "Truncation",
     "TruncationDirection",
+    "Unscored",
+    "UnscoredReason",
     "Usage",
     "build_model",
     "load_model",

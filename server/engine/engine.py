@@ -27,6 +27,8 @@ from .off_loop import off_loop
 from .open_requests import OpenRequests
 from .outputs.sparse import INLINE_ROWS, check_size, to_sparse
 from .results import (
+    ClassifyOptions,
+    ClassifyResult,
     EmbedOptions,
     EmbedResult,
     EngineStatistics,
@@ -47,6 +49,7 @@ from .text.token_ids import Text, TokenIds
 from .text.whole_rows import Integers, pairs_of, texts_of
 from .tokens import TokenCalls
 from .watchdog import Watchdog
+from .zero_shot import classify
 
 logger = logging.getLogger(__name__)
 
@@ -232,8 +235,12 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> ScoreResult:
         """As ``score_documents``, of a model whose one score can rank them; ``rank`` sorts the answer.
+
+        ``partial_ok``: where there is no time or no room for all documents, those that there is for are scored, the
+        first ones; ``unscored`` tells which are not, and why. Documents that are not read are not checked.
 
         Errors as ``score_documents``; a cross-encoder with several labels is WrongModelKind too, and an activation
         that makes every score 1 is InvalidInput.
@@ -241,7 +248,7 @@ class Engine:
         options = options or ScoreOptions()
         scorer = self._catalog.resolve_ranker(model, options.activation)
         given = Pairs.of_documents(query, documents)
-        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept)
+        return await self._calls.score(scorer, given, options, timeout_s, self._open.accept, partial=partial_ok)
 
     async def retrieve_and_rerank(
         self,
@@ -252,15 +259,18 @@ class Engine:
         model: str = "",
         options: ScoreOptions | None = None,
         timeout_s: float | None = None,
+        partial_ok: bool = False,
     ) -> StagedResult:
         """Both scores of the documents that a bi-encoder finds nearest to the query, in input order.
 
         ``model`` is the cross-encoder, ``timeout_s`` is for both stages together. Also where all documents are kept,
-        there are two scores. Errors as ``score_documents`` and ``embed``, with the fields of ``first_stage`` as
-        ``first_stage.model`` and so on; a cross-encoder with several labels is WrongModelKind too.
+        there are two scores. ``partial_ok`` as ``rerank``, but the nearest documents are scored first; where there is
+        no time for the first stage either, it is as if it had kept the first documents. Errors as ``score_documents``
+        and ``embed``, with the fields of ``first_stage`` as ``first_stage.model`` and so on; a cross-encoder with
+        several labels is WrongModelKind too.
         """
         given = listed("documents", documents)
-        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s)
+        asked = Asked(query, given, first_stage, model, options or ScoreOptions(), timeout_s, partial_ok)
         with self._open.accept():
             return await self._stages.serve(self._calls, asked)
 
@@ -279,6 +289,26 @@ class Engine:
         scorer = self._catalog.resolve(model, ModelKind.CROSS_ENCODER)
         given = listed("texts", texts)
         return await self._calls.score_texts(scorer, given, options or ScoreOptions(), timeout_s, self._open.accept)
+
+    async def classify(
+        self,
+        texts: Sequence[Text],
+        candidate_labels: Sequence[str],
+        *,
+        model: str = "",
+        options: ClassifyOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> ClassifyResult:
+        """How well each label describes each text, by an NLI model: zero-shot classification.
+
+        ``model`` may be empty where exactly one cross-encoder has a label that is called entailment. Errors as
+        ``score``, and they name ``texts[i]`` and ``candidate_labels[i]``; a ``hypothesis_template`` without a place for
+        the label is InvalidInput, a model that does not know entailment WrongModelKind.
+        """
+        classifier = self._catalog.resolve_classifier(model)
+        options = options or ClassifyOptions()
+        accept = self._open.accept
+        return await classify(self._calls, classifier, texts, candidate_labels, options, timeout_s, accept)
 
     async def embed(
         self,
@@ -309,12 +339,20 @@ class Engine:
         """Sparse vectors of texts, in input order: the tokens of the vocabulary that have weight, and their weights.
 
         Arguments and errors as ``embed``; ``model`` may be empty where exactly one sparse encoder is loaded. Too many
-        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`).
+        texts for the vocabulary are InvalidInput (`outputs.sparse.MOST_BYTES`), and so is no ``input_type`` where the
+        model needs one.
         """
         options, texts = options or SparseOptions(), listed("texts", texts)
         loaded = self._catalog.resolve(model, ModelKind.SPARSE_ENCODER)
+        keep, table = loaded.active_dims(options.max_active_dims), loaded.table_for(options.input_type)
+        if table is not None:
+            call = self._calls.reading(loaded, texts, options, timeout_s, table.encoder)
+            rows = await self._calls.read(call, self._open.accept)
+            weights = await off_loop(len(rows) > INLINE_ROWS, table.look_up, rows, keep)
+            return SparseResult(
+                *weights, dimensions=loaded.outputs, model=loaded.name, usage=call.usage, timing=call.timing
+            )
         check_size(len(texts), loaded.outputs)
-        keep = loaded.active_dims(options.max_active_dims)
         call = self._calls.reading(loaded, texts, options, timeout_s)
         dense = await self._calls.serve(call, self._open.accept)
         weights = await off_loop(len(dense) > INLINE_ROWS, to_sparse, dense, keep)

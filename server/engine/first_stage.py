@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..clock import Clock
-from ..errors import DeadlineExceeded, InvalidInput, WrongModelKind
+from ..errors import DeadlineExceeded, InvalidInput, Overloaded, WrongModelKind
 from ..runtime.base import Float32Array
+from .anytime import answer_after
 from .cache import CacheStatistics
 from .call import Calls, Pairs
 from .kinds import ModelKind
@@ -25,7 +26,7 @@ from .models.catalog import Catalog
 from .models.model import Model
 from .off_loop import at_once
 from .outputs.similarity import SIMILARITIES, Similarity
-from .results import EmbedOptions, EmbedResult, ScoreOptions, ScoreResult, Timing, Usage
+from .results import EmbedOptions, EmbedResult, ScoreOptions, ScoreResult, Timing, Unscored, UnscoredReason, Usage
 from .text.token_ids import Text, TokenIds, check_texts
 from .vector_cache import VectorCache
 
@@ -68,6 +69,7 @@ class Asked:
     model: str
     options: ScoreOptions
     timeout_s: float | None
+    partial_ok: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,17 @@ class StagedResult:
     indices: Indices
     """[kept] int64, ascending: which of the documents they are."""
     scores: Float32Array
-    """[kept] float32, of the cross-encoder."""
+    """[kept] float32, of the cross-encoder; NaN where ``unscored`` says so."""
     first_stage_scores: Float32Array
-    """[kept] float32: similarity of query and document."""
+    """[kept] float32: similarity of query and document; NaN where there was no time or room for the first stage."""
     model: str
     """The cross-encoder that answered."""
     usage: Usage
     """Of the cross-encoder; ``truncated_inputs`` are documents."""
     timing: Timing
     first_stage: FirstStageReport
+    unscored: Unscored | None = None
+    """Documents that the cross-encoder has not read; only of requests that take a partial result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +145,43 @@ class Stages:
         if not asked.documents:
             raise InvalidInput.empty("documents")
         _check_texts([asked.query], "query")
+        if asked.partial_ok and asked.timeout_s is not None:
+            asked = replace(asked, timeout_s=answer_after(asked.timeout_s))
         began = self._clock.monotonic()
         comparison = _Comparison(calls, encoder, self._caches[encoder.name], asked)
-        compared = await comparison.run()
+        try:
+            compared = await comparison.run()
+        except (Overloaded, DeadlineExceeded) as error:
+            if not asked.partial_ok:
+                raise
+            return _without_comparison(asked, scorer, encoder, error)
         indices = nearest(compared.similarities, asked.first_stage.keep)
-        scored = await self._score(calls, scorer, asked, indices, self._clock.monotonic() - began)
+        order = indices
+        if asked.partial_ok:  # what is scored first should be what is nearest
+            order = indices[np.argsort(-compared.similarities[indices], kind="stable")]
+        scored = await self._score(calls, scorer, asked, order, self._clock.monotonic() - began)
         return StagedResult(
             indices=indices,
-            scores=scored.scores[:, 0],
+            scores=scored.scores[np.argsort(order), 0],
             first_stage_scores=compared.similarities[indices],
             model=scored.model,
-            usage=_usage_of(scored.usage, indices),
+            usage=_usage_of(scored.usage, order),
             timing=scored.timing,
             first_stage=FirstStageReport(encoder.name, len(indices), compared.cached, compared.usage, compared.timing),
+            unscored=_unscored_of(scored.unscored, order),
         )
 
     async def _score(
         self, calls: Calls, scorer: Model, asked: Asked, indices: Indices, elapsed_s: float
     ) -> ScoreResult:
         left_s = None if asked.timeout_s is None else asked.timeout_s - elapsed_s
-        if left_s is not None and left_s <= 0:
+        if left_s is not None and left_s <= 0 and not asked.partial_ok:
             raise DeadlineExceeded(f"the first stage alone took {elapsed_s:.3f} s; allow more time or send less")
         documents = [asked.documents[index] for index in indices.tolist()]
         with _named(places=indices.tolist()):
             try:
                 given = Pairs.of_documents(asked.query, documents)
-                return await calls.score(scorer, given, asked.options, left_s)
+                return await calls.score(scorer, given, asked.options, left_s, partial=asked.partial_ok)
             except DeadlineExceeded as error:
                 raise DeadlineExceeded(f"{error} (the first stage took {elapsed_s:.3f} s)") from None
 
@@ -309,5 +324,32 @@ def _total_s(timing: Timing) -> float:
 
 
 def _usage_of(usage: Usage, indices: Indices) -> Usage:
-    cut = tuple(indices[list(usage.truncated_inputs)].tolist())
+    cut = tuple(np.sort(indices[list(usage.truncated_inputs)]).tolist())
     return Usage(usage.tokens, usage.padded_tokens, cut)
+
+
+def _unscored_of(unscored: Unscored | None, indices: Indices) -> Unscored | None:
+    if unscored is None:
+        return None
+    return replace(unscored, indices=tuple(np.sort(indices[list(unscored.indices)]).tolist()))
+
+
+def _without_comparison(
+    asked: Asked, scorer: Model, encoder: Model, error: Overloaded | DeadlineExceeded
+) -> StagedResult:
+    """What is answered where there is no time or no room even for the first stage: the documents as they came."""
+    indices = np.arange(min(asked.first_stage.keep, len(asked.documents)))
+    unknown = np.full(len(indices), np.nan, np.float32)
+    nothing, none = Usage(0, 0, ()), Timing(0.0, 0.0, 0.0)
+    late = isinstance(error, DeadlineExceeded)
+    reason = UnscoredReason.DEADLINE if late else UnscoredReason.OVERLOADED
+    return StagedResult(
+        indices=indices,
+        scores=unknown,
+        first_stage_scores=unknown,
+        model=scorer.name,
+        usage=nothing,
+        timing=none,
+        first_stage=FirstStageReport(encoder.name, len(indices), 0, nothing, none),
+        unscored=Unscored(tuple(indices.tolist()), reason, error.message),
+    )

@@ -57,6 +57,12 @@ class RequestEvent:
     queue_s: float
     tokenize_s: float
     compute_s: float
+    unscored: int = 0
+    """Rows of a partial result that have none."""
+    caller: str = ""
+    """Whom it was for."""
+    refused: bool = False
+    """Told at once, because of the load, that it would not be in time."""
 
 
 class Observer(Protocol):

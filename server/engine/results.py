@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..runtime.base import CudaInfo, Float32Array, RuntimeInfo, UInt32Array
 from .batching.priority import Priority
 from .cache import CacheStatistics
-from .kinds import ModelKind
+from .kinds import InputType, ModelKind
 from .outputs.heads import Activation
 from .text.truncation import Truncation, TruncationDirection
 
@@ -60,6 +61,22 @@ class SparseOptions(ReadingOptions):
 
     max_active_dims: int | None = None
     """How many of the largest weights of each text are kept; None means what the checkpoint does, which may be all."""
+    input_type: InputType | None = None
+    """What the texts are. Models that read queries in another way heed it; None means what the checkpoint does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyOptions(ReadingOptions):
+    """How texts are classified by labels that the caller makes up (`zero_shot`)."""
+
+    prompt: str | None = ""
+    """None of the checkpoint's either: what is read is the text and a hypothesis."""
+    truncation: Truncation = Truncation.ONLY_FIRST
+    """Of a text that is too long; a hypothesis is read whole."""
+    hypothesis_template: str | None = None
+    """A sentence with ``{}`` where the label goes; None means that of `zero_shot.DEFAULT_TEMPLATE`."""
+    multi_label: bool = False
+    """Each label is judged by itself, so that several may be true; else the scores of a text add up to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +105,51 @@ class Timing:
     """From the start of its first batch to the end of its last."""
 
 
+class UnscoredReason(Enum):
+    """Why rows of a partial result have no score."""
+
+    DEADLINE = "deadline"
+    """They would not have been done, or were not, before the deadline."""
+    OVERLOADED = "overloaded"
+    """The queue had no room for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """The rows of a partial result that have no score."""
+
+    indices: tuple[int, ...]
+    """Ascending; at least one."""
+    reason: UnscoredReason
+    sentence: str
+    """For a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Scores of pairs, in input order."""
 
     scores: Float32Array
-    """[pairs, labels] float32, the caller's own."""
+    """[pairs, labels] float32, the caller's own; NaN where ``unscored`` says so."""
     labels: tuple[str, ...]
     model: str
     """Name of the model that answered."""
     usage: Usage
+    timing: Timing
+    unscored: Unscored | None = None
+    """Only of requests that take a partial result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyResult:
+    """Scores of candidate labels, in the order in which texts and labels were given."""
+
+    scores: Float32Array
+    """[texts, candidate labels] float32, each from 0 to 1, the caller's own."""
+    model: str
+    """Name of the model that answered."""
+    usage: Usage
+    """``truncated_inputs`` are texts."""
     timing: Timing
 
 
@@ -181,6 +233,8 @@ class EngineStatistics:
     """Requests accepted and not yet answered, those being tokenised included."""
     estimated_wait_s: float
     """When a row that came now would be done, if it came last: by the cost tables."""
+    capacity_tokens_per_s: float
+    """Tokens that all workers do in a second, of such text as came lately."""
     score_cache: CacheStatistics
     draining: bool
     failed: bool

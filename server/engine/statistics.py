@@ -33,6 +33,7 @@ def snapshot(
         running_batches=queue.running_batches,
         open_requests=requests.count,
         estimated_wait_s=queue.estimated_wait_s,
+        capacity_tokens_per_s=queue.capacity_tokens_per_s,
         score_cache=scores.statistics(),
         draining=requests.draining,
         failed=workers.fatal is not None,

@@ -17,9 +17,7 @@ from ..config import HTTP_OFF, METRICS_OFF, ListenConfig, ServerConfig
 from ..endpoint import MetricsEndpoint
 from ..errors import StartupError
 from ..eventloop import EXIT_LOST, catch_signals, leave
-from ..security.access import Access
-from ..security.certificates import Certificates
-from ..security.reloading import Reloader
+from ..security.guard import Guard
 from .backoff import BackOff
 from .child import STACKS, Child, Stage
 from .messages import Order, Spec
@@ -52,8 +50,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._retired: Families = ()
         self._restarts = 0
-        self._reloader: Reloader | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._guard = Guard(config)
         self._reloading: asyncio.Task[None] | None = None
         self._own = ProcessCollector(registry=None)  # the supervisor's memory and CPU count too
 
@@ -82,8 +79,7 @@ class Supervisor:
                     child.kill()
                 for child in self._children:
                     await child.reach(Stage.ENDED)
-                if self._watching is not None:
-                    self._watching.cancel()
+                self._guard.close()
                 if endpoint is not None:
                     await asyncio.to_thread(endpoint.close)
 
@@ -102,12 +98,8 @@ class Supervisor:
             return None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Totals(self._gather))
-        certificates = Certificates.of(self._config.tls)
-        access = Access(self._config.security)
-        self._reloader = Reloader(access, *([] if certificates is None else [certificates]))
-        self._watching = asyncio.create_task(self._reloader.run())
-        context = None if certificates is None else certificates.context
-        return MetricsEndpoint(registry, where.host, where.metrics_port, context=context, access=access)
+        self._guard.open()
+        return MetricsEndpoint(registry, where.host, where.metrics_port, self._guard)
 
     async def _supervise(self, stop: asyncio.Event, line: str, show: Callable[[str], None]) -> int:
         stopped = asyncio.create_task(stop.wait())
@@ -226,8 +218,7 @@ class Supervisor:
         for child in self._children:
             if child.stage in (Stage.LOADED, Stage.READY):
                 child.tell(Order.RELOAD)
-        if self._reloader is not None:
-            self._reloading = asyncio.create_task(self._reloader.reload())
+        self._reloading = asyncio.create_task(self._guard.reload())
 
     def _leave_at_once(self) -> None:
         for child in self._children:

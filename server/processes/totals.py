@@ -23,6 +23,7 @@ GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "pairwire_running_rows": sum,
     "pairwire_open_requests": sum,
     "pairwire_estimated_wait_seconds": max,
+    "pairwire_capacity_tokens_per_second": sum,
     "pairwire_token_cache_bytes": sum,
     "pairwire_score_cache_bytes": sum,
     "pairwire_vector_cache_bytes": sum,

@@ -6,6 +6,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     codec.py          messages <-> plain values, with every check of a request
     texts.py          the same for the texts and token ids of a request
     first_stage.py    the same for a rerank of two stages
+    zero_shot.py      the same for candidate labels
     vectors.py        vectors -> blocks of bytes
     traffic.py        what messages on their way may take of memory
     wire.py           bytes -> messages; what cannot be read becomes a value, never an exception
@@ -16,6 +17,7 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     streams.py        calls of many requests: in order, bounded, and ended when the server drains
     interceptors.py   what every RPC goes through, one concern a class (their order: app.py)
     caller.py         who calls, as far as fair shares go
+    turns.py          whose call is looked at next
     status.py         error class -> gRPC status code, the one table
     details.py        error -> message and trailing metadata
     health.py         grpc.health.v1

@@ -6,17 +6,29 @@ to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeAlias, TypedDict, TypeVar
 
 from pairwire.v1 import embedding_pb2, model_pb2, scoring_pb2, usage_pb2
 
 from ..engine.batching.priority import Priority
 from ..engine.encodings import Encoding
+from ..engine.kinds import InputType
 from ..engine.models.manifest import WIRE_KINDS
 from ..engine.outputs.heads import Activation
 from ..engine.outputs.ranking import rank
-from ..engine.results import EmbedOptions, ModelInfo, ScoreOptions, ScoreResult, SparseOptions, Timing, Usage
+from ..engine.results import (
+    EmbedOptions,
+    ModelInfo,
+    ScoreOptions,
+    ScoreResult,
+    SparseOptions,
+    Timing,
+    Unscored,
+    UnscoredReason,
+    Usage,
+)
 from ..engine.text.truncation import Truncation, TruncationDirection
 from ..errors import InvalidInput
 from ..runtime.base import CudaInfo
@@ -24,6 +36,9 @@ from .caller import caller
 from .texts import Prompted
 
 T = TypeVar("T")
+
+Readable: TypeAlias = Prompted | scoring_pb2.ClassifyRequest
+"""Requests that say how their texts are read."""
 
 _ACTIVATIONS: Mapping[int, Activation | None] = {
     scoring_pb2.ACTIVATION_UNSPECIFIED: None,
@@ -36,6 +51,7 @@ _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_LONGEST_FIRST: Truncation.LONGEST_FIRST,
     scoring_pb2.TRUNCATION_ONLY_SECOND: Truncation.ONLY_SECOND,
     scoring_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+    scoring_pb2.TRUNCATION_ONLY_FIRST: Truncation.ONLY_FIRST,
 }
 _DIRECTIONS: Mapping[int, TruncationDirection | None] = {
     scoring_pb2.TRUNCATION_DIRECTION_UNSPECIFIED: None,
@@ -47,6 +63,15 @@ _PRIORITIES: Mapping[int, Priority] = {
     scoring_pb2.PRIORITY_LOW: Priority.LOW,
     scoring_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     scoring_pb2.PRIORITY_HIGH: Priority.HIGH,
+}
+_INPUT_TYPES: Mapping[int, InputType | None] = {
+    embedding_pb2.INPUT_TYPE_UNSPECIFIED: None,
+    embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
+    embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
+}
+_UNSCORED: Mapping[UnscoredReason, scoring_pb2.Unscored.ValueType] = {
+    UnscoredReason.DEADLINE: scoring_pb2.UNSCORED_DEADLINE,
+    UnscoredReason.OVERLOADED: scoring_pb2.UNSCORED_OVERLOADED,
 }
 _ENCODINGS: Mapping[int, Encoding] = {
     embedding_pb2.ENCODING_UNSPECIFIED: Encoding.FLOAT32,
@@ -91,6 +116,7 @@ def decode_sparse_options(request: embedding_pb2.EmbedSparseRequest) -> SparseOp
     return SparseOptions(
         **_reading(request),
         max_active_dims=request.max_active_dims or None,
+        input_type=known_enum("input_type", request.input_type, _INPUT_TYPES, embedding_pb2.InputType.items),
     )
 
 
@@ -101,6 +127,34 @@ def decode_encoding(request: embedding_pb2.EmbedRequest) -> Encoding:
         InvalidInput: a number that the enum does not have.
     """
     return known_enum("encoding", request.encoding, _ENCODINGS, embedding_pb2.Encoding.items)
+
+
+def decode_truncation(request: Readable) -> Truncation:
+    """What happens to what is too long.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items)
+
+
+def decode_direction(request: Readable) -> TruncationDirection | None:
+    """Which end is cut off; None for the model's own.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    direction = request.truncation_direction
+    return known_enum("truncation_direction", direction, _DIRECTIONS, scoring_pb2.TruncationDirection.items)
+
+
+def decode_priority(request: Readable) -> Priority:
+    """What the request may overtake.
+
+    Raises:
+        InvalidInput: a number that the enum does not have.
+    """
+    return known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items)
 
 
 def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
@@ -118,6 +172,19 @@ def decode_top_k(request: scoring_pb2.RerankRequest) -> int:
     return request.top_k
 
 
+def decode_min_score(request: scoring_pb2.RerankRequest) -> float | None:
+    """The lowest score of a document that is returned; None for any.
+
+    Raises:
+        InvalidInput: NaN, which is not above or below anything.
+    """
+    if not request.HasField("min_score"):
+        return None
+    if math.isnan(request.min_score):
+        raise InvalidInput("min_score", "NaN is no score; give a number, or leave it out for all documents")
+    return request.min_score
+
+
 def below(parent: str, error: InvalidInput) -> InvalidInput:
     """The same error where the engine's ``pairs``, ``query`` and ``documents`` stand below a field of the request."""
     root = error.field.partition("[")[0]
@@ -133,21 +200,36 @@ def encode_scores(result: ScoreResult) -> scoring_pb2.ScoreResponse:
     return response
 
 
-def encode_ranking(result: ScoreResult, top_k: int, documents: Sequence[str] | None) -> scoring_pb2.RerankResponse:
+def encode_ranking(
+    result: ScoreResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
+) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
         model=result.model, usage=encode_usage(result.usage), timing=encode_timing(result.timing)
     )
+    unscored = encode_unscored(result.unscored, response)
     scores = result.scores[:, 0]
-    best = rank(scores, top_k)
+    best = rank(scores, top_k, min_score)
     add = response.results.add
     for index, score in zip(best, scores[best].tolist(), strict=True):
         ranked = add()  # set field by field: keyword arguments cost three times as much
         ranked.index = index
-        ranked.score = score
+        if math.isnan(score):
+            ranked.unscored = unscored
+        else:
+            ranked.score = score
         if documents is not None:
             ranked.document = documents[index]
     return response
+
+
+def encode_unscored(unscored: Unscored | None, response: scoring_pb2.RerankResponse) -> scoring_pb2.Unscored.ValueType:
+    """Writes what an answer to Rerank lacks; what to write at each document without a score."""
+    if unscored is None:
+        return scoring_pb2.UNSCORED_UNSPECIFIED
+    response.unscored = len(unscored.indices)
+    response.unscored_reason = unscored.sentence
+    return _UNSCORED[unscored.reason]
 
 
 def encode_usage(usage: Usage) -> usage_pb2.Usage:
@@ -215,15 +297,10 @@ def _reading(request: Prompted) -> _Reading:
     return {
         "prompt_name": prompt_name,
         "prompt": prompt,
-        "truncation": known_enum("truncation", request.truncation, _TRUNCATIONS, scoring_pb2.Truncation.items),
-        "truncation_direction": known_enum(
-            "truncation_direction",
-            request.truncation_direction,
-            _DIRECTIONS,
-            scoring_pb2.TruncationDirection.items,
-        ),
+        "truncation": decode_truncation(request),
+        "truncation_direction": decode_direction(request),
         "max_length": request.max_length or None,
-        "priority": known_enum("priority", request.priority, _PRIORITIES, scoring_pb2.Priority.items),
+        "priority": decode_priority(request),
         "caller": caller(),
     }
 

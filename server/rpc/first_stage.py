@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pairwire.v1 import scoring_pb2
 
 from ..engine.first_stage import FirstStage, FirstStageReport, StagedResult
 from ..engine.outputs.ranking import rank
-from .codec import encode_timing, encode_usage
+from .codec import encode_timing, encode_unscored, encode_usage
 
 
 def decode_first_stage(message: scoring_pb2.FirstStage) -> FirstStage:
@@ -26,7 +27,7 @@ def decode_first_stage(message: scoring_pb2.FirstStage) -> FirstStage:
 
 
 def encode_staged_ranking(
-    result: StagedResult, top_k: int, documents: Sequence[str] | None
+    result: StagedResult, top_k: int, documents: Sequence[str] | None, min_score: float | None = None
 ) -> scoring_pb2.RerankResponse:
     """The answer to Rerank; with the texts where ``documents`` are given."""
     response = scoring_pb2.RerankResponse(
@@ -35,11 +36,18 @@ def encode_staged_ranking(
         timing=encode_timing(result.timing),
         first_stage=_encode_report(result.first_stage),
     )
-    for at in rank(result.scores, top_k):  # equal scores by ascending index, for the indices ascend
+    unscored = encode_unscored(result.unscored, response)
+    scores, similarities = result.scores.tolist(), result.first_stage_scores.tolist()
+    # Equal scores by ascending index, for the indices ascend.
+    for at in rank(result.scores, top_k, min_score, otherwise=result.first_stage_scores):
         ranked = response.results.add()
         ranked.index = index = int(result.indices[at])
-        ranked.score = float(result.scores[at])
-        ranked.first_stage_score = float(result.first_stage_scores[at])
+        if math.isnan(scores[at]):
+            ranked.unscored = unscored
+        else:
+            ranked.score = scores[at]
+        if not math.isnan(similarities[at]):
+            ranked.first_stage_score = similarities[at]
         if documents is not None:
             ranked.document = documents[index]
     return response

@@ -48,7 +48,13 @@ class ErrorsToStatus:
             try:
                 return await handler(request, context)
             except BaseException as error:
-                message = sentence(rpc, error)
+                message = _message(rpc, error)
+                # gRPC keeps the exception in a ring that only the garbage collector frees, some time or other; and it
+                # keeps the frames that it came through, with all that they hold of the request.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+                del request
+                if message is None:
+                    raise
                 code = code_of(error)
                 try:
                     await context.abort(code, message, trailers(error, code, message))
@@ -151,12 +157,20 @@ def _is_late(context: Context) -> bool:
 
 def sentence(rpc: str, error: BaseException) -> str:
     """The caller's message, whatever was raised; a cancellation is raised again where no caller is left."""
+    message = _message(rpc, error)
+    if message is None:
+        raise error
+    return message
+
+
+def _message(rpc: str, error: BaseException) -> str | None:
+    """The same; None where no caller is left."""
     if isinstance(error, PairwireError):
         return clip(error.message)
     if isinstance(error, asyncio.CancelledError) and not _caller_has_gone():
         return "the request was cancelled inside the server; try again"
     if isinstance(error, asyncio.CancelledError):
-        raise error
+        return None
     incident = secrets.token_hex(4)
     logger.error("%s failed, incident %s", rpc, incident, exc_info=error)
     return f"an error inside the server; its log has the details under incident {incident}"

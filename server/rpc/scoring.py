@@ -14,7 +14,7 @@ from ..engine.off_loop import off_loop
 from ..engine.results import ScoreResult
 from ..engine.text.token_ids import TokenIds
 from ..errors import InvalidInput
-from . import codec, texts
+from . import codec, texts, zero_shot
 from .first_stage import decode_first_stage, encode_staged_ranking
 from .method import EngineSource, Method, Methods
 
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 
 
 class ScoringServicer:
-    """Scores pairs, ranks documents."""
+    """Scores pairs, ranks documents, classifies texts."""
 
     service = "pairwire.v1.ScoringService"
 
@@ -36,6 +36,7 @@ class ScoringServicer:
         return (
             Method("Score", scoring_pb2.ScoreRequest, self.score),
             Method("Rerank", scoring_pb2.RerankRequest, self.rerank),
+            Method("Classify", scoring_pb2.ClassifyRequest, self.classify),
         )
 
     async def score(
@@ -59,17 +60,44 @@ class ScoringServicer:
     async def rerank(self, request: scoring_pb2.RerankRequest, timeout_s: float | None, large: bool) -> bytes:
         """Documents by descending score."""
         engine, options = self._engine(), codec.decode_score_options(request)
-        top_k = codec.decode_top_k(request)
+        top_k, least = codec.decode_top_k(request), codec.decode_min_score(request)
         query, documents = await off_loop(large, self._documents, request, request)
         shown = documents if request.return_documents else None
         if request.HasField("first_stage"):
             stage = decode_first_stage(request.first_stage)
             staged = await engine.retrieve_and_rerank(
-                query, documents, first_stage=stage, model=request.model, options=options, timeout_s=timeout_s
+                query,
+                documents,
+                first_stage=stage,
+                model=request.model,
+                options=options,
+                timeout_s=timeout_s,
+                partial_ok=request.partial_ok,
             )
-            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown)
-        result = await engine.rerank(query, documents, model=request.model, options=options, timeout_s=timeout_s)
-        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown)
+            return await off_loop(large, _bytes_of, encode_staged_ranking, staged, top_k, shown, least)
+        result = await engine.rerank(
+            query,
+            documents,
+            model=request.model,
+            options=options,
+            timeout_s=timeout_s,
+            partial_ok=request.partial_ok,
+        )
+        return await off_loop(large, _bytes_of, codec.encode_ranking, result, top_k, shown, least)
+
+    async def classify(self, request: scoring_pb2.ClassifyRequest, timeout_s: float | None, large: bool) -> bytes:
+        """Candidate labels of each text by descending score."""
+        engine, options = self._engine(), zero_shot.decode_classify_options(request)
+        texts, labels = await off_loop(
+            large,
+            zero_shot.decode_classified,
+            request.texts,
+            request.candidate_labels,
+            options.hypothesis_template,
+            self._limits,
+        )
+        result = await engine.classify(texts, labels, model=request.model, options=options, timeout_s=timeout_s)
+        return await off_loop(large, _bytes_of, zero_shot.encode_classification, result, labels)
 
     async def _score_pairs(
         self, request: scoring_pb2.ScoreRequest, timeout_s: float | None, large: bool

@@ -5,4 +5,5 @@ keys.py          API keys: how one is made, and the file of their hashes
 access.py        headers of a call -> who calls, or why not
 certificates.py  TLS for gRPC, HTTP and metrics, from files that may change at any time
 reloading.py     notices files that change
+guard.py         all of these for one process
 """

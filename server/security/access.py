@@ -107,8 +107,3 @@ def _shown(headers: Iterable[tuple[str, str | bytes]]) -> bytes:
     if found[API_KEY] and (key := found[API_KEY][0].strip()):
         return key
     raise Unauthenticated(f"this call needs an API key; {_HOW}")
-
-
-def open_access() -> Access:
-    """One that lets everybody in."""
-    return Access(SecurityConfig())

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from ..engine.outputs.heads import Activation, activate
+from ..engine.outputs.heads import Head
 from ..engine.text.encoder import EncodedRows, TextEncoder
 from ..runtime.base import Float32Array, Runtime
 
@@ -30,10 +30,10 @@ _LONG = (1, 2, 3)
 class Probe:
     """The rows of one package, and what a runtime makes of them."""
 
-    def __init__(self, encoder: TextEncoder, activation: Activation, *, pairs: bool) -> None:
+    def __init__(self, encoder: TextEncoder, head: Head, *, pairs: bool) -> None:
         """``pairs`` for a cross-encoder."""
         self._encoder = encoder
-        self._activation = activation
+        self._head = head
         whole = " ".join(TEXTS)
         long = [" ".join([whole] * times) for times in _LONG]
         if pairs:
@@ -50,7 +50,7 @@ class Probe:
         rows = []
         for index in range(len(self._rows)):
             batch = self._encoder.assemble([(self._rows, index)], int(self._rows.lengths[index]))
-            rows.append(activate(runtime.run(batch), self._activation))
+            rows.append(self._head.scores(runtime.run(batch)))
         return np.concatenate(rows)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pairwire.v1 import manifest_pb2
 
 from ..engine.config import BATCH_TOKENS
-from ..engine.models.manifest import activation_of, rules_of
+from ..engine.models.manifest import head_of, rules_of
 from ..engine.text.encoder import TextEncoder
 from ..errors import ConfigInvalid, PackageInvalid, PairwireError
 from ..package import Package, read_package
@@ -100,7 +100,7 @@ class _Run:
         self._encoder = TextEncoder.from_file(package.tokenizer_file, rules_of(manifest))
         self._probe = Probe(
             self._encoder,
-            activation_of(manifest),
+            head_of(manifest),
             pairs=manifest.kind == manifest_pb2.MODEL_KIND_CROSS_ENCODER,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos.__main__ import main
-from benchmarks.chaos.books import add_up, faults_of, table
+from benchmarks.chaos.books import add_up, faults_of, faults_of_counters, table
 from benchmarks.chaos.client import Outcomes
 from benchmarks.chaos.server import Usage
 from pairwire.server.cpus import usable_cpus
@@ -27,6 +28,7 @@ def test_the_books_balance_after_ten_seconds_of_harm(tmp_path: Path, capsys: pyt
     out = capsys.readouterr().out
     assert code == 0, out
     assert "the books balance" in out
+    assert re.search(r"counted by the server: .*OK [1-9]", out)
     assert "done to the server: " in out
 
 
@@ -60,6 +62,25 @@ def test_an_outcome_that_is_missing_or_wrong_is_noticed(harm: Callable[[Outcomes
     assert not list(faults_of(total, BEFORE, BEFORE, recovered=True, exit_code=0))
     harm(total)
     assert list(faults_of(total, BEFORE, BEFORE, recovered=True, exit_code=0)) == [sentence]
+
+
+def test_the_servers_counters_are_held_against_the_clients_books() -> None:
+    books = outcomes()
+    books.codes["leave", "CANCELLED"] += 1
+    books.sent += 1
+    right = {"OK": 2, "INVALID_ARGUMENT": 1, "CANCELLED": 1}
+
+    def found(counted: dict[str, int], own: int = 0, unsure: int = 0) -> list[str]:
+        return list(faults_of_counters(books, counted, own=own, unsure=unsure))
+
+    assert found(right) == []
+    assert found({**right, "OK": 3, "CANCELLED": 0}) == []  # the answer to who has left
+    assert found({**right, "OK": 1}, unsure=1) == []
+    assert found({**right, "RESOURCE_EXHAUSTED": 1}, own=1) == []
+    (forgotten,) = found({**right, "OK": 1})
+    assert forgotten == "clients saw OK 2 times and the server counted 1, at most 0 forgotten"
+    assert "the server counted OK 4 times and clients saw 2, at most 1 unseen" in found({**right, "OK": 4})
+    assert "the server counted 5 requests and 4 were sent" in found({**right, "UNAVAILABLE": 1})
 
 
 @pytest.mark.parametrize(

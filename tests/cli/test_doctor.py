@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,10 +53,11 @@ def machine(
     fault: str = "",
     missing: Iterable[str] = (),
     import_ort: Callable[[], Any] | None = None,
+    packages: Mapping[str, str] | None = None,
     **environment: str,
 ) -> Facts:
     """What is seen of a machine that has these wheels, GPUs, cards and libraries, and whose CUDA has this fault."""
-    installed = dict.fromkeys(wheels, "1.31.1") | {"pairwire": "0.1.0"}
+    installed = dict.fromkeys(wheels, "1.31.1") | {"pairwire": "0.1.0"} | dict(packages or {})
 
     def version_of(name: str) -> str:
         if name not in installed:
@@ -401,3 +402,23 @@ sys.exit(main(["doctor"]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert "--force-reinstall --no-deps onnxruntime" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("versions", "line", "notes"),
+    [
+        ({}, "nothing: pip install 'pairwire[export]'", 0),
+        ({"torch": "2.13.0", "onnx": "1.23", "transformers": "5.24.0", "sentence-transformers": "6.2.0"}, "4 and 5", 0),
+        ({"transformers": "5.24.0", "optimum-onnx": "0.1.0"}, "transformers 5.24.0", 1),
+    ],
+)
+def test_libraries_of_the_exporter_are_named(
+    versions: dict[str, str], line: str, notes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = machine("onnxruntime", packages=versions)
+    assert line in facts.exporter
+    found = [finding for finding in diagnose(facts).findings if "optimum" in finding.cause]
+    assert len(found) == notes
+    assert not any(finding.broken for finding in found)  # models are served all the same
+    report(facts, as_json=False)
+    assert line in capsys.readouterr().out

@@ -84,3 +84,24 @@ def test_the_template_of_pairs_is_one_line(run: Run, tmp_path: Path) -> None:
     text = shown(run, package, change)
     assert has(r"template '<I>{prompt}\n<Q>{first}\n<D>{second}', prompt 'Judge.' by default", text)
     assert has("prompt web 'Find.'", text)
+
+
+def test_code_that_ran_is_named(run: Run, tmp_path: Path) -> None:
+    package = toy_packages.write_bi_encoder(tmp_path / "dense")
+    assert "ran its code" not in shown(run, package)
+
+    def change(manifest: ModelManifest) -> None:
+        manifest.remote_code.sha256 = "ab" * 32
+        manifest.remote_code.files.extend(["configuration.py", "modeling.py"])
+
+    assert has(f"ran its code configuration.py, modeling.py, sha256 {'ab' * 32}", shown(run, package, change))
+
+
+def test_scale_and_bias_of_a_score(run: Run, tmp_path: Path) -> None:
+    package = toy_packages.write_cross_encoder(tmp_path / "scaled")
+    assert "logit" not in shown(run, package)
+
+    def change(manifest: ModelManifest) -> None:
+        manifest.score_scale, manifest.score_bias = 0.2, -1.5
+
+    assert has("score 0.2 x logit - 1.5, before the activation", shown(run, package, change))

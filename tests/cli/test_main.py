@@ -26,6 +26,7 @@ def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
         "serve",
         "score",
         "rerank",
+        "classify",
         "embed",
         "embed-sparse",
         "models",
@@ -36,11 +37,12 @@ def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     ):
         assert re.search(rf"^    {name}\s", done.out, re.MULTILINE), name
     assert exits.EXIT_CODES.strip() in done.out
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 12
 
 
 @pytest.mark.parametrize(
-    "command", ["score", "rerank", "embed", "embed-sparse", "models", "inspect", "tune", "profile", "doctor"]
+    "command",
+    ["score", "rerank", "classify", "embed", "embed-sparse", "models", "inspect", "tune", "profile", "doctor"],
 )
 def test_help_of_a_command_has_the_exit_codes(run: Run, command: str) -> None:
     done = run(command, "--help")

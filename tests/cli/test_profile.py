@@ -10,6 +10,7 @@ from pairwire.cli.exits import BadInput
 from pairwire.cli.profile import default_shapes, parse_shapes
 from tests.checkpoints import PAIRS, TEXTS
 from tests.cli.conftest import Run
+from tests.server import toy_packages
 
 HIDDEN = 32
 """Of the tiny checkpoints."""
@@ -99,3 +100,11 @@ def test_the_extra_that_is_missing_is_named(
     done = run("profile", str(cross_encoder_package), "--shapes", "1x16")
     assert done.code == 1
     assert done.err == "pairwire: onnx is not installed; install it with: pip install 'pairwire[export]'\n"
+
+
+def test_a_table_without_layers_is_told_what_measures_it(run: Run, tmp_path: Path) -> None:
+    package = toy_packages.write_bi_encoder(tmp_path / "table")
+    toy_packages.edit_manifest(package, empty_token_id=2000)
+    done = run("profile", str(package))
+    assert done.code == 2
+    assert "a table of vectors has no layers whose work could be counted; `pairwire tune`" in done.err

@@ -195,6 +195,20 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
                 timing=TIMING,
             )
 
+    def Classify(self, request: scoring_pb2.ClassifyRequest, context: grpc.ServicerContext) -> Message:  # type: ignore[override]
+        with self.script.serve(request, context):
+            if self.script.answer is not None:
+                return self.script.answer
+            response = scoring_pb2.ClassifyResponse(
+                model=self.script.model, usage=usage_of(len(request.texts)), timing=TIMING
+            )
+            for text in request.texts:
+                scores = [score_of(text, label) for label in request.candidate_labels]
+                add = response.results.add().labels.add
+                for index in ranking(scores):
+                    add(index=index, label=request.candidate_labels[index], score=scores[index])
+            return response
+
 
 class Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
     def __init__(self, script: Script) -> None:
@@ -226,6 +240,8 @@ class Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
                 return self.script.answer
             rows = [sorted(weights_of(text).items()) for text in self._texts(request)]
             rows = [row[: request.max_active_dims or None] for row in rows]
+            if request.input_type == embedding_pb2.INPUT_TYPE_QUERY:  # the same tokens, each of weight 1
+                rows = [[(index, 1.0) for index, _ in row] for row in rows]
             block = embedding_pb2.SparseEmbeddings(
                 indices=np.array([index for row in rows for index, _ in row], "<u4").tobytes(),
                 values=np.array([value for row in rows for _, value in row], "<f4").tobytes(),

@@ -210,14 +210,28 @@ async def test_wrong_input_is_named(client: EitherClient, method: str, arguments
         await client.call(method, *arguments)
 
 
+async def test_documents_below_a_score_are_left_out_whatever_the_server_knows(
+    client: EitherClient, server: FakeServer
+) -> None:
+    everything = list(await client.call("rerank", "q", DOCUMENTS))
+    least = everything[2].score
+    found = await client.call("rerank", "q", DOCUMENTS, min_score=least)  # the fake server ignores it
+    assert list(found) == [document for document in everything if document.score >= least]
+    assert {request.min_score for request in server.script.requests if request.HasField("min_score")} == {least}
+    assert list(await client.call("rerank", "q", DOCUMENTS, min_score=np.float32(np.inf))) == []
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [
         ({"top_k": 0}, "top_k: 0 is not between 1 and"),
         ({"top_k": -1}, "top_k: -1 is not between"),
         ({"top_k": 2.5}, "top_k: expected a whole number, got float"),
+        ({"min_score": "0.5"}, "min_score: expected a number, got str"),
+        ({"min_score": True}, "min_score: expected a number, got bool"),
+        ({"min_score": float("nan")}, "min_score: NaN is not above or below any number"),
         ({"activation": "relu"}, "activation: 'relu' is unknown; one of identity, sigmoid, softmax"),
-        ({"truncation": "both"}, "truncation: 'both' is unknown; one of longest_first, only_second, error"),
+        ({"truncation": "both"}, "truncation: 'both' is unknown; one of longest_first, only_first, only_second, error"),
         ({"priority": "urgent"}, "priority: 'urgent' is unknown; one of low, normal, high"),
         ({"max_length": True}, "max_length: expected a whole number, got bool"),
         ({"model": 3}, "model: expected text"),

@@ -32,15 +32,16 @@ def test_a_list_or_one_text_gives_rows(model: SparseEncoder, server: FakeServer)
 
 def test_prompts_are_those_for_queries_and_for_documents(model: SparseEncoder, server: FakeServer) -> None:
     server.script.prompts = {"query": "q: ", "corpus": "c: ", "passage": "p: "}
-    assert weights(model, "encode_query", "x") == weights_of("q: x")
+    assert weights(model, "encode_query", "x") == dict.fromkeys(weights_of("q: x"), 1.0)
     assert weights(model, "encode_document", "x") == weights_of("p: x")
-    assert weights(model, "encode_query", "x", prompt_name="corpus") == weights_of("c: x")
+    assert weights(model, "encode_query", "x", prompt_name="corpus") == dict.fromkeys(weights_of("c: x"), 1.0)
     assert weights(model, "encode_document", "x", prompt="y") == weights_of("yx")
     assert weights(model, "encode", "x", prompt="y", prompt_name="query") == weights_of("yx")
 
 
 def test_without_prompts_queries_and_documents_are_plain_texts(model: SparseEncoder) -> None:
-    assert weights(model, "encode_query", "x") == weights(model, "encode_document", "x") == weights_of("x")
+    assert weights(model, "encode_document", "x") == weights_of("x")
+    assert list(weights(model, "encode_query", "x")) == list(weights_of("x"))
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,14 @@ def test_what_cannot_be_done_is_refused(
         model.encode(texts, **named)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be a positive integer"):
         model.encode("a", batch_size=0)
+
+
+def test_a_query_is_told_from_a_document(model: SparseEncoder, server: FakeServer) -> None:
+    looked_up = dict.fromkeys(weights_of("abc"), 1.0)
+    assert weights(model, "encode_query", "abc") == looked_up
+    assert weights(model, "encode_document", "abc") == weights_of("abc") == weights(model, "encode", "abc")
+    assert weights(model, "encode", "abc", task="query") == looked_up
+    asked = [request.input_type for request in server.script.requests if hasattr(request, "input_type")]
+    assert asked == [1, 2, 0, 1]
+    with pytest.raises(InvalidInput, match="input_type: 'passage' is unknown; one of query, document"):
+        model.encode("abc", task="passage")  # type: ignore[arg-type]

@@ -10,9 +10,9 @@ import pytest
 from .reference import DOCS, metrics_page, options_page
 
 ROOT = DOCS.parent
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("deploy/*.md")])
 _LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
-_FILE = re.compile(r"`((?:server|export|client|cli|protos|tests|benchmarks|examples|docs)/[\w./]+\.\w+)`")
+_FILE = re.compile(r"`((?:server|export|client|cli|protos|tests|benchmarks|examples|docs|deploy)/[\w./]+\.\w+)`")
 
 
 @pytest.mark.parametrize(("page", "made"), [("options.md", options_page), ("metrics.md", metrics_page)])

@@ -26,6 +26,11 @@ from pairwire.server.errors import ConfigInvalid
         ({"max_length": 3}, "leaves no room"),
         ({"parity_threshold": 98.0}, "not a correlation"),
         ({"parity": False, "parity_threshold": 0.9}, "contradicts"),
+        ({"activation": "tanh"}, "'tanh' is none of identity, sigmoid, softmax"),
+        ({"score_scale": 0.0}, "score-scale: 0.0 is not a scale"),
+        ({"score_scale": -0.2}, "keeps the order; above 0"),
+        ({"score_scale": float("nan")}, "score-scale"),
+        ({"score_bias": float("inf")}, "score-bias: inf is not a finite number"),
         ({"parity": False, "parity_data": Path("pairs.jsonl")}, "contradicts"),
     ],
 )

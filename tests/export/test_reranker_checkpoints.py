@@ -9,10 +9,12 @@ import pytest
 
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
+from pairwire.export.config import AskedScore
 from pairwire.export.errors import CheckpointUnsupported
 from pairwire.export.progress import quiet_libraries
 from pairwire.server.engine.kinds import ModelKind
 from pairwire.server.engine.outputs.heads import Activation
+from pairwire.server.errors import ConfigInvalid
 from tests import checkpoints, decoders
 
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
@@ -85,15 +87,32 @@ def test_what_would_not_be_exact_is_refused(
         opened(editable / which)
 
 
-def test_decoder_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
+def test_decoder_with_a_head_of_another_form_is_refused_by_name(tmp_path: Path) -> None:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     tokenizer = decoders.tokenizer()
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path / "neox")
     tokenizer.save_pretrained(tmp_path / "neox")
-    with pytest.raises(CheckpointUnsupported, match=r"a decoder of type gpt_neox; Pairwire exports gemma, .*qwen3"):
+    with pytest.raises(CheckpointUnsupported, match="GPTNeoXForCausalLM has no lm_head"):
         opened(tmp_path / "neox")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sliding_window": 48}, "a decoder of type phi3 with a sliding window; which of its layers have it is known"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "with layers of chunked_attention"),
+    ],
+)
+def test_attention_that_short_texts_would_not_show_is_refused(changes: dict[str, object], reason: str) -> None:
+    from types import SimpleNamespace
+
+    from pairwire.export.checkpoint.decoders import check
+
+    config = SimpleNamespace(**{"model_type": "phi3", "rope_scaling": None} | changes)
+    with pytest.raises(CheckpointUnsupported, match=reason):
+        check(SimpleNamespace(config=config))
 
 
 def test_language_model_that_cannot_carry_a_pair_is_refused(editable: Path) -> None:
@@ -122,3 +141,36 @@ def test_module_of_another_kind_is_refused_by_name(built: Path, tmp_path: Path) 
         model.save_pretrained(str(tmp_path / "weighted"))
     with pytest.raises(CheckpointUnsupported, match="a module WeightedLayerPooling"):
         opened(tmp_path / "weighted")
+
+
+def test_the_score_of_one_token_can_be_scaled_by_the_checkpoint_and_by_who_exports_it(tmp_path: Path) -> None:
+    directory = checkpoints.save_decoder_reranker(
+        tmp_path / "zerank", modules=True, false_token=None, scale=(0.5, 1.0), identity=True, layers=1
+    )
+    found = opened(directory)
+    assert (found.head.activation, found.head.scale, found.head.bias) == (Activation.IDENTITY, 0.5, 1.0)
+    asked = AskedScore(activation=Activation.SIGMOID, scale=0.2, bias=-1.0)
+    source = find_source(str(directory))
+    head = open_checkpoint(source, source.directory, asked=asked).head
+    assert (head.activation, head.scale) == (Activation.SIGMOID, pytest.approx(0.1))
+    assert head.bias == pytest.approx(0.2 * 1.0 - 1.0)
+
+
+def test_a_bare_logit_of_one_token_is_worth_a_warning(tmp_path: Path) -> None:
+    directory = checkpoints.save_decoder_reranker(
+        tmp_path / "zerank", modules=True, false_token=None, identity=True, layers=1
+    )
+    (said,) = opened(directory).warnings
+    assert "--activation sigmoid --score-scale 0.2" in said
+
+
+def test_a_score_can_be_asked_for_of_pairs_alone(tmp_path: Path) -> None:
+    source = find_source(str(checkpoints.save_bi_encoder(tmp_path / "bi", layers=1)))
+    with pytest.raises(ConfigInvalid, match="about scores of pairs, and this is a bi-encoder"):
+        open_checkpoint(source, source.directory, asked=AskedScore(scale=0.2))
+
+
+def test_an_activation_that_makes_every_score_1_is_refused(built: Path) -> None:
+    source = find_source(str(built / "plain"))
+    with quiet_libraries(), pytest.raises(ConfigInvalid, match="softmax over one label makes every score 1"):
+        open_checkpoint(source, source.directory, asked=AskedScore(activation=Activation.SOFTMAX))

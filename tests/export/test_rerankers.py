@@ -271,3 +271,30 @@ async def test_modules_of_other_encoders_and_pooling_modes(
     package = export(checkpoint, "fp32", parity=False).package
     assert len(package.manifest.labels) == labels
     close(await served(package.directory, PAIRS), expected(checkpoint, PAIRS))
+
+
+async def test_scaled_score_of_one_token_is_what_its_authors_say(tmp_path: Path) -> None:
+    """zerank-2: sentence-transformers gives the bare logit, and its card says sigmoid(logit / 5)."""
+    checkpoint = checkpoints.save_decoder_reranker(
+        tmp_path / "zerank", template=decoders.ZERANK_TEMPLATE, modules=True, false_token=None, identity=True
+    )
+    config = ExportConfig(
+        tune=False,
+        checkpoint=str(checkpoint),
+        output=tmp_path / "package",
+        precisions=("fp32",),
+        activation="sigmoid",
+        score_scale=0.2,
+    )
+    with quiet_libraries():
+        exported = export_checkpoint(config)
+    manifest = exported.package.manifest
+    assert manifest.score_scale == pytest.approx(0.2)
+    logits = expected(checkpoint, PAIRS).astype(np.float64)
+    wanted = 1 / (1 + np.exp(-logits / 5))
+    found = await served(tmp_path / "package", PAIRS, ScoreOptions())
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert exported.parity is not None
+    exact = exported.parity.variants[0].summary
+    assert exact.max_abs_diff < 1e-6  # of the scaled scores: those of bare logits would be far off
+    close(await served(tmp_path / "package", PAIRS), (logits / 5).astype(np.float32))

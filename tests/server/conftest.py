@@ -24,6 +24,13 @@ def classifier_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def nli_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder that knows entailment, named ``nli``."""
+    directory = tmp_path_factory.mktemp("packages") / "nli"
+    return toy_packages.write_cross_encoder(directory, name="nli", labels=("contradiction", "entailment", "neutral"))
+
+
+@pytest.fixture(scope="session")
 def embedder_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bi-encoder of 8 dimensions, with a prompt and ranges for int8, named ``embedder``."""
     directory = tmp_path_factory.mktemp("packages") / "embedder"

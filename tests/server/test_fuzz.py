@@ -36,6 +36,7 @@ FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scop
 REQUESTS = [
     scoring_pb2.ScoreRequest,
     scoring_pb2.RerankRequest,
+    scoring_pb2.ClassifyRequest,
     embedding_pb2.EmbedRequest,
     embedding_pb2.EmbedSparseRequest,
     model_pb2.ListModelsRequest,
@@ -120,6 +121,24 @@ def test_a_graph_that_was_changed_anywhere_is_looked_through_or_refused(package:
     path.write_bytes(changed)
     with contextlib.suppress(NotOnnx):
         assert external_files(path) is not None
+
+
+@FEW
+@given(data=st.data())
+def test_a_graph_that_was_changed_anywhere_is_loaded_or_refused(package: Path, data: st.DataObject) -> None:
+    path, manifest_path = package / packages.GRAPH_FILE, package / MANIFEST_FILE
+    whole, manifest_before = path.read_bytes(), manifest_path.read_text()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    try:
+        path.write_bytes(whole[:at] + data.draw(st.binary(max_size=6)) + whole[at + data.draw(st.integers(0, 6)) :])
+        manifest = json_format.Parse(manifest_before, manifest_pb2.ModelManifest())
+        for variant in manifest.variants:
+            variant.sha256 = sha256_of(path)
+        packages.write_manifest(package, manifest)
+        open_and_close(package)
+    finally:
+        path.write_bytes(whole)
+        manifest_path.write_text(manifest_before)
 
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=lambda kind: kind.DESCRIPTOR.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client import generate_latest
@@ -14,7 +15,7 @@ from pairwire.server.endpoint import MetricsEndpoint
 from pairwire.server.engine import BatchEvent, Engine, FirstStage, ModelKind, Outcome, RequestEvent
 from pairwire.server.engine.batching.buckets import Bucket
 from pairwire.server.errors import ConfigInvalid
-from pairwire.server.metrics import TABLE, Metrics
+from pairwire.server.metrics import MOST_CALLERS, TABLE, Metrics
 from pairwire.v1 import manifest_pb2, scoring_pb2
 from tests.server import serving
 from tests.server.engine import toys
@@ -127,6 +128,43 @@ def test_requests_that_failed_do_not_distort_the_stages() -> None:
     metrics.request_finished(failed)
     assert value(metrics, "pairwire_stage_seconds_count", model="m", stage="queue") is None
     assert value(metrics, "pairwire_rows_total", model="m") is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "refused", "name", "labels"),
+    [
+        (Outcome.OVERLOADED, False, "pairwire_shed_total", {"reason": "queue"}),
+        (Outcome.DEADLINE, True, "pairwire_shed_total", {"reason": "deadline"}),
+        (Outcome.DEADLINE, False, "pairwire_expired_total", {}),
+        (Outcome.CANCELLED, False, "pairwire_cancelled_total", {}),
+    ],
+)
+def test_what_is_not_answered_is_counted_by_caller(
+    outcome: Outcome, refused: bool, name: str, labels: dict[str, str]
+) -> None:
+    metrics = Metrics()
+    metrics.request_finished(replace(REQUEST, outcome=outcome, refused=refused, caller="key:a"))
+    assert value(metrics, name, model="m", caller="key:a", **labels) == 1
+    assert value(metrics, "pairwire_rows_total", model="m") is None
+
+
+def test_however_many_callers_there_are_the_labels_are_few() -> None:
+    metrics = Metrics(["key:weighty"])
+    for number in range(1000):
+        event = replace(REQUEST, outcome=Outcome.OVERLOADED, caller=f"key:{number}")
+        metrics.request_finished(event)
+    metrics.request_finished(replace(REQUEST, outcome=Outcome.OVERLOADED, caller="key:weighty"))
+    shed = [line for line in generate_latest(metrics.registry).splitlines() if line.startswith(b"pairwire_shed_total{")]
+    assert len(shed) == MOST_CALLERS + 2
+    assert value(metrics, "pairwire_shed_total", model="m", caller="other", reason="queue") == 1000 - MOST_CALLERS
+    assert value(metrics, "pairwire_shed_total", model="m", caller="key:weighty", reason="queue") == 1
+
+
+def test_documents_without_a_score_are_counted_apart() -> None:
+    metrics = Metrics()
+    metrics.request_finished(replace(REQUEST, unscored=2))
+    assert value(metrics, "pairwire_rows_total", model="m") == 1
+    assert value(metrics, "pairwire_unscored_rows_total", model="m") == 2
 
 
 def test_batches_tell_their_fill_and_their_padding() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf import json_format
 from onnx import TensorProto, helper, numpy_helper
+from tokenizers import processors
 
 from benchmarks.chaos.faults import Fault, add_faults
 from pairwire.server.package import MANIFEST_FILE, TOKENIZER_FILE, sha256_of
-from pairwire.v1 import manifest_pb2
+from pairwire.v1 import embedding_pb2, manifest_pb2
 from tests.server.engine import toys
 
 _GRAPH_FILE = "cpu-fp32.onnx"
@@ -67,6 +68,51 @@ def write_sparse_encoder(
     manifest = toys.bi_encoder_manifest(name, dimensions=dimensions, prompts=prompts)
     manifest.kind = manifest_pb2.MODEL_KIND_SPARSE_ENCODER
     return _write(directory, manifest, outputs=dimensions, work=0)
+
+
+QUERY_TOKENS = 8
+"""Most tokens of a query of `write_routed_encoder`."""
+
+
+def write_routed_encoder(directory: Path, *, default: embedding_pb2.InputType.ValueType = 0) -> Path:
+    """A sparse encoder named ``routed`` whose queries are looked up: a token's weight is its id; the directory."""
+    tokenizer = toys.wordpiece()
+    dimensions = tokenizer.get_vocab_size()
+    write_sparse_encoder(directory, name="routed", dimensions=dimensions)
+    tokenizer.post_processor = processors.Sequence([])
+    tokenizer.save(str(directory / "queries.json"))
+    np.arange(dimensions, dtype="<f4").tofile(directory / "queries.bin")
+    table = manifest_pb2.QueryTable(
+        file="queries.bin",
+        sha256=sha256_of(directory / "queries.bin"),
+        tokenizer_file="queries.json",
+        tokenizer_sha256=sha256_of(directory / "queries.json"),
+        max_length=QUERY_TOKENS,
+    )
+
+    def change(manifest: manifest_pb2.ModelManifest) -> None:
+        manifest.query_table.CopyFrom(table)
+        manifest.default_input_type = default
+
+    change_manifest(directory, change)
+    return directory
+
+
+def edit_manifest(directory: Path, **fields: object) -> None:
+    """Sets fields of a package's manifest."""
+
+    def change(manifest: manifest_pb2.ModelManifest) -> None:
+        for name, value in fields.items():
+            setattr(manifest, name, value)
+
+    change_manifest(directory, change)
+
+
+def change_manifest(directory: Path, change: Callable[[manifest_pb2.ModelManifest], None]) -> None:
+    """Rewrites a package's manifest."""
+    manifest = json_format.Parse((directory / MANIFEST_FILE).read_text(), manifest_pb2.ModelManifest())
+    change(manifest)
+    (directory / MANIFEST_FILE).write_text(json_format.MessageToJson(manifest))
 
 
 def _write(

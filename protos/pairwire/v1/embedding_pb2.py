@@ -26,15 +26,17 @@ from pairwire.v1 import scoring_pb2 as pairwire_dot_v1_dot_scoring__pb2
 from pairwire.v1 import usage_pb2 as pairwire_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpairwire/v1/embedding.proto\x12\x0bpairwire.v1\x1a\x19pairwire/v1/scoring.proto\x1a\x17pairwire/v1/usage.proto\"\xad\x03\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0bprompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06prompt\x18\x08 \x01(\tH\x01\x88\x01\x01\x12(\n\ttoken_ids\x18\t \x03(\x0b\x32\x15.pairwire.v1.TokenIds\x12\x12\n\ndimensions\x18\n \x01(\r\x12\x16\n\tnormalize\x18\x0b \x01(\x08H\x02\x88\x01\x01\x12\'\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x15.pairwire.v1.Encoding\x12+\n\ntruncation\x18\x05 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x06 \x01(\r\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12>\n\x14truncation_direction\x18\x0c \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x0e\n\x0c_prompt_nameB\t\n\x07_promptB\x0c\n\n_normalize\"e\n\nEmbeddings\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\'\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x15.pairwire.v1.Encoding\"\x93\x01\n\rEmbedResponse\x12+\n\nembeddings\x18\x01 \x01(\x0b\x32\x17.pairwire.v1.Embeddings\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing\"\xe9\x02\n\x12\x45mbedSparseRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0bprompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06prompt\x18\x04 \x01(\tH\x01\x88\x01\x01\x12(\n\ttoken_ids\x18\x05 \x03(\x0b\x32\x15.pairwire.v1.TokenIds\x12+\n\ntruncation\x18\x06 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\'\n\x08priority\x18\x08 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x17\n\x0fmax_active_dims\x18\t \x01(\r\x12>\n\x14truncation_direction\x18\n \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"W\n\x10SparseEmbeddings\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\r\x12\x12\n\ndimensions\x18\x04 \x01(\r\"\x9f\x01\n\x13\x45mbedSparseResponse\x12\x31\n\nembeddings\x18\x01 \x01(\x0b\x32\x1d.pairwire.v1.SparseEmbeddings\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04\x32\xa4\x01\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.pairwire.v1.EmbedRequest\x1a\x1a.pairwire.v1.EmbedResponse\x12P\n\x0b\x45mbedSparse\x12\x1f.pairwire.v1.EmbedSparseRequest\x1a .pairwire.v1.EmbedSparseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpairwire/v1/embedding.proto\x12\x0bpairwire.v1\x1a\x19pairwire/v1/scoring.proto\x1a\x17pairwire/v1/usage.proto\"\xad\x03\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0bprompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06prompt\x18\x08 \x01(\tH\x01\x88\x01\x01\x12(\n\ttoken_ids\x18\t \x03(\x0b\x32\x15.pairwire.v1.TokenIds\x12\x12\n\ndimensions\x18\n \x01(\r\x12\x16\n\tnormalize\x18\x0b \x01(\x08H\x02\x88\x01\x01\x12\'\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x15.pairwire.v1.Encoding\x12+\n\ntruncation\x18\x05 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x06 \x01(\r\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12>\n\x14truncation_direction\x18\x0c \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x0e\n\x0c_prompt_nameB\t\n\x07_promptB\x0c\n\n_normalize\"e\n\nEmbeddings\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\'\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x15.pairwire.v1.Encoding\"\x93\x01\n\rEmbedResponse\x12+\n\nembeddings\x18\x01 \x01(\x0b\x32\x17.pairwire.v1.Embeddings\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing\"\x95\x03\n\x12\x45mbedSparseRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0bprompt_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06prompt\x18\x04 \x01(\tH\x01\x88\x01\x01\x12(\n\ttoken_ids\x18\x05 \x03(\x0b\x32\x15.pairwire.v1.TokenIds\x12+\n\ntruncation\x18\x06 \x01(\x0e\x32\x17.pairwire.v1.Truncation\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\'\n\x08priority\x18\x08 \x01(\x0e\x32\x15.pairwire.v1.Priority\x12\x17\n\x0fmax_active_dims\x18\t \x01(\r\x12*\n\ninput_type\x18\x14 \x01(\x0e\x32\x16.pairwire.v1.InputType\x12>\n\x14truncation_direction\x18\n \x01(\x0e\x32 .pairwire.v1.TruncationDirectionB\x0e\n\x0c_prompt_nameB\t\n\x07_prompt\"W\n\x10SparseEmbeddings\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\r\x12\x12\n\ndimensions\x18\x04 \x01(\r\"\x9f\x01\n\x13\x45mbedSparseResponse\x12\x31\n\nembeddings\x18\x01 \x01(\x0b\x32\x1d.pairwire.v1.SparseEmbeddings\x12\r\n\x05model\x18\x02 \x01(\t\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pairwire.v1.Usage\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.pairwire.v1.Timing*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*V\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_TYPE_QUERY\x10\x01\x12\x17\n\x13INPUT_TYPE_DOCUMENT\x10\x02\x32\xa4\x01\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.pairwire.v1.EmbedRequest\x1a\x1a.pairwire.v1.EmbedResponse\x12P\n\x0b\x45mbedSparse\x12\x1f.pairwire.v1.EmbedSparseRequest\x1a .pairwire.v1.EmbedSparseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pairwire.v1.embedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1396
-  _globals['_ENCODING']._serialized_end=1516
+  _globals['_ENCODING']._serialized_start=1440
+  _globals['_ENCODING']._serialized_end=1560
+  _globals['_INPUTTYPE']._serialized_start=1562
+  _globals['_INPUTTYPE']._serialized_end=1648
   _globals['_EMBEDREQUEST']._serialized_start=97
   _globals['_EMBEDREQUEST']._serialized_end=526
   _globals['_EMBEDDINGS']._serialized_start=528
@@ -42,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDRESPONSE']._serialized_start=632
   _globals['_EMBEDRESPONSE']._serialized_end=779
   _globals['_EMBEDSPARSEREQUEST']._serialized_start=782
-  _globals['_EMBEDSPARSEREQUEST']._serialized_end=1143
-  _globals['_SPARSEEMBEDDINGS']._serialized_start=1145
-  _globals['_SPARSEEMBEDDINGS']._serialized_end=1232
-  _globals['_EMBEDSPARSERESPONSE']._serialized_start=1235
-  _globals['_EMBEDSPARSERESPONSE']._serialized_end=1394
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1519
-  _globals['_EMBEDDINGSERVICE']._serialized_end=1683
+  _globals['_EMBEDSPARSEREQUEST']._serialized_end=1187
+  _globals['_SPARSEEMBEDDINGS']._serialized_start=1189
+  _globals['_SPARSEEMBEDDINGS']._serialized_end=1276
+  _globals['_EMBEDSPARSERESPONSE']._serialized_start=1279
+  _globals['_EMBEDSPARSERESPONSE']._serialized_end=1438
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1651
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1815
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,26 @@ sentence-transformers calls "ubinary". Compare by Hamming distance.
 """
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
 
+class _InputType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InputTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INPUT_TYPE_UNSPECIFIED: _InputType.ValueType  # 0
+    """What the checkpoint does (ModelManifest.default_input_type)."""
+    INPUT_TYPE_QUERY: _InputType.ValueType  # 1
+    INPUT_TYPE_DOCUMENT: _InputType.ValueType  # 2
+
+class InputType(_InputType, metaclass=_InputTypeEnumTypeWrapper):
+    """What a text is, for a model that reads queries in another way than documents."""
+
+INPUT_TYPE_UNSPECIFIED: InputType.ValueType  # 0
+"""What the checkpoint does (ModelManifest.default_input_type)."""
+INPUT_TYPE_QUERY: InputType.ValueType  # 1
+INPUT_TYPE_DOCUMENT: InputType.ValueType  # 2
+Global___InputType: _TypeAlias = InputType  # noqa: Y015
+
 @_typing.final
 class EmbedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -226,6 +246,7 @@ class EmbedSparseRequest(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    INPUT_TYPE_FIELD_NUMBER: _builtins.int
     TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one sparse encoder is loaded."""
@@ -237,6 +258,10 @@ class EmbedSparseRequest(_message.Message):
     priority: _scoring_pb2.Priority.ValueType
     max_active_dims: _builtins.int
     """Keep this many of the largest weights of each text; 0 means what the checkpoint does, which may be all."""
+    input_type: Global___InputType.ValueType
+    """What the texts are. A model with a ModelManifest.query_table looks queries up there and reads documents with its graph; where it
+    has no default, unset is INVALID_ARGUMENT. To other models it means nothing. It chooses no prompt.
+    """
     truncation_direction: _scoring_pb2.TruncationDirection.ValueType
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -256,11 +281,12 @@ class EmbedSparseRequest(_message.Message):
         max_length: _builtins.int = ...,
         priority: _scoring_pb2.Priority.ValueType = ...,
         max_active_dims: _builtins.int = ...,
+        input_type: Global___InputType.ValueType = ...,
         truncation_direction: _scoring_pb2.TruncationDirection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "prompt", b"prompt", "prompt_name", b"prompt_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "input_type", b"input_type", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "texts", b"texts", "token_ids", b"token_ids", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pairwire.v1 import embedding_pb2 as _embedding_pb2
 from pairwire.v1 import scoring_pb2 as _scoring_pb2
 import builtins as _builtins
 import sys
@@ -158,6 +159,12 @@ class ModelManifest(_message.Message):
     INT8_LOW_FIELD_NUMBER: _builtins.int
     INT8_HIGH_FIELD_NUMBER: _builtins.int
     MAX_ACTIVE_DIMS_FIELD_NUMBER: _builtins.int
+    SCORE_SCALE_FIELD_NUMBER: _builtins.int
+    SCORE_BIAS_FIELD_NUMBER: _builtins.int
+    EMPTY_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    QUERY_TABLE_FIELD_NUMBER: _builtins.int
+    DEFAULT_INPUT_TYPE_FIELD_NUMBER: _builtins.int
+    REMOTE_CODE_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of the package format; 1 today. A reader refuses a version it does not know."""
     name: _builtins.str
@@ -198,6 +205,17 @@ class ModelManifest(_message.Message):
     """Bi-encoders: numbers of a vector that a request gets unless it asks for others; 0 means all."""
     max_active_dims: _builtins.int
     """Sparse encoders: most weights of a vector unless a request asks for another number; 0 means all above zero."""
+    score_scale: _builtins.float
+    """Cross-encoders: a score is activation(score_scale * logit + score_bias), computed in float32; an unset scale means 1. A
+    request that asks for another activation gets that of the same number.
+    """
+    score_bias: _builtins.float
+    empty_token_id: _builtins.int
+    """Bi-encoders whose tokenizer puts nothing around a text: the id, behind those of the vocabulary, that stands for a text without
+    a token, and whose embedding is zeros. Absent where such a text is refused.
+    """
+    default_input_type: _embedding_pb2.InputType.ValueType
+    """With a query_table: what a text is where a request does not say; UNSPECIFIED where it must."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cross-encoders: the labels in the order of the logits. One entry for a one-label model."""
@@ -228,6 +246,16 @@ class ModelManifest(_message.Message):
 
     @_builtins.property
     def int8_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def query_table(self) -> Global___QueryTable:
+        """Sparse encoders whose queries need no model ("inference-free"): what they are looked up in. The graph reads documents."""
+
+    @_builtins.property
+    def remote_code(self) -> Global___RemoteCode:
+        """Python code that came with the checkpoint and ran while it was exported (--trust-remote-code). Absent where none did. The
+        server never runs any.
+        """
+
     def __init__(
         self,
         *,
@@ -260,14 +288,104 @@ class ModelManifest(_message.Message):
         int8_low: _abc.Iterable[_builtins.float] | None = ...,
         int8_high: _abc.Iterable[_builtins.float] | None = ...,
         max_active_dims: _builtins.int = ...,
+        score_scale: _builtins.float | None = ...,
+        score_bias: _builtins.float = ...,
+        empty_token_id: _builtins.int | None = ...,
+        query_table: Global___QueryTable | None = ...,
+        default_input_type: _embedding_pb2.InputType.ValueType = ...,
+        remote_code: Global___RemoteCode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id", "_score_scale", b"_score_scale", "empty_token_id", b"empty_token_id", "query_table", b"query_table", "remote_code", b"remote_code", "score_scale", b"score_scale", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "revision", b"revision", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id", "_score_scale", b"_score_scale", "activation", b"activation", "architecture", b"architecture", "created", b"created", "default_dimensions", b"default_dimensions", "default_input_type", b"default_input_type", "default_prompt_name", b"default_prompt_name", "dimensions", b"dimensions", "empty_token_id", b"empty_token_id", "format", b"format", "int8_high", b"int8_high", "int8_low", b"int8_low", "kind", b"kind", "labels", b"labels", "max_active_dims", b"max_active_dims", "max_length", b"max_length", "name", b"name", "normalized", b"normalized", "pad_token_id", b"pad_token_id", "pad_token_type_id", b"pad_token_type_id", "pooling", b"pooling", "prompt_excluded", b"prompt_excluded", "prompts", b"prompts", "query_table", b"query_table", "remote_code", b"remote_code", "revision", b"revision", "score_bias", b"score_bias", "score_scale", b"score_scale", "similarity", b"similarity", "source", b"source", "template", b"template", "tokenizer_sha256", b"tokenizer_sha256", "tool_versions", b"tool_versions", "truncation_side", b"truncation_side", "variants", b"variants", "vocab_size", b"vocab_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__empty_token_id: _TypeAlias = _typing.Literal["empty_token_id"]  # noqa: Y015
+    _WhichOneofArgType__empty_token_id: _TypeAlias = _typing.Literal["_empty_token_id", b"_empty_token_id"]  # noqa: Y015
+    _WhichOneofReturnType__score_scale: _TypeAlias = _typing.Literal["score_scale"]  # noqa: Y015
+    _WhichOneofArgType__score_scale: _TypeAlias = _typing.Literal["_score_scale", b"_score_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__empty_token_id) -> _WhichOneofReturnType__empty_token_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_scale) -> _WhichOneofReturnType__score_scale | None: ...
+
+Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
+
+@_typing.final
+class QueryTable(_message.Message):
+    """The weight of each token of a query, which is the same whatever stands beside it. A query's weights are those of its distinct
+    tokens, without special ones.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    TOKENIZER_FILE_FIELD_NUMBER: _builtins.int
+    TOKENIZER_SHA256_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    TRUNCATION_SIDE_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    MAX_ABS_DIFF_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """File in the package directory: float32, little-endian, one for each dimension."""
+    sha256: _builtins.str
+    """Lower-case hexadecimal."""
+    tokenizer_file: _builtins.str
+    """A tokenizer.json that puts nothing around a text, in the package directory."""
+    tokenizer_sha256: _builtins.str
+    max_length: _builtins.int
+    """Most tokens of a query."""
+    truncation_side: Global___TruncationSide.ValueType
+    samples: _builtins.int
+    """Queries that were compared with sentence-transformers at export, and the largest difference of a weight."""
+    max_abs_diff: _builtins.float
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        tokenizer_file: _builtins.str = ...,
+        tokenizer_sha256: _builtins.str = ...,
+        max_length: _builtins.int = ...,
+        truncation_side: Global___TruncationSide.ValueType = ...,
+        samples: _builtins.int = ...,
+        max_abs_diff: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "max_abs_diff", b"max_abs_diff", "max_length", b"max_length", "samples", b"samples", "sha256", b"sha256", "tokenizer_file", b"tokenizer_file", "tokenizer_sha256", b"tokenizer_sha256", "truncation_side", b"truncation_side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ModelManifest: _TypeAlias = ModelManifest  # noqa: Y015
+Global___QueryTable: _TypeAlias = QueryTable  # noqa: Y015
+
+@_typing.final
+class RemoteCode(_message.Message):
+    """Code of a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """Of the names and contents of all files together, as lower-case hexadecimal: the same code has the same number."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the files, sorted."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoteCode: _TypeAlias = RemoteCode  # noqa: Y015
 
 @_typing.final
 class TextTemplate(_message.Message):

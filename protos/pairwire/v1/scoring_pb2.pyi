@@ -29,7 +29,7 @@ class _ActivationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Activation
     ACTIVATION_UNSPECIFIED: _Activation.ValueType  # 0
     """The checkpoint's own (see ModelManifest.activation)."""
     ACTIVATION_IDENTITY: _Activation.ValueType  # 1
-    """None: the raw logits."""
+    """None: the logits, scaled where the model says so (ModelManifest.score_scale)."""
     ACTIVATION_SIGMOID: _Activation.ValueType  # 2
     """1 / (1 + exp(-x)), each label on its own."""
     ACTIVATION_SOFTMAX: _Activation.ValueType  # 3
@@ -41,7 +41,7 @@ class Activation(_Activation, metaclass=_ActivationEnumTypeWrapper):
 ACTIVATION_UNSPECIFIED: Activation.ValueType  # 0
 """The checkpoint's own (see ModelManifest.activation)."""
 ACTIVATION_IDENTITY: Activation.ValueType  # 1
-"""None: the raw logits."""
+"""None: the logits, scaled where the model says so (ModelManifest.score_scale)."""
 ACTIVATION_SIGMOID: Activation.ValueType  # 2
 """1 / (1 + exp(-x)), each label on its own."""
 ACTIVATION_SOFTMAX: Activation.ValueType  # 3
@@ -62,6 +62,8 @@ class _TruncationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truncation
     """Cut the second text (the document) only; INVALID_ARGUMENT where the first alone does not fit."""
     TRUNCATION_ERROR: _Truncation.ValueType  # 3
     """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
+    TRUNCATION_ONLY_FIRST: _Truncation.ValueType  # 4
+    """Cut the first text only; INVALID_ARGUMENT where the second alone does not fit."""
 
 class Truncation(_Truncation, metaclass=_TruncationEnumTypeWrapper):
     """What happens to an input that is longer than the limit."""
@@ -74,6 +76,8 @@ TRUNCATION_ONLY_SECOND: Truncation.ValueType  # 2
 """Cut the second text (the document) only; INVALID_ARGUMENT where the first alone does not fit."""
 TRUNCATION_ERROR: Truncation.ValueType  # 3
 """Cut nothing: INVALID_ARGUMENT naming the input, its length and the limit."""
+TRUNCATION_ONLY_FIRST: Truncation.ValueType  # 4
+"""Cut the first text only; INVALID_ARGUMENT where the second alone does not fit."""
 Global___Truncation: _TypeAlias = Truncation  # noqa: Y015
 
 class _TruncationDirection:
@@ -129,6 +133,30 @@ PRIORITY_NORMAL: Priority.ValueType  # 2
 PRIORITY_HIGH: Priority.ValueType  # 3
 """Somebody waits for the answer. Gives way to nothing that arrives later."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
+class _Unscored:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnscoredEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unscored.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNSCORED_UNSPECIFIED: _Unscored.ValueType  # 0
+    """It has one. Always so without partial_ok."""
+    UNSCORED_DEADLINE: _Unscored.ValueType  # 1
+    """It would not have been scored, or was not, before the deadline."""
+    UNSCORED_OVERLOADED: _Unscored.ValueType  # 2
+    """The queue had no room for it."""
+
+class Unscored(_Unscored, metaclass=_UnscoredEnumTypeWrapper):
+    """Why a document of a partial answer has no score."""
+
+UNSCORED_UNSPECIFIED: Unscored.ValueType  # 0
+"""It has one. Always so without partial_ok."""
+UNSCORED_DEADLINE: Unscored.ValueType  # 1
+"""It would not have been scored, or was not, before the deadline."""
+UNSCORED_OVERLOADED: Unscored.ValueType  # 2
+"""The queue had no room for it."""
+Global___Unscored: _TypeAlias = Unscored  # noqa: Y015
 
 @_typing.final
 class TextPair(_message.Message):
@@ -468,6 +496,8 @@ class RerankRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
     TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
+    PARTIAL_OK_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; may be empty where exactly one cross-encoder is loaded."""
     query: _builtins.str
@@ -495,6 +525,15 @@ class RerankRequest(_message.Message):
     """
     truncation_direction: Global___TruncationDirection.ValueType
     """Default: the checkpoint's own."""
+    partial_ok: _builtins.bool
+    """Some scores are better than none: where there is no time before the deadline or no room in the queue for all documents,
+    score those that there is for, in the order of the request or, with a first stage, from the nearest on, and answer OK in
+    time. Such a request is answered shortly before its deadline, with what there is. Servers before this field take no notice.
+    """
+    min_score: _builtins.float
+    """Leave out documents whose score is lower. Scores are compared as they are answered: after the scale, the bias and the
+    activation; documents without a score (partial_ok) are not left out. Unset leaves out none; NaN is INVALID_ARGUMENT.
+    """
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The second texts: at least one, at most the server's --max-items."""
@@ -519,17 +558,23 @@ class RerankRequest(_message.Message):
         prompt: _builtins.str | None = ...,
         first_stage: Global___FirstStage | None = ...,
         truncation_direction: Global___TruncationDirection.ValueType = ...,
+        partial_ok: _builtins.bool = ...,
+        min_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "first_stage", b"first_stage", "min_score", b"min_score", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "_prompt", b"_prompt", "_prompt_name", b"_prompt_name", "_top_k", b"_top_k", "activation", b"activation", "documents", b"documents", "first_stage", b"first_stage", "max_length", b"max_length", "min_score", b"min_score", "model", b"model", "partial_ok", b"partial_ok", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "query", b"query", "return_documents", b"return_documents", "top_k", b"top_k", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__prompt_name: _TypeAlias = _typing.Literal["prompt_name"]  # noqa: Y015
     _WhichOneofArgType__prompt_name: _TypeAlias = _typing.Literal["_prompt_name", b"_prompt_name"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload
@@ -547,6 +592,7 @@ class RankedDocument(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_SCORE_FIELD_NUMBER: _builtins.int
+    UNSCORED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position of the document in the request."""
     score: _builtins.float
@@ -554,6 +600,8 @@ class RankedDocument(_message.Message):
     """Set where return_documents was asked."""
     first_stage_score: _builtins.float
     """Similarity of query and document in the first stage; set where there was one."""
+    unscored: Global___Unscored.ValueType
+    """Why there is no score (it is 0 then); absent where there is one."""
     def __init__(
         self,
         *,
@@ -561,10 +609,11 @@ class RankedDocument(_message.Message):
         score: _builtins.float = ...,
         document: _builtins.str | None = ...,
         first_stage_score: _builtins.float | None = ...,
+        unscored: Global___Unscored.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score", "index", b"index", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_document", b"_document", "_first_stage_score", b"_first_stage_score", "document", b"document", "first_stage_score", b"first_stage_score", "index", b"index", "score", b"score", "unscored", b"unscored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__document: _TypeAlias = _typing.Literal["document"]  # noqa: Y015
     _WhichOneofArgType__document: _TypeAlias = _typing.Literal["_document", b"_document"]  # noqa: Y015
@@ -586,11 +635,18 @@ class RerankResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     FIRST_STAGE_FIELD_NUMBER: _builtins.int
+    UNSCORED_FIELD_NUMBER: _builtins.int
+    UNSCORED_REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answered."""
+    unscored: _builtins.int
+    """Documents without a score, those that top_k leaves out included, and why, as a sentence. Only with partial_ok."""
+    unscored_reason: _builtins.str
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedDocument]:
-        """Sorted by descending score, equal scores by ascending index."""
+        """Sorted by descending score, equal scores by ascending index. What has no score comes last, in the order of the request or
+        of the first stage.
+        """
 
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
@@ -610,10 +666,12 @@ class RerankResponse(_message.Message):
         usage: _usage_pb2.Usage | None = ...,
         timing: _usage_pb2.Timing | None = ...,
         first_stage: Global___FirstStageReport | None = ...,
+        unscored: _builtins.int = ...,
+        unscored_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_stage", b"first_stage", "model", b"model", "results", b"results", "timing", b"timing", "unscored", b"unscored", "unscored_reason", b"unscored_reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -658,3 +716,153 @@ class FirstStageReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FirstStageReport: _TypeAlias = FirstStageReport  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_LABELS_FIELD_NUMBER: _builtins.int
+    HYPOTHESIS_TEMPLATE_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TRUNCATION_DIRECTION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model; may be empty where exactly one loaded cross-encoder knows entailment."""
+    hypothesis_template: _builtins.str
+    """A sentence with {} where the label goes ({0} where it comes more than once; {{ and }} are braces); unset means
+    "This example is {}." Anything else in braces is INVALID_ARGUMENT.
+    """
+    multi_label: _builtins.bool
+    """Judge each label by itself, so that several may be true: its score is exp(e) / (exp(e) + exp(c)), where e is the logit of
+    entailment and c the model's first logit, or its last where entailment is the first. Otherwise the scores of a text add up to 1:
+    softmax over the entailment logits of all labels. A single label is always judged by itself.
+    """
+    truncation: Global___Truncation.ValueType
+    """Default: ONLY_FIRST, which cuts the text and leaves the hypothesis whole."""
+    max_length: _builtins.int
+    """Most tokens of a text with a hypothesis, special tokens included; 0 means the model's own limit, which it may not exceed."""
+    priority: Global___Priority.ValueType
+    """Default: NORMAL."""
+    truncation_direction: Global___TruncationDirection.ValueType
+    """Which end of a text that is too long is cut off. Default: the model's own."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts to classify: at least one. Texts times candidate labels are at most the server's --max-items, and the hypotheses of
+        all of them together at most --max-message-bytes.
+        """
+
+    @_builtins.property
+    def candidate_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What may describe a text: at least one label, none of them empty."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        candidate_labels: _abc.Iterable[_builtins.str] | None = ...,
+        hypothesis_template: _builtins.str | None = ...,
+        multi_label: _builtins.bool = ...,
+        truncation: Global___Truncation.ValueType = ...,
+        max_length: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
+        truncation_direction: Global___TruncationDirection.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template", "hypothesis_template", b"hypothesis_template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template", "candidate_labels", b"candidate_labels", "hypothesis_template", b"hypothesis_template", "max_length", b"max_length", "model", b"model", "multi_label", b"multi_label", "priority", b"priority", "texts", b"texts", "truncation", b"truncation", "truncation_direction", b"truncation_direction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hypothesis_template: _TypeAlias = _typing.Literal["hypothesis_template"]  # noqa: Y015
+    _WhichOneofArgType__hypothesis_template: _TypeAlias = _typing.Literal["_hypothesis_template", b"_hypothesis_template"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hypothesis_template) -> _WhichOneofReturnType__hypothesis_template | None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class LabelScore(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position of the label in candidate_labels."""
+    label: _builtins.str
+    score: _builtins.float
+    """From 0 to 1."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "label", b"label", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelScore: _TypeAlias = LabelScore  # noqa: Y015
+
+@_typing.final
+class Classification(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelScore]:
+        """All candidate labels by descending score, equal scores by ascending index."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[Global___LabelScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classification: _TypeAlias = Classification  # noqa: Y015
+
+@_typing.final
+class ClassifyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
+        """One for each text, in input order."""
+
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage:
+        """truncated_inputs are texts."""
+
+    @_builtins.property
+    def timing(self) -> _usage_pb2.Timing: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___Classification] | None = ...,
+        model: _builtins.str = ...,
+        usage: _usage_pb2.Usage | None = ...,
+        timing: _usage_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015

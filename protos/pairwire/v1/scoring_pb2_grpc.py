@@ -50,6 +50,11 @@ class ScoringServiceStub:
                 request_serializer=pairwire_dot_v1_dot_scoring__pb2.RerankRequest.SerializeToString,
                 response_deserializer=pairwire_dot_v1_dot_scoring__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/pairwire.v1.ScoringService/Classify',
+                request_serializer=pairwire_dot_v1_dot_scoring__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=pairwire_dot_v1_dot_scoring__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
 
 
 class ScoringServiceServicer:
@@ -76,6 +81,15 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Classify(self, request, context):
+        """Zero-shot classification: says how well each of the request's labels describes each text, as transformers'
+        zero-shot-classification pipeline does. The model must have learnt natural language inference: one of its labels begins with
+        "entail" (in any case), and there is another, else FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -88,6 +102,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.Rerank,
                     request_deserializer=pairwire_dot_v1_dot_scoring__pb2.RerankRequest.FromString,
                     response_serializer=pairwire_dot_v1_dot_scoring__pb2.RerankResponse.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=pairwire_dot_v1_dot_scoring__pb2.ClassifyRequest.FromString,
+                    response_serializer=pairwire_dot_v1_dot_scoring__pb2.ClassifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -150,6 +169,33 @@ class ScoringService:
             '/pairwire.v1.ScoringService/Rerank',
             pairwire_dot_v1_dot_scoring__pb2.RerankRequest.SerializeToString,
             pairwire_dot_v1_dot_scoring__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pairwire.v1.ScoringService/Classify',
+            pairwire_dot_v1_dot_scoring__pb2.ClassifyRequest.SerializeToString,
+            pairwire_dot_v1_dot_scoring__pb2.ClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,11 @@ class ScoringServiceStub:
     """Scores documents against one query and sorts them by descending score; equal scores by ascending index.
     The model must have exactly one label, else FAILED_PRECONDITION.
     """
+    Classify: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ClassifyRequest, _scoring_pb2.ClassifyResponse]
+    """Zero-shot classification: says how well each of the request's labels describes each text, as transformers'
+    zero-shot-classification pipeline does. The model must have learnt natural language inference: one of its labels begins with
+    "entail" (in any case), and there is another, else FAILED_PRECONDITION.
+    """
 
 @_typing.type_check_only
 class ScoringServiceAsyncStub(ScoringServiceStub):
@@ -62,6 +67,11 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     Rerank: _aio.UnaryUnaryMultiCallable[_scoring_pb2.RerankRequest, _scoring_pb2.RerankResponse]  # type: ignore[assignment]
     """Scores documents against one query and sorts them by descending score; equal scores by ascending index.
     The model must have exactly one label, else FAILED_PRECONDITION.
+    """
+    Classify: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ClassifyRequest, _scoring_pb2.ClassifyResponse]  # type: ignore[assignment]
+    """Zero-shot classification: says how well each of the request's labels describes each text, as transformers'
+    zero-shot-classification pipeline does. The model must have learnt natural language inference: one of its labels begins with
+    "entail" (in any case), and there is another, else FAILED_PRECONDITION.
     """
 
 class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -89,6 +99,17 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scoring_pb2.RerankResponse, _abc.Awaitable[_scoring_pb2.RerankResponse]]:
         """Scores documents against one query and sorts them by descending score; equal scores by ascending index.
         The model must have exactly one label, else FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _scoring_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.ClassifyResponse, _abc.Awaitable[_scoring_pb2.ClassifyResponse]]:
+        """Zero-shot classification: says how well each of the request's labels describes each text, as transformers'
+        zero-shot-classification pipeline does. The model must have learnt natural language inference: one of its labels begins with
+        "entail" (in any case), and there is another, else FAILED_PRECONDITION.
         """
 
 def add_ScoringServiceServicer_to_server(servicer: ScoringServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

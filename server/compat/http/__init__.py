@@ -14,6 +14,7 @@ A request's way: listener -> app -> exchange -> traffic and interceptors (those 
     cors.py       which sites' pages may call
     openapi.py    the OpenAPI document, from the routes
     probes.py     health and metrics
+    page.py       the page for people, its files in static/
     texts.py      fields that hold texts or token ids
     openai.py     OpenAI: embeddings, models
     rerank.py     Cohere, Jina, vLLM and Infinity: reranking

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ...engine.off_loop import off_loop
+from ...engine.results import Timing
 
 JSON = "application/json"
 
@@ -33,3 +34,9 @@ def encode(value: Any) -> bytes:
 async def json_answer(value: Any, *, large: bool = False, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """The answer that says ``value``; it is written on a thread where it is ``large``."""
     return Answer(await off_loop(large, encode, value), headers=headers)
+
+
+def server_timing(timing: Timing) -> tuple[str, str]:
+    """Where a call's time went, in milliseconds, as browsers read it (https://www.w3.org/TR/server-timing)."""
+    stages = (("queue", timing.queue_s), ("tokenize", timing.tokenize_s), ("compute", timing.compute_s))
+    return "server-timing", ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages)

@@ -19,7 +19,7 @@ from ...rpc.caller import caller
 from ...rpc.embedding import dimensions_of
 from ...rpc.vectors import check_rows
 from ..roles import Role
-from .answers import Answer, encode, json_answer
+from .answers import Answer, encode, json_answer, server_timing
 from .errors import Failure, Family
 from .reading import JsonReader
 from .routes import Asked, Route, Services
@@ -148,7 +148,8 @@ class OpenAi:
             result = await self._services.engine().embed(
                 given.texts, model=found.name, options=options, timeout_s=asked.timeout_s
             )
-        return Answer(await off_loop(result.embeddings.nbytes > INLINE_BYTES, _encoded, result, as_base64))
+        body = await off_loop(result.embeddings.nbytes > INLINE_BYTES, _encoded, result, as_base64)
+        return Answer(body, headers=(server_timing(result.timing),))
 
     async def list_models(self, asked: Asked[Any]) -> Answer:
         """By name."""

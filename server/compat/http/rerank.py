@@ -19,7 +19,7 @@ from ...errors import InvalidInput
 from ...rpc.caller import caller
 from ...rpc.texts import decode_text
 from ..roles import Role
-from .answers import Answer, encode
+from .answers import Answer, encode, server_timing
 from .errors import Family
 from .openai import ErrorBody, TokenUsage, error_of, max_length, usage_of
 from .reading import JsonReader
@@ -183,7 +183,8 @@ class Rerank:
                 "billed_units": {"search_units": -(-len(documents) // _SEARCH_UNIT_DOCUMENTS)},
             },
         }
-        return Answer(await off_loop(asked.large and bool(request.return_documents), encode, answer))
+        body = await off_loop(asked.large and bool(request.return_documents), encode, answer)
+        return Answer(body, headers=(server_timing(result.timing),))
 
 
 def _top_k(request: RerankRequest) -> int | None:

@@ -19,6 +19,7 @@ from .kserve import KServe
 from .listener import HttpListener
 from .openai import OpenAi
 from .openapi import OpenApi
+from .page import Page
 from .probes import Probes
 from .rerank import Rerank
 from .routes import Route, Services
@@ -27,6 +28,7 @@ from .tei.labels import Labels
 from .tei.root import Root
 from .tei.tokens import Tokens
 from .tei.vectors import Vectors
+from .tei.zero_shot import ZeroShot
 from .vllm import Vllm
 
 
@@ -39,7 +41,7 @@ def all_routes(
     metrics: Need = NOTHING,
 ) -> Iterable[Route]:
     """Everything that is served."""
-    vectors, labels = Vectors(services), Labels(services)
+    vectors, labels, zero_shot = Vectors(services), Labels(services), ZeroShot(services)
     for family in (
         Probes(healthy, registry, metrics),
         OpenAi(services),
@@ -47,9 +49,10 @@ def all_routes(
         Vllm(services),
         vectors,
         labels,
+        zero_shot,
         Tokens(services),
         InfoPage(services, config),
-        Root(services, vectors, labels),
+        Root(services, vectors, labels, zero_shot),
         KServe(services, statistics, healthy),
     ):
         yield from family.routes
@@ -72,10 +75,17 @@ def build_listener(
     traffic: Traffic,
     access: Access,
     clock: Clock,
+    grpc_port: Callable[[], int],
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
+    page = Page(services, config, grpc_port)
     app = HttpApp(
-        with_document(all_routes(services, config, healthy, registry, statistics, access.metrics), access.reflection),
+        [
+            *with_document(
+                all_routes(services, config, healthy, registry, statistics, access.metrics), access.reflection
+            ),
+            *page.routes,
+        ],
         interceptors=interceptors,
         traffic=traffic,
         access=access,

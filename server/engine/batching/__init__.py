@@ -2,6 +2,7 @@
 
 scheduler.py   the one door into and out of the pool: order and deadlines
 admission.py   who is let in, by an honest estimate          pace.py   what makes it honest
+estimates.py   what work would take, by the cost tables
 callers.py     fair shares: whose turn it is                 ledger.py   work by when it is due
 batch.py       a batch and what is reported of it
 pool.py        waiting rows, sorted by length

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from ...errors import DeadlineExceeded, Overloaded
+from ...errors import DeadlineExceeded, InvalidInput, Overloaded
 from .callers import Callers, Share
 from .pace import Pace
-from .pool import P
+from .pool import P, QueuedRows
 from .priority import Priority
 
 STRETCH = 4.0
@@ -31,6 +31,7 @@ SAFETY = 1.1
 _LEAST_PUSHBACK_S, _MOST_PUSHBACK_S = 0.05, 10.0
 _JITTER = 0.5
 """Those who are refused together shall not come back together: push-back varies by so much of itself."""
+_LESS = "allow more time, send less, or try another server"
 _RETURN_S = 2.0
 """Work that was turned away is expected back, for about so long."""
 
@@ -79,6 +80,20 @@ class Wanted:
     """How long it may be kept waiting for others that fill its batches."""
 
 
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why work may not come in."""
+
+    late: bool
+    """Because of its deadline, or somebody else's; else because too much waits."""
+    what: str
+    """A sentence, without what to do about it."""
+    remedy: str
+    """What to do about it."""
+    wait_s: float
+    """How long it would wait; +inf where load is not the reason."""
+
+
 class Admission(Generic[P]):
     """Decides with what the scheduler tells it; keeps no request."""
 
@@ -112,6 +127,15 @@ class Admission(Generic[P]):
             due = max(now, min(due, asked.deadline - own_s - company_s))
         return Wanted(asked=asked, due=due, patient_until=patient_until, own_s=own_s, company_s=company_s)
 
+    def check_size(self, queued: QueuedRows[P]) -> None:
+        """Raises InvalidInput where it alone is larger than the whole queue."""
+        if queued.tokens > self._limits.tokens:
+            raise InvalidInput(
+                queued.field,
+                f"{queued.tokens} tokens are more than the whole queue holds ({self._limits.tokens}); "
+                "split the input over several requests",
+            )
+
     def check(self, wanted: Wanted, now: float, *, running_s: float, waiting_tokens: int, booked: bool = False) -> None:
         """Returns if the work may come in.
 
@@ -122,30 +146,38 @@ class Admission(Generic[P]):
             Overloaded: too much waits.
             DeadlineExceeded: its deadline has passed, would not be met, or would cost somebody else's.
         """
+        found = self.objection(wanted, now, running_s=running_s, waiting_tokens=waiting_tokens, booked=booked)
+        if found is not None:
+            raise self._refusal(found, wanted, now)
+
+    def objection(
+        self, wanted: Wanted, now: float, *, running_s: float, waiting_tokens: int, booked: bool = False
+    ) -> Objection | None:
+        """What speaks against letting work in, None where nothing does; as ``check``, and nothing is noted."""
         asked = wanted.asked
         left = asked.deadline - now
         if left <= 0:
-            raise DeadlineExceeded("the deadline had passed before the request was queued; allow more time")
+            what = "the deadline had passed before the request was queued"
+            return Objection(True, what, "allow more time", math.inf)
         mine = self._callers.share(asked.caller)
         urgent = asked.priority is Priority.HIGH
         ahead = self._callers.ahead(mine, wanted.due, wanted.asked.seconds, urgent=urgent)
         speed = self._pace.speed
         wait_s = running_s / self._workers + ahead / speed
-        if not booked:
-            self._check_room(wanted, now, wait_s, waiting_tokens)
+        if not booked and (full := self._no_room(wanted, wait_s, waiting_tokens)):
+            return Objection(False, full, "", wait_s)
         estimate = self._estimate(wanted, wait_s, ahead > 0)
         if estimate * SAFETY > left:
-            raise self._late(
-                f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s; allow more time, "
-                "send less, or try another server",
-                wanted,
-                now,
-                wait_s,
-            )
-        if not urgent:
-            self._protect(
-                mine, wanted, now, wait_s, ahead - mine.ledger.until(wanted.due) + running_s / self._pace.factor
-            )
+            what = f"the answer would take about {estimate:.3f} s and the deadline is in {left:.3f} s"
+            return Objection(True, what, _LESS, wait_s)
+        if urgent:
+            return None
+        others_s = ahead - mine.ledger.until(wanted.due) + running_s / self._pace.factor
+        over_s = self._too_much(mine, wanted, now, others_s)
+        if not over_s:
+            return None
+        what = f"requests that were accepted before would be {over_s:.3f} s late for it"
+        return Objection(True, what, _LESS, wait_s)
 
     def pushback_s(self, now: float, wait_s: float, seconds: float) -> float:
         """When who is refused ``seconds`` of work should come back: not before what waits and what was refused is done.
@@ -163,37 +195,32 @@ class Admission(Generic[P]):
         pace = self._pace
         return wait_s + (wanted.own_s * pace.waste + wanted.company_s if loaded else wanted.own_s)
 
-    def _protect(self, mine: Share[P], wanted: Wanted, now: float, wait_s: float, others_s: float) -> None:
-        """Refuses what would make its caller miss a deadline that was accepted; one that is lost anyway bars nobody."""
+    def _too_much(self, mine: Share[P], wanted: Wanted, now: float, others_s: float) -> float:
+        """Seconds by which its caller would miss a deadline that was accepted; one that is lost anyway bars nobody."""
         speed = self._pace.speed
         slack = mine.ledger.slack_after(wanted.due, speed / SAFETY) - now * speed / SAFETY - others_s
-        if 0 <= slack < wanted.asked.seconds:
-            over_s = (wanted.asked.seconds - slack) / speed
-            raise self._late(
-                f"requests that were accepted before would be {over_s:.3f} s late for it; allow more time, send less, "
-                "or try another server",
-                wanted,
-                now,
-                wait_s,
-            )
+        return (wanted.asked.seconds - slack) / speed if 0 <= slack < wanted.asked.seconds else 0.0
 
-    def _check_room(self, wanted: Wanted, now: float, wait_s: float, waiting_tokens: int) -> None:
+    def _no_room(self, wanted: Wanted, wait_s: float, waiting_tokens: int) -> str:
+        """Why the queue does not take it; empty where it does."""
         # Who brings much waits in proportion, as the order does: four large requests at once are no overload.
         most_s = self._limits.wait_of(wanted.asked.priority) + self._stretch * wanted.own_s
         if waiting_tokens and waiting_tokens + wanted.asked.tokens > self._limits.tokens:
-            what = (
+            return (
                 f"the queue holds {waiting_tokens} tokens of at most {self._limits.tokens} and has no room for "
                 f"{wanted.asked.tokens} more"
             )
-        elif wait_s > most_s:
-            what = (
+        if wait_s > most_s:
+            return (
                 f"the wait would be about {wait_s:.3f} s, and at {wanted.asked.priority.value} priority it may be "
                 f"{most_s:.3g} s"
             )
-        else:
-            return
-        retry_after_s = self.pushback_s(now, wait_s, wanted.asked.seconds)
-        raise Overloaded(f"{what}; try again in {retry_after_s:.3f} s", retry_after_s=retry_after_s)
+        return ""
 
-    def _late(self, sentence: str, wanted: Wanted, now: float, wait_s: float) -> DeadlineExceeded:
-        return DeadlineExceeded(sentence, retry_after_s=self.pushback_s(now, wait_s, wanted.asked.seconds))
+    def _refusal(self, found: Objection, wanted: Wanted, now: float) -> Overloaded | DeadlineExceeded:
+        if found.late and found.wait_s == math.inf:
+            return DeadlineExceeded(f"{found.what}; {found.remedy}")
+        retry_after_s = self.pushback_s(now, found.wait_s, wanted.asked.seconds)
+        if found.late:
+            return DeadlineExceeded(f"{found.what}; {found.remedy}", retry_after_s=retry_after_s)
+        return Overloaded(f"{found.what}; try again in {retry_after_s:.3f} s", retry_after_s=retry_after_s)

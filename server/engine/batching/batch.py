@@ -68,6 +68,7 @@ class SchedulerStatistics:
     running_rows: int
     running_batches: int
     estimated_wait_s: float
+    capacity_tokens_per_s: float
     models: Mapping[str, ModelWork]
 
 

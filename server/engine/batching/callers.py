@@ -24,6 +24,7 @@ STEP_S = 0.25
 """Seconds of work of one worker that a caller may be ahead of another: the burst that is nobody's business."""
 _FORGOTTEN = 256
 """Callers that are remembered although nothing of them waits."""
+_LATELY_S = 1.0
 _TIERS = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -73,6 +74,8 @@ class Callers(Generic[P]):
         """``weights`` by caller; 1 for all others."""
         self._weights = dict(weights or {})
         self._shares: dict[str, Share[P]] = {}
+        self._last, self._last_at = "", -math.inf  # whose request came last
+        self._other_at = -math.inf  # when one of somebody else did
         self._reached = 0.0  # what was last served, on the scale of ``Share.used``
 
     def __iter__(self) -> Iterator[Share[P]]:
@@ -106,6 +109,10 @@ class Callers(Generic[P]):
 
         return min(waiting, key=order)[1]
 
+    def others_about(self, name: str, now: float) -> bool:
+        """Whether another caller has brought something lately, and may do so again."""
+        return now - (self._other_at if name == self._last else self._last_at) < _LATELY_S
+
     def not_above(self, name: str) -> list[Share[P]] | None:
         """A caller, first, and those who have had no more, by the step; None where that is all who wait."""
         if len(self._shares) == 1:
@@ -117,6 +124,9 @@ class Callers(Generic[P]):
 
     def enter(self, queued: QueuedRows[P]) -> None:
         """A request waits."""
+        if queued.caller != self._last:
+            self._last, self._other_at = queued.caller, self._last_at
+        self._last_at = queued.arrival
         share = self.share(queued.caller)
         share.agenda.add(queued.due, queued.sequence, queued)
         share.ledger.add((queued.due, queued.sequence), queued.seconds, queued.deadline)

@@ -41,38 +41,40 @@ class Pace:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._runs, self._shapes, self._gaps = _Ratio(), _Ratio(), _Ratio()
+        self._tokens = self._rows_s = 0.0  # summed up and slowly forgotten
         self._busy_since: float | None = None
-
-    @property
-    def factor(self) -> float:
+        # Each request asks for these several times, and only a batch changes them.
+        self.factor = 1.0
         """What a batch takes, relative to its cost table."""
-        return self._runs.value
-
-    @property
-    def waste(self) -> float:
+        self.waste = 1.0
         """What work takes under load, relative to the best batches of its rows; at least 1."""
-        low, high = _WASTE
-        return min(high, max(low, self._shapes.value)) * min(high, max(low, self._gaps.value))
+        self.speed = float(workers)
+        """Seconds of work, as the tables count it, that all workers together do in a second."""
 
     @property
-    def speed(self) -> float:
-        """Seconds of work, as the tables count it, that all workers together do in a second."""
-        return self._workers / (self.factor * self.waste)
+    def tokens_per_s(self) -> float | None:
+        """Tokens of such text as came lately that all workers together do in a second; None before any has come."""
+        return self.speed * self._tokens / self._rows_s if self._rows_s else None
 
     def idle(self) -> None:
         """A worker has found nothing to do."""
         self._busy_since = None
 
-    def learn(self, now: float, *, took_s: float, table_s: float, rows_s: float, under_load: bool) -> None:
-        """A batch has ended.
+    def learn(self, now: float, *, took_s: float, table_s: float, rows_s: float, tokens: int, under_load: bool) -> None:
+        """A batch of so many tokens has ended.
 
         ``table_s`` is what its table says of it, ``rows_s`` of its rows at their best; ``under_load``: more waited when
         it began.
         """
+        self._tokens += tokens - _MEMORY * self._tokens
+        self._rows_s += rows_s - _MEMORY * self._rows_s
         self._runs.learn(took_s, table_s)
-        if not under_load:
-            return
-        self._shapes.learn(table_s, rows_s)
-        if self._busy_since is not None:
-            self._gaps.learn((now - self._busy_since) * self._workers, took_s)
-        self._busy_since = now
+        self.factor = self._runs.value
+        if under_load:
+            self._shapes.learn(table_s, rows_s)
+            if self._busy_since is not None:
+                self._gaps.learn((now - self._busy_since) * self._workers, took_s)
+            self._busy_since = now
+            low, high = _WASTE
+            self.waste = min(high, max(low, self._shapes.value)) * min(high, max(low, self._gaps.value))
+        self.speed = self._workers / (self.factor * self.waste)

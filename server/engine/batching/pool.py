@@ -67,6 +67,8 @@ class QueuedRows(Generic[P]):
     """Admitted, and neither finished, failed nor cancelled."""
     running: int = 0
     """Rows in batches that have not ended."""
+    dropped: int = 0
+    """Rows that still waited when it was closed, and are not run."""
     arrival: float = math.nan
     due: float = math.nan
     """What is due earlier goes first; of equals the one with the lower ``sequence``."""

@@ -28,40 +28,30 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InvalidInput
-from .admission import SAFETY, STRETCH, Admission, Asked, QueueLimits, Wanted
+from .admission import SAFETY, STRETCH, Admission, Objection, QueueLimits, Wanted
 from .agenda import Agenda
 from .batch import Batch as Batch
 from .batch import Decision, ModelWork, padding_of
 from .batch import SchedulerStatistics as SchedulerStatistics
-from .buckets import Ladder
 from .callers import Booking, Callers
-from .cost import Costs
+from .estimates import BatchingRules as BatchingRules
+from .estimates import Estimates
 from .pace import Pace
-from .planner import PackingPlanner, Plan, Planner
+from .planner import Plan, Planner
 from .pool import BatchRows, P, Pool, QueuedRows
 from .priority import Priority
 
 _GUESSED = 1.25
 """Work may be this many times what it was taken for before it was read, and is still let in unseen."""
+_SHARED = 0.5
+"""Part of a full batch that is run at once while several callers are about."""
 _NEAREST = 512
 """Requests that are looked at for what may fill another's batches."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class BatchingRules:
-    """How batches of one model are made: their shapes, what they cost, who picks them."""
-
-    ladder: Ladder
-    costs: Costs
-    planner: PackingPlanner | None = None
-    """What makes its batches, where its rows are not padded."""
 
 
 class Scheduler(Generic[P]):
@@ -95,13 +85,9 @@ class Scheduler(Generic[P]):
         """
         self._rules = dict(rules)
         self._pools: dict[str, Pool[P]] = {name: Pool(each.ladder) for name, each in rules.items()}
-        # By the tables alone: what batches really take is `Pace`'s to learn.
-        self._row_s: dict[str, list[float]] = {
-            name: (each.costs.row_seconds() / each.costs.factor).tolist() for name, each in rules.items()
-        }
+        self._estimates: Estimates[P] = Estimates(self._rules)
         self._planner = planner
         self._workers = workers
-        self._queue_tokens = queue_tokens
         self._callers: Callers[P] = Callers(weights)
         self._pace = Pace(workers)
         limits = QueueLimits(tokens=queue_tokens, wait_s=queue_s, low_wait_s=low_queue_s)
@@ -134,23 +120,35 @@ class Scheduler(Generic[P]):
         Raises:
             Overloaded, DeadlineExceeded: as ``admit``.
         """
-        level = self._level(model, row_tokens)
-        row_s = self._row_s[model][level]
-        asked = Asked(
-            caller=caller,
-            priority=priority,
-            deadline=deadline,
-            seconds=rows * row_s,
-            rows=rows,
-            tokens=rows * row_tokens,
-            batch_s=self._batch_s(model, level),
-        )
+        asked, row_s = self._estimates.of_unread(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
         wanted = self._admission.wanted(asked, now)
         self._check(wanted, now)
-        booking = Booking(caller, deadline, (wanted.due, self._requests), rows, row_s)
-        self._requests += 1
-        self._callers.book(booking)
-        return booking
+        return self._book(wanted, row_s)
+
+    def expect_some(
+        self, model: str, caller: str, priority: Priority, deadline: float, *, rows: int, row_tokens: int, now: float
+    ) -> tuple[Booking | None, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in; and what speaks against one more."""
+        asked, row_s = self._estimates.of_unread(model, caller, priority, deadline, rows=rows, row_tokens=row_tokens)
+        running_s, waiting_tokens = self._running_s(now), self.queued_tokens
+
+        def attempt(count: int) -> tuple[Wanted, Objection | None]:
+            some = dataclasses.replace(asked, rows=count, seconds=count * row_s, tokens=count * row_tokens)
+            wanted = self._admission.wanted(some, now)
+            return wanted, self._admission.objection(wanted, now, running_s=running_s, waiting_tokens=waiting_tokens)
+
+        wanted, objection = attempt(rows)
+        if objection is None:
+            return self._book(wanted, row_s), None
+        fitting, over, taken = 0, rows, None
+        while over - fitting > 1:
+            middle = (fitting + over) // 2
+            wanted, found = attempt(middle)
+            if found is None:
+                fitting, taken = middle, wanted
+            else:
+                over, objection = middle, found
+        return None if taken is None else self._book(taken, row_s), objection
 
     def release(self, booking: Booking, rows: int | None = None) -> None:
         """This many of its rows have come, or will not come; all of them unless said otherwise."""
@@ -164,7 +162,7 @@ class Scheduler(Generic[P]):
             Overloaded: the queue has no room for it now.
             DeadlineExceeded: its deadline has passed, would not be met, or would cost somebody else's.
         """
-        self._check_size(queued)
+        self._admission.check_size(queued)
         wanted = self._wanted_of(queued, now)
         if booking is not None and booking.rows:
             booked_s = min(queued.waiting, booking.rows) * booking.row_s
@@ -193,6 +191,7 @@ class Scheduler(Generic[P]):
         if not queued.open:
             return False
         queued.open = False
+        queued.dropped = queued.waiting
         del self._open[queued.sequence]
         self._deadlines.remove(queued.sequence)
         if queued.waiting:
@@ -220,6 +219,11 @@ class Scheduler(Generic[P]):
         if counts is not None:
             view = dataclasses.replace(view, counts=counts)
         share_s = self.estimated_wait_s(now) if self._workers > 1 and pool.rows > 1 else math.inf
+        if self._callers.others_about(first.caller, now):
+            # They shall not have to wait long for its end. Half of a full batch costs some per cent more, row for row.
+            share_s = min(
+                share_s, _SHARED * self._estimates.batch_s(first.model, max(first.by_level)) * rules.costs.factor
+            )
         plan = (rules.planner or self._planner)(view, rules.costs, share_s=share_s, now=now)
         return Decision(self._start(first, plan, now), expired)
 
@@ -232,7 +236,12 @@ class Scheduler(Generic[P]):
         if learn:
             self._rules[batch.model].costs.learn(batch.bucket.rows, batch.bucket.length, took_s)
             self._pace.learn(
-                now, took_s=took_s, table_s=batch.table_s, rows_s=batch.rows_s, under_load=batch.under_load
+                now,
+                took_s=took_s,
+                table_s=batch.table_s,
+                rows_s=batch.rows_s,
+                tokens=batch.tokens,
+                under_load=batch.under_load,
             )
         finished = []
         for queued in self._end(batch):
@@ -254,6 +263,12 @@ class Scheduler(Generic[P]):
                 seconds += float(pool.counts @ self._rules[name].costs.row_seconds())
         return seconds / self._workers
 
+    @property
+    def capacity_tokens_per_s(self) -> float:
+        """What all workers do in a second: of such text as came lately; before that, by the tables, at best."""
+        known = self._pace.tokens_per_s
+        return self._pace.speed * self._estimates.best_tokens_per_s() if known is None else known
+
     def pushback_s(self, now: float) -> float:
         """When who is refused now should come back."""
         return self._admission.pushback_s(now, self.estimated_wait_s(now), 0.0)
@@ -269,16 +284,16 @@ class Scheduler(Generic[P]):
             running_rows=sum(running.values()),
             running_batches=len(self._running),
             estimated_wait_s=self.estimated_wait_s(now),
+            capacity_tokens_per_s=self.capacity_tokens_per_s,
             models={name: ModelWork(pool.rows, pool.tokens, running[name]) for name, pool in self._pools.items()},
         )
 
-    def _check_size(self, queued: QueuedRows[P]) -> None:
-        if queued.tokens > self._queue_tokens:
-            raise InvalidInput(
-                queued.field,
-                f"{queued.tokens} tokens are more than the whole queue holds ({self._queue_tokens}); "
-                "split the input over several requests",
-            )
+    def _book(self, wanted: Wanted, row_s: float) -> Booking:
+        asked = wanted.asked
+        booking = Booking(asked.caller, asked.deadline, (wanted.due, self._requests), asked.rows, row_s)
+        self._requests += 1
+        self._callers.book(booking)
+        return booking
 
     def _check(self, wanted: Wanted, now: float, *, booked: bool = False) -> None:
         self._admission.check(
@@ -286,25 +301,7 @@ class Scheduler(Generic[P]):
         )
 
     def _wanted_of(self, queued: QueuedRows[P], now: float) -> Wanted:
-        row_s = self._row_s[queued.model]
-        asked = Asked(
-            caller=queued.caller,
-            priority=queued.priority,
-            deadline=queued.deadline,
-            seconds=sum(rows.waiting * row_s[level] for level, rows in queued.by_level.items()),
-            rows=queued.waiting,
-            tokens=queued.tokens,
-            batch_s=self._batch_s(queued.model, max(queued.by_level)),
-        )
-        return self._admission.wanted(asked, now)
-
-    def _batch_s(self, model: str, level: int) -> float:
-        """By the cost table, a full batch."""
-        return self._rules[model].costs.best_rows(level) * self._row_s[model][level]
-
-    def _level(self, model: str, row_tokens: int) -> int:
-        ladder = self._rules[model].ladder
-        return int(ladder.levels(np.array([min(row_tokens, ladder.lengths[-1])], np.int32))[0])
+        return self._admission.wanted(self._estimates.of(queued), now)
 
     def _running_s(self, now: float) -> float:
         """Seconds that the batches that run still take, added up."""
@@ -350,7 +347,7 @@ class Scheduler(Generic[P]):
         queued = piece.queued
         if math.isnan(queued.started):
             queued.started = now
-        seconds = min(queued.seconds, len(piece.rows) * self._row_s[queued.model][piece.level])
+        seconds = min(queued.seconds, len(piece.rows) * self._estimates.row_s[queued.model][piece.level])
         self._callers.begin(queued, seconds)
         return seconds
 

@@ -7,4 +7,5 @@ building.py   given parts -> Model; what its batches cost
 manifest.py   what a manifest says, in the terms of the engine
 memory.py     brings memory to its height before serving
 model.py      what serves calls under one name  watched.py  ends its runs that hang while it is loaded
+query_table.py   sparse queries without a model
 """

@@ -17,8 +17,9 @@ from ..batching.planner import PackingPlanner
 from ..config import EngineConfig
 from ..text.encoder import TextEncoder
 from ..watchdog import Watchdog
-from .manifest import activation_of, kind_of
+from .manifest import INPUT_TYPES, head_of, kind_of
 from .model import Model
+from .query_table import QueryTable
 from .watched import watched
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def build_model(
     ladder: Ladder | None = None,
     planner: PackingPlanner | None = None,
     watchdog: Watchdog | None = None,
+    query_table: QueryTable | None = None,
 ) -> Model:
     """A model of given parts: the seam for other runtimes and tests.
 
@@ -62,12 +64,14 @@ def build_model(
         costs=costs,
         planner=planner,
         labels=tuple(manifest.labels),
-        activation=activation_of(manifest),
+        head=head_of(manifest),
         dimensions=manifest.dimensions,
         prompts=dict(manifest.prompts),
         default_prompt_name=manifest.default_prompt_name,
         default_dimensions=manifest.default_dimensions,
         max_active_dims=manifest.max_active_dims,
+        query_table=query_table,
+        default_input_type=INPUT_TYPES.get(manifest.default_input_type),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ...errors import ConfigInvalid, InvalidInput, ModelNotFound, WrongModelKind
 from ..kinds import ModelKind
 from ..outputs.heads import Activation
+from ..outputs.nli import NliLogits
 from .model import Model
 
 
@@ -65,6 +66,31 @@ class Catalog:
                 "activation", "softmax over one label makes every score 1; use identity or sigmoid, or leave it out"
             )
         return model
+
+    def resolve_classifier(self, name: str) -> tuple[Model, NliLogits]:
+        """The cross-encoder of that name, if it knows entailment, or the only one that does where the name is empty.
+
+        Raises:
+            WrongModelKind: it does not; or, where the name is empty, none does.
+            As ``resolve``.
+        """
+        able = [
+            (model, logits)
+            for model in self.models.values()
+            if model.kind is ModelKind.CROSS_ENCODER and (logits := NliLogits.of(model.labels)) is not None
+        ]
+        if name:
+            model = self.resolve(name, ModelKind.CROSS_ENCODER)
+            found = [each for each in able if each[0] is model]
+            missing = f"model {model.name!r} has no label that is called entailment ({', '.join(model.labels)})"
+        else:
+            found, missing = able, f"no model knows entailment; there is {_names(self.models.values())}"
+        if not found:
+            raise WrongModelKind(f"{missing}; zero-shot classification needs an NLI model, and another label beside it")
+        if len(found) > 1:
+            names = _names(model for model, _ in found)
+            raise InvalidInput("model", f"empty, but there are several that know entailment; name one of {names}")
+        return found[0]
 
     def _only(self, kind: ModelKind | None) -> Model:
         fitting = [model for model in self.models.values() if kind is None or model.kind is kind]

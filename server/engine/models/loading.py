@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import threading
@@ -19,6 +20,7 @@ from ..watchdog import Watchdog
 from .cpu import open_on_cpu
 from .manifest import rules_of
 from .model import Model
+from .query_table import open_query_table
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def load_model(
             model = open_on_gpu(package.manifest, variant, graph, encoder, config)
         else:
             model = open_on_cpu(package.manifest, variant, graph, encoder, config, timer, watchdog)
+        model = dataclasses.replace(model, query_table=open_query_table(package))
         _probe(model, watchdog)
     except PairwireError:
         raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pairwire.v1 import manifest_pb2, scoring_pb2
+import math
+
+from pairwire.v1 import embedding_pb2, manifest_pb2, scoring_pb2
 
 from ...errors import PackageInvalid
-from ..kinds import ModelKind
-from ..outputs.heads import Activation
+from ..kinds import InputType, ModelKind
+from ..outputs.heads import Activation, Head
 from ..text.encoder import TextRules
 from ..text.pair_template import PairTemplate, Slot
 
@@ -28,7 +30,12 @@ _SLOTS = {
 }
 
 
+INPUT_TYPES = {
+    embedding_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
+    embedding_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
+}
 WIRE_KINDS = {kind: number for number, kind in KINDS.items()}
+WIRE_INPUT_TYPES = {kind: number for number, kind in INPUT_TYPES.items()}
 WIRE_ACTIVATIONS = {activation: number for number, activation in ACTIVATIONS.items()}
 
 
@@ -43,17 +50,23 @@ def kind_of(manifest: manifest_pb2.ModelManifest) -> ModelKind:
     return KINDS[manifest.kind]
 
 
-def activation_of(manifest: manifest_pb2.ModelManifest) -> Activation:
+def head_of(manifest: manifest_pb2.ModelManifest) -> Head:
     """What turns the graph's output into scores; the identity for bi-encoders and sparse encoders.
 
     Raises:
-        PackageInvalid: the manifest names one that this version does not know.
+        PackageInvalid: the manifest names an activation that this version does not know, or a scale that is none.
     """
     if manifest.kind != manifest_pb2.MODEL_KIND_CROSS_ENCODER:
-        return Activation.IDENTITY
+        return Head()
     if manifest.activation not in ACTIVATIONS:
         raise PackageInvalid(f"{manifest.name}: activation {manifest.activation} is unknown; export the model again")
-    return ACTIVATIONS[manifest.activation]
+    scale = manifest.score_scale if manifest.HasField("score_scale") else 1.0
+    if not (math.isfinite(scale) and scale and math.isfinite(manifest.score_bias)):
+        raise PackageInvalid(
+            f"{manifest.name}: score_scale {scale:g} and score_bias {manifest.score_bias:g} make no scores of logits;"
+            " expected finite numbers and a scale other than 0: export the model again"
+        )
+    return Head(ACTIVATIONS[manifest.activation], scale, manifest.score_bias)
 
 
 def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:
@@ -69,6 +82,7 @@ def rules_of(manifest: manifest_pb2.ModelManifest) -> TextRules:
         truncate_left=manifest.truncation_side == manifest_pb2.TRUNCATION_SIDE_LEFT,
         template=_template(manifest.template) if manifest.HasField("template") else None,
         prompt_excluded=manifest.prompt_excluded,
+        empty_token_id=manifest.empty_token_id if manifest.HasField("empty_token_id") else None,
         vocab_size=manifest.vocab_size,
     )
 

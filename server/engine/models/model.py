@@ -12,14 +12,16 @@ from ...runtime.packed import PackedRuntime, is_packed
 from ..batching.buckets import Ladder
 from ..batching.cost import Costs
 from ..batching.planner import PackingPlanner
-from ..kinds import ModelKind
-from ..outputs.heads import Activation
+from ..kinds import InputType, ModelKind
+from ..outputs.heads import Head
 from ..results import ModelInfo
 from ..text.encoder import EncodedRows, TextEncoder
 from ..text.token_ids import check_texts
 
 if TYPE_CHECKING:
     from pairwire.v1.manifest_pb2 import ModelManifest
+
+    from .query_table import QueryTable
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -38,8 +40,8 @@ class Model:
     """What makes its batches, where its rows are not padded."""
     labels: tuple[str, ...] = ()
     """Cross-encoders: in the order of the logits."""
-    activation: Activation = Activation.IDENTITY
-    """Cross-encoders: the checkpoint's own."""
+    head: Head = field(default_factory=Head)
+    """Cross-encoders: what makes scores of logits, unless a request asks for another activation."""
     dimensions: int = 0
     """Bi-encoders and sparse encoders: length of a whole vector."""
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +50,10 @@ class Model:
     """Bi-encoders: numbers of a vector that a request gets unless it asks for others; 0 means all."""
     max_active_dims: int = 0
     """Sparse encoders: most weights of a vector unless a request asks for another number; 0 means all."""
+    query_table: QueryTable | None = None
+    """Sparse encoders whose queries need no model."""
+    default_input_type: InputType | None = None
+    """What such a model takes texts for, unless a request says; None where a request must."""
 
     @property
     def outputs(self) -> int:
@@ -78,6 +84,21 @@ class Model:
             known = ", ".join(repr(known) for known in sorted(self.prompts)) or "none at all"
             raise InvalidInput("prompt_name", f"{name!r} is unknown; model {self.name!r} has {known}")
         return self.prompts[name]
+
+    def table_for(self, input_type: InputType | None) -> QueryTable | None:
+        """What texts of that type are looked up in; None where the graph reads them.
+
+        Raises:
+            InvalidInput: nobody says which of its two ways the model should take.
+        """
+        if self.query_table is None:
+            return None
+        chosen = input_type or self.default_input_type
+        if chosen is None:
+            raise InvalidInput(
+                "input_type", f"not set, and model {self.name!r} reads queries and documents in two ways; say which"
+            )
+        return self.query_table if chosen is InputType.QUERY else None
 
     def active_dims(self, wanted: int | None) -> int:
         """Most weights of a sparse vector: what is asked for, or what the checkpoint does; 0 means all.

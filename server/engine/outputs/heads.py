@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...runtime.base import Float32Array
+from .activation import Activation as Activation
 
 
-class Activation(Enum):
-    """What turns logits into scores."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How a model's logits become scores: ``activation(scale * logit + bias)``."""
 
-    IDENTITY = "identity"
-    SIGMOID = "sigmoid"
-    SOFTMAX = "softmax"
+    activation: Activation = Activation.IDENTITY
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def scores(self, logits: Float32Array) -> Float32Array:
+        """Scores float32 [rows, labels] of logits float32 [rows, labels]."""
+        if self.scale == 1 and self.bias == 0:
+            return activate(logits, self.activation)
+        return activate(np.float32(self.scale) * logits + np.float32(self.bias), self.activation)
+
+    def with_activation(self, activation: Activation | None) -> Head:
+        """The same scale and bias under another activation; itself for None."""
+        return self if activation is None else Head(activation, self.scale, self.bias)
 
 
 def activate(logits: Float32Array, activation: Activation) -> Float32Array:

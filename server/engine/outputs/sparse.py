@@ -43,13 +43,17 @@ def to_sparse(dense: Float32Array, most: int = 0) -> tuple[UInt32Array, Float32A
     return np.concatenate(indices), np.concatenate(values), counts
 
 
-def _row(row: Float32Array, most: int) -> npt.NDArray[np.intp]:
+def _row(row: Float32Array, most: int) -> npt.NDArray[np.integer]:
     """Ascending indices of the weights that are kept."""
-    above = np.flatnonzero(row > 0)
+    return largest(np.flatnonzero(row > 0), row, most)
+
+
+def largest(above: npt.NDArray[np.integer], row: Float32Array, most: int) -> npt.NDArray[np.integer]:
+    """Of ascending indices those of the ``most`` largest weights of ``row`` (0: all); of equal ones the lower ones."""
     if not most or len(above) <= most:
         return above
     weights = row[above]
     least = np.partition(weights, len(weights) - most)[len(weights) - most]  # the smallest that is kept
     larger, equal = np.flatnonzero(weights > least), np.flatnonzero(weights == least)
-    kept: npt.NDArray[np.intp] = above[np.sort(np.concatenate([larger, equal[: most - len(larger)]]))]
+    kept: npt.NDArray[np.integer] = above[np.sort(np.concatenate([larger, equal[: most - len(larger)]]))]
     return kept

@@ -11,6 +11,7 @@ Guarantees
 - An owner that leaves takes no follower with it: the one that is due first becomes the owner and is queued in its own
   name, as if it came now. (What is running of the owner is still running for its followers.)
 - Followers share what becomes of the batch that their row is in: its result, or its failure.
+- A partial ticket does not end with what of it expires or is refused: it finishes with the rows that it has.
 
 Not thread-safe, no clock: `worker` calls it under its lock, tests in virtual time.
 """
@@ -20,58 +21,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...errors import Overloaded, PairwireError
 from ...runtime.base import Int32Array
+from ..batching.admission import Objection
 from ..batching.buckets import Ladder
-from ..batching.pool import QueuedRows, queue_rows
+from ..batching.pool import queue_rows
 from ..batching.scheduler import Batch, Scheduler, SchedulerStatistics
 from ..text.encoder import EncodedRows
-from ..text.special_tokens import ID_BYTES, Row, SpecialTokens
+from ..text.special_tokens import Row
+from .sharing import Ended as Ended
+from .sharing import QueuedTicketRows, Shared, is_no_later, rows_again, tickets_of
 from .ticket import Ticket, TicketRows
 from .written import Written
 
-QueuedTicketRows = QueuedRows[TicketRows]
 TicketBatch = Batch[TicketRows]
-
-_Follower = tuple[float, float, int, Ticket, int]
-"""(when it would be due, deadline, order of arrival, ticket, row of its output)."""
-_NONE: Int32Array = np.zeros(0, dtype=np.int32)
-
-
-@dataclass(slots=True)
-class Ended:
-    """Tickets that ended, each in one of the lists."""
-
-    finished: list[Ticket] = field(default_factory=list)
-    """They have all their results."""
-    failed: list[Ticket] = field(default_factory=list)
-    """Their batch failed."""
-    rejected: list[tuple[Ticket, int, int]] = field(default_factory=list)
-    """One of their rows has no finite value: ticket, row of its output, row of the batch."""
-    expired: list[Ticket] = field(default_factory=list)
-    """Their deadline has passed, or cannot be met any more."""
-    refused: list[tuple[Ticket, PairwireError]] = field(default_factory=list)
-    """Followers whose owner left and whose own rows could not be queued."""
-    requeued: int = 0
-    """Rows that were queued again because their owners left."""
-
-
-@dataclass(eq=False, slots=True)
-class _Shared:
-    """The rows of one model that are in flight."""
-
-    ladder: Ladder
-    owners: dict[Row, QueuedTicketRows] = field(default_factory=dict)
-    followers: dict[Row, list[_Follower]] = field(default_factory=dict)
-    """A heap for each row that has any."""
-    special: SpecialTokens | None = None
-    count: int = 0
-    """Rows so far that were answered with the result of an equal one."""
 
 
 class Inflight:
@@ -80,7 +47,7 @@ class Inflight:
     def __init__(self, scheduler: Scheduler[TicketRows], ladders: Mapping[str, Ladder], *, queue_tokens: int) -> None:
         """``queue_tokens`` is the scheduler's own."""
         self._scheduler = scheduler
-        self._shared = {name: _Shared(ladder) for name, ladder in ladders.items()}
+        self._shared = {name: Shared(ladder) for name, ladder in ladders.items()}
         self._queue_tokens = queue_tokens
         self._reserved: dict[Ticket, tuple[int, int]] = {}  # rows that are still to come, most tokens of each
         self._tickets: dict[Ticket, None] = {}
@@ -119,6 +86,30 @@ class Inflight:
             row_tokens=row_tokens,
             now=now,
         )
+
+    def expect_some(self, ticket: Ticket, rows: int, row_tokens: int, now: float) -> tuple[int, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in: their number, and what speaks against one more."""
+        if ticket.booking is not None:
+            self._scheduler.release(ticket.booking)
+        ticket.booking, objection = self._scheduler.expect_some(
+            ticket.model,
+            ticket.caller,
+            ticket.priority,
+            ticket.deadline,
+            rows=rows,
+            row_tokens=row_tokens,
+            now=now,
+        )
+        return 0 if ticket.booking is None else ticket.booking.rows, objection
+
+    def forgo(self, ticket: Ticket, rows: int) -> Ended:
+        """This many rows of a partial ticket will not be submitted."""
+        ended = Ended()
+        if ticket.open:
+            if ticket.booking is not None:
+                self._scheduler.release(ticket.booking)
+            self._lose(ticket, rows, ended)
+        return ended
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float, *, known: int = 0) -> int:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. The number of rows that were queued.
@@ -186,11 +177,9 @@ class Inflight:
         ended = Ended()
         while True:
             decision = self._scheduler.next_batch(now)
-            expired = _tickets(decision.expired)
-            ended.expired.extend(expired)
-            self._close(expired, ended, now)
+            self._expire(decision.expired, ended, now)
             # Followers of what has expired may have been queued just now.
-            if decision.batch is not None or not expired:
+            if decision.batch is not None or not decision.expired:
                 return decision.batch, ended
 
     def complete(self, batch: TicketBatch, results: Written, now: float, *, learn: bool = True) -> Ended:
@@ -210,7 +199,7 @@ class Inflight:
             answered[part.ticket] = answered.get(part.ticket, 0) + len(piece.rows)
             for index in piece.rows.tolist():
                 row = part.encoded.rows[index]
-                followers = self._land(shared, row, piece.queued)
+                followers = shared.land(row, piece.queued)
                 for *_, ticket, at in followers:
                     answered[ticket] = answered.get(ticket, 0) + 1
                     results.into(ticket, at, number)
@@ -237,7 +226,7 @@ class Inflight:
             part = piece.queued.payload
             failed[part.ticket] = None
             for index in piece.rows.tolist():
-                for *_, ticket, _ in self._land(shared, part.encoded.rows[index], piece.queued):
+                for *_, ticket, _ in shared.land(part.encoded.rows[index], piece.queued):
                     failed[ticket] = None
         ended = Ended(failed=[ticket for ticket in failed if ticket.open])
         self._scheduler.fail(batch)
@@ -252,14 +241,14 @@ class Inflight:
         """By model: rows so far that were answered with the result of an equal one."""
         return {name: shared.count for name, shared in self._shared.items()}
 
-    def _share(self, shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
+    def _share(self, shared: Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> int:
         """Queues the rows that nobody else has in flight, and follows others with the rest; how many were queued."""
         due = self._scheduler.due(self._queue_rows(shared, ticket, encoded, at), now)  # if nothing were shared
         own: dict[Row, int] = {}
         following: list[int] = []
         for index, row in enumerate(encoded.rows):
             owner = shared.owners.get(row)
-            if row in own or (owner is not None and _is_no_later(owner, due, ticket.deadline)):
+            if row in own or (owner is not None and is_no_later(owner, due, ticket.deadline)):
                 following.append(index)
             else:
                 own[row] = index
@@ -271,7 +260,7 @@ class Inflight:
             heapq.heappush(shared.followers.setdefault(encoded.rows[index], []), entry)
         return len(own)
 
-    def _queue(self, shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
+    def _queue(self, shared: Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array, now: float) -> None:
         queued = self._queue_rows(shared, ticket, encoded, at)
         if self._reserved:
             self._check_reserved(ticket, queued.tokens, now)
@@ -296,7 +285,7 @@ class Inflight:
             )
 
     @staticmethod
-    def _queue_rows(shared: _Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> QueuedTicketRows:
+    def _queue_rows(shared: Shared, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> QueuedTicketRows:
         part = TicketRows(ticket, encoded, at)
         return queue_rows(
             shared.ladder,
@@ -308,16 +297,6 @@ class Inflight:
             field=ticket.field,
             caller=ticket.caller,
         )
-
-    @staticmethod
-    def _land(shared: _Shared, row: Row, queued: QueuedTicketRows) -> list[_Follower]:
-        """Takes a row that a batch has brought back out of flight; its followers that still wait."""
-        if shared.owners.get(row) is not queued:
-            return []
-        del shared.owners[row]
-        if not shared.followers:
-            return []
-        return [entry for entry in shared.followers.pop(row, ()) if entry[3].open]
 
     @staticmethod
     def _count(ticket: Ticket, rows: int, batch: TicketBatch, now: float) -> None:
@@ -340,15 +319,38 @@ class Inflight:
         self._tickets.pop(ticket, None)
         self._reserved.pop(ticket, None)
 
+    def _expire(self, requests: Sequence[QueuedTicketRows], ended: Ended, now: float) -> None:
+        """Closes the tickets of what has come too late; of a partial one only that is lost."""
+        tickets = tickets_of(requests)
+        whole = [ticket for ticket in tickets if not ticket.partial]
+        ended.expired.extend(whole)
+        lost = [queued for queued in requests if queued.payload.ticket.partial]
+        for queued in lost:
+            if queued.payload.ticket.open:
+                self._lose(queued.payload.ticket, queued.dropped, ended)
+        self._close(whole, ended, now)
+        self._pass_on(lost, ended, now)
+
+    def _lose(self, ticket: Ticket, rows: int, ended: Ended) -> None:
+        """A partial ticket does without this many of its rows."""
+        ticket.left -= rows
+        if not ticket.left:
+            self._retire(ticket)
+            ended.finished.append(ticket)
+
     def _close(self, tickets: Sequence[Ticket], ended: Ended, now: float) -> None:
         """Closes tickets; rows of theirs that others wait for are queued in the name of one of those."""
-        leaving = tickets
+        parts = [queued for ticket in tickets for queued in ticket.parts]
+        for ticket in tickets:  # all of them before any is replaced: none may inherit
+            self._retire(ticket)
+        self._pass_on(parts, ended, now)
+
+    def _pass_on(self, parts: Sequence[QueuedTicketRows], ended: Ended, now: float) -> None:
+        """Queues rows that are given up, and that others wait for, in the name of one of those."""
+        leaving = list(parts)
         while leaving:
             heirs: dict[Ticket, list[tuple[Row, int]]] = {}
-            parts = [queued for ticket in leaving for queued in ticket.parts]
-            for ticket in leaving:  # all of them before any is replaced: none may inherit
-                self._retire(ticket)
-            for queued in parts:
+            for queued in leaving:
                 self._bequeath(queued, heirs)
             leaving = []
             for ticket, rows in heirs.items():
@@ -356,8 +358,13 @@ class Inflight:
                     self._inherit(ticket, rows, now)
                     ended.requeued += len(rows)
                 except PairwireError as error:
+                    if ticket.partial:
+                        leaving.append(ticket.parts[-1])  # what was refused just now
+                        self._lose(ticket, len(rows), ended)
+                        continue
+                    leaving += ticket.parts
+                    self._retire(ticket)
                     ended.refused.append((ticket, error))
-                    leaving.append(ticket)
 
     def _bequeath(self, queued: QueuedTicketRows, heirs: dict[Ticket, list[tuple[Row, int]]]) -> None:
         """Gives up the rows of a request whose ticket has closed, and finds who needs them."""
@@ -385,23 +392,8 @@ class Inflight:
         """Queues rows that a ticket followed; the other followers follow it from now on, even if it is refused."""
         shared = self._shared[ticket.model]
         assert shared.special is not None, "rows are in flight that were never submitted"
-        encoded = _rows(shared.special, [row for row, _ in rows])
+        encoded = rows_again(shared.special, [row for row, _ in rows])
         queued = self._queue_rows(shared, ticket, encoded, np.array([at for _, at in rows], np.int32))
         ticket.parts.append(queued)
         shared.owners.update(dict.fromkeys(encoded.rows, queued))
         self._scheduler.admit(queued, now)
-
-
-def _is_no_later(owner: QueuedTicketRows, due: float, deadline: float) -> bool:
-    """Whether to wait for the owner's row is never later than to queue an own one that is due then."""
-    return not owner.waiting or (owner.due <= due and owner.deadline <= deadline)
-
-
-def _rows(special: SpecialTokens, rows: Sequence[Row]) -> EncodedRows:
-    lengths = np.array([len(ids) for ids, *_ in rows], np.int32) // ID_BYTES
-    return EncodedRows(special, rows, lengths, _NONE)
-
-
-def _tickets(requests: Iterable[QueuedTicketRows]) -> list[Ticket]:
-    """The open tickets of some requests, each once."""
-    return [ticket for ticket in dict.fromkeys(queued.payload.ticket for queued in requests) if ticket.open]

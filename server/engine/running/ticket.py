@@ -13,7 +13,7 @@ from ...runtime.base import Float32Array, Int32Array
 from ..batching.callers import Booking
 from ..batching.pool import QueuedRows
 from ..batching.priority import Priority
-from ..outputs.heads import Activation
+from ..outputs.heads import Head
 from ..text.encoder import EncodedRows
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Ticket:
     model: str
     field: str
     """What the caller calls its rows, for error messages, e.g. ``pairs``."""
-    activation: Activation
+    head: Head
     output: Float32Array
     """[rows, outputs] float32; workers write rows into it, its owner reads it once ``done`` is set."""
     done: asyncio.Future[None]
@@ -35,6 +35,8 @@ class Ticket:
     priority: Priority = Priority.NORMAL
     caller: str = ""
     """Whom it is for; callers share the machine fairly."""
+    partial: bool = False
+    """Some of its rows are better than none: what comes too late, or is not let in, is left out."""
     booking: Booking | None = None
     """Room in the queue for its rows that are still to come."""
     left: int = 0

@@ -21,6 +21,7 @@ import numpy as np
 from ...clock import Clock
 from ...errors import DeadlineExceeded, EngineFault, NotReady, PairwireError
 from ...runtime.base import Int32Array
+from ..batching.admission import Objection
 from ..batching.scheduler import Scheduler, SchedulerStatistics
 from ..models.model import Model
 from ..observer import BatchEvent, SafeObserver
@@ -120,6 +121,17 @@ class WorkerPool:
         """
         with self._changed:
             self._inflight.expect(ticket, rows, row_tokens, self._clock.monotonic())
+
+    def expect_some(self, ticket: Ticket, rows: int, row_tokens: int) -> tuple[int, Objection | None]:
+        """As ``expect``, of as many of the rows as may come in: their number, and what speaks against one more."""
+        with self._changed:
+            return self._inflight.expect_some(ticket, rows, row_tokens, self._clock.monotonic())
+
+    def forgo(self, ticket: Ticket, rows: int) -> None:
+        """This many rows of a partial ticket will not be submitted."""
+        with self._changed:
+            ended = self._inflight.forgo(ticket, rows)
+        self._tell(ended)
 
     def submit(self, ticket: Ticket, encoded: EncodedRows, at: Int32Array) -> None:
         """Takes rows of a ticket in; row i is for row ``at[i]`` of its output. May be called again for more rows.

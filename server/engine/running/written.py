@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ...runtime.base import Float32Array, Int32Array
-from ..outputs.heads import Activation, activate
+from ..outputs.heads import Head
 from .ticket import Ticket
 
 
 class Written:
-    """Values of rows, [rows, outputs] float32, and their scores by each activation that a ticket asked for."""
+    """Values of rows, [rows, outputs] float32, and their scores by each head that a ticket asked for."""
 
     def __init__(self, values: Float32Array) -> None:
         self.values = values
-        self._scores: dict[Activation, Float32Array] = {}
+        self._scores: dict[Head, Float32Array] = {}
 
     def into(self, ticket: Ticket, at: Int32Array | int, rows: slice | int) -> None:
         """Writes ``rows`` of the values into rows ``at`` of the ticket's output. Needs no lock: nobody reads it yet."""
-        # Most batches are read by one activation. It is computed once, not once for each of the batch's tickets.
-        scores = self._scores.get(ticket.activation)
+        # Most batches are read by one head. It is computed once, not once for each of the batch's tickets.
+        scores = self._scores.get(ticket.head)
         if scores is None:
-            scores = self._scores[ticket.activation] = activate(self.values, ticket.activation)
+            scores = self._scores[ticket.head] = ticket.head.scores(self.values)
         ticket.output[at] = scores[rows]
 
     def finite(self) -> list[bool]:

@@ -23,6 +23,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...errors import InvalidInput
+from ...runtime.base import Int32Array
 from ..cache import DIGEST_BYTES, ByteCache
 from .assembling import Assembler
 from .cutting import cutting_of, tokenize
@@ -98,7 +99,7 @@ class TextEncoder(Assembler):
     @property
     def takes_empty_texts(self) -> bool:
         """Whether an empty text is a row; else it is refused."""
-        return bool(self.single.special_tokens)
+        return bool(self.single.special_tokens) or self.rules.empty_token_id is not None
 
     def pair_limit(self, max_length: int | None) -> int:
         """Tokens of a pair's row; raises what ``encode_pairs`` raises of ``max_length``."""
@@ -203,10 +204,11 @@ class TextEncoder(Assembler):
         """Rows of single texts, ``prompt`` put before each. ``direction`` and ``start`` as for ``encode_pairs``.
 
         Raises:
-            InvalidInput: as ``encode_pairs``; ``ONLY_SECOND`` makes no sense here and is refused too.
+            InvalidInput: as ``encode_pairs``; what cuts one text of a pair makes no sense here and is refused too.
         """
-        if truncation is Truncation.ONLY_SECOND:
-            raise InvalidInput("truncation", "only_second needs pairs; use longest_first or error for single texts")
+        if truncation in (Truncation.ONLY_FIRST, Truncation.ONLY_SECOND):
+            only = truncation.value
+            raise InvalidInput("truncation", f"{only} needs pairs; use longest_first or error for single texts")
         special, left = self.single, self._cuts_left(direction)
         limit = limit_of(max_length, self.rules.max_length, special.special_tokens)
         any_ids = self.check_singles(texts, prompt=prompt, field=field)
@@ -226,10 +228,15 @@ class TextEncoder(Assembler):
         if found := self.vocabulary.check_rows([row[0] for row in rows]):
             index, id = found
             self.vocabulary.refuse(id, [(field.format(start + index), texts[index]), ("prompt", prompt)])
+        lengths = np.minimum(lengths, room) + special.special_tokens
+        if self.rules.empty_token_id is not None:
+            for index in np.flatnonzero(lengths == 0).tolist():
+                rows[index] = special.row(_packed([self.rules.empty_token_id]))
+                lengths[index] = 1
         return EncodedRows(
             special=special,
             rows=rows,
-            lengths=(np.minimum(lengths, room) + special.special_tokens).astype(np.int32),
+            lengths=lengths.astype(np.int32),
             truncated=over.astype(np.int32),
         )
 
@@ -330,10 +337,11 @@ class TextEncoder(Assembler):
         if truncation is Truncation.ERROR:
             refuse(over[0], int(first[0] + second[0]) + special, limit, fields[1])
         if truncation is Truncation.ONLY_SECOND:
-            if int(first.max()) > room:
-                at = int(np.argmax(first > room))
-                refuse(over[at], int(first[at]) + special, limit, fields[0])
+            _check_whole(first, over, special, limit, fields[0])
             kept_first, kept_second = first, np.minimum(second, room - first)
+        elif truncation is Truncation.ONLY_FIRST:
+            _check_whole(second, over, special, limit, fields[1])
+            kept_first, kept_second = np.minimum(first, room - second), second
         else:
             kept_first, kept_second = longest_first(first, second, room)
         for index, keep_first, keep_second in zip(over, kept_first.tolist(), kept_second.tolist(), strict=True):
@@ -363,6 +371,12 @@ class TextEncoder(Assembler):
         over = np.flatnonzero(lengths > limit)
         if truncation is Truncation.ERROR and len(over):
             refuse(int(over[0]), int(lengths[over[0]]), limit, fields[1])
+        if truncation is Truncation.ONLY_FIRST and len(over):
+            raise InvalidInput(
+                "truncation",
+                "only_first: this model's template puts the first text before others, and a row is cut at one end; "
+                f"use longest_first, or a first text that keeps the row within {limit} tokens",
+            )
         for index in over.tolist():
             if truncation is Truncation.ONLY_SECOND:
                 field = fields[0].format(index)
@@ -405,6 +419,14 @@ class TextEncoder(Assembler):
         row, *_ = self.single.row(_cut(self.tokenize([prompt], cache, whole=left)[0], room, left))
         last = int.from_bytes(row[-ID_BYTES:], sys.byteorder)
         return len(row) // ID_BYTES - (bool(row) and last in self._special_ids)
+
+
+def _check_whole(lengths: Int32Array, over: Sequence[int], special: int, limit: int, field: str) -> None:
+    """Refuses the first of the rows ``over`` whose text of these ``lengths`` does not fit alone: it may not be cut."""
+    too_long = lengths + special > limit
+    if too_long.any():
+        at = int(np.argmax(too_long))
+        refuse(over[at], int(lengths[at]) + special, limit, field)
 
 
 def _packed(ids: Sequence[int]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..cache import ByteCache
@@ -69,6 +69,13 @@ class PairTexts:
     max_length: int | None
     truncation: Truncation
     direction: TruncationDirection | None = None
+    start: int = 0
+    """Index of the first pair in what the caller gave."""
+
+    def part(self, begin: int, end: int) -> PairTexts:
+        """Pairs ``begin`` to ``end`` of these."""
+        firsts = self.firsts if len(self.firsts) == 1 else self.firsts[begin:end]
+        return replace(self, firsts=firsts, seconds=self.seconds[begin:end], start=self.start + begin)
 
     @property
     def rows(self) -> int:
@@ -132,7 +139,7 @@ class PairTexts:
             truncation=self.truncation,
             direction=self.direction,
             fields=self.fields,
-            start=begin,
+            start=self.start + begin,
             cache=self.cache,
         )
 

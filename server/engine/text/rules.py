@@ -21,5 +21,7 @@ class TextRules:
     """How a pair becomes one text; None where the tokenizer joins two."""
     prompt_excluded: bool = False
     """Pooling leaves the prompt's tokens out, so that batches must say how many they are."""
+    empty_token_id: int | None = None
+    """What a row has where a text has no token, whose embedding is zeros; None where such a text is refused."""
     vocab_size: int = 0
     """Rows of the model's embeddings: ids of tokens are below it; 0 where the package does not say."""

@@ -14,6 +14,7 @@ class Truncation(Enum):
     """What happens to an input that is longer than the limit."""
 
     LONGEST_FIRST = "longest_first"
+    ONLY_FIRST = "only_first"
     ONLY_SECOND = "only_second"
     ERROR = "error"
 

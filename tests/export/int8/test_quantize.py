@@ -158,6 +158,26 @@ def test_product_knows_its_bias_on_either_side_of_the_add() -> None:
     assert product.bias.shape == (4,)
 
 
+def test_tensor_that_no_text_reaches_stays_in_float(checkpoint: Checkpoint, graph: ModelProto) -> None:
+    """As the tokens of an expert that is never asked."""
+    model = packing.copy(graph)
+    first, *_ = quantize.find_products(model)
+    weights = np.ones((32, 4), np.float32)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in (("none", np.array([], np.int64)), ("expert", weights))
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Gather", [first.source, "none"], ["nobody"], axis=1),
+            helper.make_node("MatMul", ["nobody", "expert"], ["unread"]),
+        ]
+    )
+    encoder = checkpoint.text_encoder()
+    rows = encode(encoder, checkpoints.PAIRS, checkpoint)
+    seen = observe(model, {first.source: 32, "nobody": 32}, encoder, rows)
+    assert set(seen) == {first.source}
+
+
 def test_calibration_rows_are_seen_without_padding(checkpoint: Checkpoint, graph: ModelProto) -> None:
     encoder = checkpoint.text_encoder()
     rows = encode(encoder, checkpoints.PAIRS, checkpoint)

@@ -6,46 +6,16 @@ A row more is one more `Case` in ``CASES``, or one more `Refusal` in ``REFUSALS`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from tests import checkpoints, embedders
+from pairwire.export.config import AskedScore
+from pairwire.server.engine.outputs.heads import Activation
+from tests import checkpoints, decoders, embedders, tables
 
-Make = Callable[[Path], object]
-"""Writes a checkpoint into a directory that does not exist yet."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """A checkpoint that is exported."""
-
-    model: str
-    """The architecture, and checkpoints that are known by it."""
-    task: str
-    make: Make
-    passes: Mapping[str, int]
-    """How many places each pass for a CPU rewrites, quantize_matmul (of int8) included."""
-    half: Mapping[str, int] | str
-    """The same of fp16; or, where that is refused, a pattern of the reason behind "... has no fp16 variant: "."""
-    precisions: tuple[str, ...] = field(default=("fp32", "int8"))
-    """Beside fp16."""
-
-    @property
-    def name(self) -> str:
-        """As a test calls it."""
-        return f"{self.model.split(' (')[0]}, {self.task}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """A checkpoint that is not exported."""
-
-    what: str
-    make: Make
-    reason: str
-    """A part of what the export says."""
+from .case import Case, Make, Refusal
+from .own_code import OWN_CODE, OWN_REFUSALS
 
 
 def _cpu(reshapes: int, products: int, *, pruned: int = 1, turned: int = 2, masked: int = 2) -> dict[str, int]:
@@ -84,37 +54,77 @@ _POOLING = "its result is not one vector a row, of the first token or the mean o
 _NO_ATTENTION = {"turned": 0, "masked": 0}
 
 
+_POOLED = {
+    ("cls",): "bge-small-en-v1.5",
+    ("max",): "fine-tuned with max pooling",
+    ("mean_sqrt_len_tokens",): "fine-tuned with mean_sqrt_len_tokens",
+    ("weightedmean",): "SGPT's pooling",
+    ("lasttoken",): "fine-tuned with lasttoken",
+    ("cls", "mean"): "fine-tuned with two poolings",
+}
+_TABLE = {"quantize_embedding": 1}
+_NO_GPU = "looking up rows of a table is no work for a GPU"
+
+
 def _pooled(*modes: str, half: Mapping[str, int] | str, pruned: int = 0) -> Case:
     """BERT with another pooling than the mean; in fp32, as pooling has no products to quantise."""
     passes = {name: count for name, count in _cpu(6, 12, pruned=pruned).items() if name != "quantize_matmul"}
     make = _bi("bert", pooling=modes[0] if len(modes) == 1 else modes)
     task = f"bi-encoder, {' and '.join(modes)}"
-    return Case(model="BERT", task=task, make=make, passes=passes, half=half, precisions=("fp32",))
+    return Case(model=f"BERT ({_POOLED[modes]})", task=task, make=make, passes=passes, half=half, precisions=("fp32",))
 
 
 CASES: tuple[Case, ...] = (
-    Case(model="BERT (MiniLM, TinyBERT)", task=_CROSS, make=_cross("bert"), passes=_cpu(6, 12), half=_gpu()),
-    Case(model="RoBERTa", task=_CROSS, make=_cross("roberta"), passes=_cpu(6, 12), half=_gpu(norms=5, embedded=0)),
+    Case(
+        model="BERT (MiniLM, TinyBERT)", task=_CROSS, newest=True, make=_cross("bert"), passes=_cpu(6, 12), half=_gpu()
+    ),
+    Case(
+        model="RoBERTa (stsb-roberta-base)",
+        task=_CROSS,
+        make=_cross("roberta"),
+        passes=_cpu(6, 12),
+        half=_gpu(norms=5, embedded=0),
+    ),
     Case(
         model="XLM-R (bge-reranker)",
         task=_CROSS,
         make=_cross("xlm-roberta"),
         passes=_cpu(6, 12),
         half=_gpu(norms=5, embedded=0),
+        newest=True,
     ),
-    Case(model="DistilBERT", task=_CROSS, make=_cross("distilbert"), passes=_cpu(10, 12, masked=0), half=_gpu()),
-    Case(model="ELECTRA", task=_CROSS, make=_cross("electra"), passes=_cpu(6, 13), half=_gpu()),
-    Case(model="MPNet", task=_CROSS, make=_cross("mpnet"), passes=_cpu(6, 12, masked=0), half=_BY_DISTANCE),
-    Case(model="ALBERT", task=_CROSS, make=_cross("albert"), passes=_cpu(8, 13), half=_gpu(gelus=0)),
     Case(
-        model="CamemBERT",
+        model="DistilBERT (msmarco-distilbert)",
+        task=_CROSS,
+        make=_cross("distilbert"),
+        passes=_cpu(10, 12, masked=0),
+        half=_gpu(),
+    ),
+    Case(model="ELECTRA (ms-marco-electra-base)", task=_CROSS, make=_cross("electra"), passes=_cpu(6, 13), half=_gpu()),
+    Case(
+        model="MPNet (fine-tuned from mpnet-base)",
+        task=_CROSS,
+        newest=True,
+        make=_cross("mpnet"),
+        passes=_cpu(6, 12, masked=0),
+        half=_BY_DISTANCE,
+    ),
+    Case(
+        model="ALBERT (fine-tuned from albert-base-v2)",
+        task=_CROSS,
+        make=_cross("albert"),
+        passes=_cpu(8, 13),
+        half=_gpu(gelus=0),
+    ),
+    Case(
+        model="CamemBERT (crossencoder-camembert-base)",
         task=_CROSS,
         make=_cross("camembert"),
         passes=_cpu(6, 12),
         half=_gpu(norms=5, embedded=0),
     ),
     Case(
-        model="DeBERTa-v2",
+        model="DeBERTa-v2 (fine-tuned from deberta-v2-xlarge)",
         task=_CROSS,
         make=_cross("deberta-v2"),
         passes=_cpu(0, 12, **_NO_ATTENTION),
@@ -126,6 +136,7 @@ CASES: tuple[Case, ...] = (
         make=_cross("deberta-v3"),
         passes=_cpu(0, 12, **_NO_ATTENTION),
         half=_OTHER_FORM,
+        newest=True,
     ),
     Case(
         model="ModernBERT (gte-reranker-modernbert)",
@@ -133,29 +144,30 @@ CASES: tuple[Case, ...] = (
         make=_cross("modernbert"),
         passes=_cpu(3, 9, **_NO_ATTENTION),
         half=_OTHER_FORM,
+        newest=True,
     ),
     Case(
-        model="ModernBERT",
+        model="ModernBERT (fine-tuned from ModernBERT-base)",
         task="cross-encoder, classifier_pooling mean",
         make=_cross("modernbert-mean"),
         passes=_cpu(3, 9, pruned=0, **_NO_ATTENTION),
         half=_OTHER_FORM,
     ),
     Case(
-        model="BERT (NLI)",
+        model="BERT (NLI, fine-tuned from bert-base)",
         task="cross-encoder, 3 labels, softmax",
         make=partial(checkpoints.save_cross_encoder, labels=3, activation="torch.nn.modules.activation.Softmax"),
         passes=_cpu(6, 12),
         half=_gpu(),
     ),
     Case(
-        model="BERT (multi-label)",
+        model="BERT (multi-label, fine-tuned from bert-base)",
         task="cross-encoder, 4 labels, sigmoid of each",
         make=partial(checkpoints.save_cross_encoder, labels=4, problem_type="multi_label_classification"),
         passes=_cpu(6, 12),
         half=_gpu(),
     ),
-    Case(model="BERT (MiniLM)", task=_MEAN, make=_bi("bert"), passes=_cpu(6, 12, pruned=0), half=_gpu()),
+    Case(model="BERT (MiniLM)", newest=True, task=_MEAN, make=_bi("bert"), passes=_cpu(6, 12, pruned=0), half=_gpu()),
     Case(
         model="MPNet (all-mpnet-base-v2)",
         task=_MEAN,
@@ -163,16 +175,22 @@ CASES: tuple[Case, ...] = (
         passes=_cpu(6, 12, pruned=0, masked=0),
         half=_BY_DISTANCE,
     ),
-    Case(model="ALBERT", task=_MEAN, make=_bi("albert"), passes=_cpu(8, 13, pruned=0), half=_gpu(gelus=0)),
     Case(
-        model="CamemBERT",
+        model="ALBERT (paraphrase-albert-small-v2)",
+        task=_MEAN,
+        make=_bi("albert"),
+        passes=_cpu(8, 13, pruned=0),
+        half=_gpu(gelus=0),
+    ),
+    Case(
+        model="CamemBERT (sentence-camembert-base)",
         task=_MEAN,
         make=_bi("camembert"),
         passes=_cpu(6, 12, pruned=0),
         half=_gpu(norms=5, embedded=0),
     ),
     Case(
-        model="DeBERTa-v3",
+        model="DeBERTa-v3 (fine-tuned from deberta-v3-base)",
         task=_MEAN,
         make=_bi("deberta-v3"),
         passes=_cpu(0, 12, pruned=0, **_NO_ATTENTION),
@@ -186,16 +204,47 @@ CASES: tuple[Case, ...] = (
         half=_OTHER_FORM,
     ),
     Case(
-        model="BERT and modules (Pooling, Dense)",
+        model="BERT and modules (Pooling, Dense; the form of ettin-reranker)",
         task=_CROSS,
         make=checkpoints.save_modular_cross_encoder,
         passes=_cpu(6, 12),
         half=_gpu(),
+        newest=True,
     ),
     Case(
         model="Qwen3 (Qwen3-Reranker)",
         task="cross-encoder, yes or no",
         make=checkpoints.save_decoder_reranker,
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+        newest=True,
+    ),
+    Case(
+        model="Qwen3 (zerank-1, zerank-2)",
+        task="cross-encoder, the logit of one token, sigmoid(x / 5)",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            template=decoders.ZERANK_TEMPLATE,
+            modules=True,
+            false_token=None,
+            identity=True,
+        ),
+        passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+        asked=AskedScore(activation=Activation.SIGMOID, scale=0.2),
+    ),
+    Case(
+        model="Qwen2 (mxbai-rerank-base-v2, -large-v2)",
+        task="cross-encoder, 1 or 0",
+        make=partial(
+            checkpoints.save_decoder_reranker,
+            architecture="qwen2",
+            template=decoders.MXBAI_TEMPLATE,
+            modules=True,
+            true_token="1",
+            false_token="0",
+            seed=1,  # another one of random weights would be hard on eight bits
+        ),
         passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
         half=_OTHER_FORM,
     ),
@@ -212,13 +261,50 @@ CASES: tuple[Case, ...] = (
         make=embedders.save_decoder_bi_encoder,
         passes=_cpu(12, 14, pruned=0, **_NO_ATTENTION),
         half=_OTHER_FORM,
+        newest=True,
     ),
     Case(
-        model="BERT (SPLADE)",
+        model="BERT (splade-v3, splade-cocondenser)",
         task="sparse encoder",
         make=embedders.save_sparse_encoder,
         passes=_cpu(6, 14, pruned=0),
         half=_POOLING,
+        newest=True,
+    ),
+    Case(
+        model="Gemma 3 (EmbeddingGemma)",
+        task="bi-encoder, mean, two Dense, padded on the left",
+        make=partial(embedders.save_embedding_gemma, prompts={"query": "task: search result | query: "}),
+        passes=_cpu(18, 23, pruned=0, **_NO_ATTENTION),
+        half=_OTHER_FORM,
+    ),
+    Case(
+        model="BERT and a table for queries (opensearch-neural-sparse-encoding-doc-v2-distill, -doc-v3-distill)",
+        task="sparse encoder, documents",
+        make=embedders.save_routed_sparse_encoder,
+        passes=_cpu(6, 14, pruned=0),
+        half=_POOLING,
+    ),
+    Case(
+        model="StaticEmbedding (static-retrieval-mrl-en-v1, static-similarity-mrl-multilingual-v1)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_static,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec (potion-base-8M, potion-multilingual-128M)",
+        task="bi-encoder, the mean of a table's rows",
+        make=tables.save_potion,
+        passes=_TABLE,
+        half=_NO_GPU,
+    ),
+    Case(
+        model="model2vec with a quantised vocabulary",
+        task="bi-encoder, the mean of a table's rows",
+        make=partial(tables.save_potion, clusters=40, dtype="float16"),
+        passes=_TABLE,
+        half=_NO_GPU,
     ),
     _pooled("cls", pruned=1, half=_gpu()),
     _pooled("max", half=_POOLING),
@@ -226,6 +312,7 @@ CASES: tuple[Case, ...] = (
     _pooled("weightedmean", half=_POOLING),
     _pooled("lasttoken", half=_POOLING),
     _pooled("cls", "mean", half=_gpu()),
+    *OWN_CODE,
 )
 
 
@@ -244,8 +331,18 @@ REFUSALS: tuple[Refusal, ...] = (
         reason="its activation is Tanh",
     ),
     Refusal(
+        what="XLM-R with an adapter for each task (jina-embeddings-v3)",
+        make=_edited(
+            "config.json",
+            lora_adaptations=["retrieval.query", "retrieval.passage", "text-matching"],
+            auto_map={"AutoModel": "modeling_lora.XLMRobertaLoRA"},
+        ),
+        reason="depend on a task that each call names (retrieval.query, retrieval.passage, text-matching",
+    ),
+    Refusal(
         what="a tokenizer that pads on the left",
         make=_edited("tokenizer_config.json", padding_side="left"),
         reason="padding on the left",
     ),
+    *OWN_REFUSALS,
 )

@@ -19,13 +19,20 @@ The difference is the largest one from sentence-transformers, per unit of the la
 scores where a cross-encoder has several labels, or of the components of vectors. Spearman is the rank correlation of
 scores, or of the cosines of all pairs of vectors. Random weights round worse than trained ones: int8 and fp16 rows tell
 that a graph is whole, not what a trained model loses; `benchmarks.quality` measures that.
+
+"Own code" needs `--trust-remote-code`: the code of the checkpoint runs at export, and never in the server. optimum
+traces what it knows; `torch.jit.trace` and then `torch.export` trace everything else, and without optimum all of it. A
+graph is taken only if it agrees with the checkpoint on rows of several lengths, alone and together. Where a pass leaves
+an architecture alone, fp32 and int8 work, and only that gain is missing. [export.md](export.md) has the two sets of
+libraries that an export may run on.
 """
 
 
 def as_markdown(rows: Sequence[Row], refusals: Mapping[str, str]) -> str:
     """The document."""
     lines = [_INTRO, "## What is exported", ""]
-    lines += ["| Architecture | Task | Precision | Difference | Spearman | Passes |", "|---|---|---|---|---|---|"]
+    lines += ["| Architecture | Task | Precision | Difference | Spearman | Traced by | Passes |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     lines += [_line(row) for row in rows if row.passes is not None]
     lines += [
         "",
@@ -48,7 +55,7 @@ def structure(text: str) -> list[str]:
 
 def _line(row: Row) -> str:
     passes = ", ".join(f"{name} {count}" for name, count in (row.passes or {}).items())
-    cells = (row.model, row.task, row.precision, f"{row.difference:.0e}", f"{row.spearman:.3f}", passes)
+    cells = (row.model, row.task, row.precision, f"{row.difference:.0e}", f"{row.spearman:.3f}", row.traced_by, passes)
     return f"| {' | '.join(cells)} |"
 
 

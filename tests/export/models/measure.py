@@ -11,10 +11,11 @@ from onnx import ModelProto
 from pairwire.export import CheckpointUnsupported, ExportConfig, export_checkpoint, passes
 from pairwire.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pairwire.export.checkpoint.source import find_source
-from pairwire.export.config import Precision
-from pairwire.export.graph import export_graph
+from pairwire.export.config import AskedScore, Precision
+from pairwire.export.graph import export_graph, made_by
 from pairwire.export.packed_variant import make_packed
 from pairwire.export.parity.compare import Reference, compare
+from pairwire.export.parity.witness import Witness
 from pairwire.export.progress import quiet_libraries
 from pairwire.export.recipes import DEFAULT, Maker
 from pairwire.export.texts import calibration_texts, parity_texts
@@ -22,7 +23,7 @@ from pairwire.export.variant import MadeVariant
 from pairwire.server.engine.outputs.heads import Activation
 from tests import packing
 
-from .cases import Case, Refusal
+from .case import Case, Refusal
 
 SHOWN = (
     *(
@@ -56,6 +57,8 @@ class Row:
     reasons: Mapping[str, str] | None = None
     """Why a pass rewrites nothing, or not everything."""
     refused: str = ""
+    traced_by: str = ""
+    """What wrote the graph."""
 
 
 def measure(case: Case, folder: Path) -> list[Row]:
@@ -67,9 +70,10 @@ def measure(case: Case, folder: Path) -> list[Row]:
     (folder / "graph").mkdir()
     with quiet_libraries():
         case.make(folder / "checkpoint")
-        checkpoint = _opened(folder / "checkpoint")
-        plain = export_graph(checkpoint, folder / "graph")
-        reference = Reference(checkpoint, [parity_texts(checkpoint.kind, checkpoint.rules.max_length)])
+        checkpoint = _opened(folder / "checkpoint", case.asked)
+        texts = parity_texts(checkpoint.kind, checkpoint.rules.max_length)
+        reference = Reference(checkpoint, [texts])
+        plain = export_graph(checkpoint, folder / "graph", Witness(checkpoint, texts).check)
     graph = packing.copy(plain)
     reports = [rewrite(graph) for rewrite in passes.ALWAYS]
     rows = []
@@ -77,7 +81,8 @@ def measure(case: Case, folder: Path) -> list[Row]:
         maker = Maker(graph, reports, precision, checkpoint, calibration_texts(checkpoint.kind))
         file = folder / f"cpu-{precision.value}.onnx"
         rows.append(_row(case, reference, maker.make(DEFAULT, file)))
-    return [*rows, _half(case, reference, plain, folder / "cuda-fp16.onnx")]
+    rows.append(_half(case, reference, plain, folder / "cuda-fp16.onnx"))
+    return [replace(row, traced_by=made_by(plain)) for row in rows]
 
 
 def refused(case: Refusal, folder: Path) -> str:
@@ -85,7 +90,12 @@ def refused(case: Refusal, folder: Path) -> str:
     with quiet_libraries():
         case.make(folder / "checkpoint")
     config = ExportConfig(
-        tune=False, checkpoint=str(folder / "checkpoint"), output=folder / "model", precisions=("fp32",), parity=False
+        tune=False,
+        checkpoint=str(folder / "checkpoint"),
+        output=folder / "model",
+        precisions=("fp32",),
+        parity=False,
+        trust_remote_code=case.trusted,
     )
     try:
         export_checkpoint(config)
@@ -94,16 +104,17 @@ def refused(case: Refusal, folder: Path) -> str:
     return ""
 
 
-def _opened(directory: Path) -> Checkpoint:
+def _opened(directory: Path, asked: AskedScore) -> Checkpoint:
     """The checkpoint; without its activation where it has one label, as that would hide what large logits differ by."""
     import torch
 
     source = find_source(str(directory))
-    checkpoint = open_checkpoint(source, source.directory)
+    checkpoint = open_checkpoint(source, source.directory, trust_remote_code=True, asked=asked)
     if len(checkpoint.labels) != 1:
         return checkpoint
     checkpoint.reference.activation_fn = torch.nn.Identity()
-    return replace(checkpoint, activation=Activation.IDENTITY)
+    bare = replace(asked, activation=Activation.IDENTITY) if asked.anything else asked
+    return replace(checkpoint, activation=Activation.IDENTITY, asked=bare)
 
 
 def _half(case: Case, reference: Reference, plain: ModelProto, file: Path) -> Row:
@@ -117,7 +128,10 @@ def _half(case: Case, reference: Reference, plain: ModelProto, file: Path) -> Ro
 
 def _row(case: Case, reference: Reference, variant: MadeVariant) -> Row:
     parity = compare(reference, variant).summary
-    reports = [report for report in variant.passes if report.name in SHOWN]
+    if reference.checkpoint.static:  # no pass has anything to look at but the table
+        reports = [report for report in variant.passes if report.rewritten]
+    else:
+        reports = [report for report in variant.passes if report.name in SHOWN]
     return Row(
         model=case.model,
         task=case.task,

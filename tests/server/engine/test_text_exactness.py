@@ -149,25 +149,29 @@ def test_pairs(family: str, firsts: list[str], seconds: list[str], more: int | N
         assert rows_of(encoder, shared) == expected
 
 
+@pytest.mark.parametrize("only", ["only_first", "only_second"])
 @pytest.mark.parametrize("family", families.NAMES)
 @thrifty
 @given(first=texts, second=texts, more=st.integers(1, 30), truncate_left=st.booleans())
-def test_only_second(family: str, first: str, second: str, more: int, truncate_left: bool) -> None:
+def test_only_one_of_both_is_cut(
+    family: str, only: str, first: str, second: str, more: int, truncate_left: bool
+) -> None:
     tokenizer, encoder = both(family, truncate_left)
     special = tokenizer.num_special_tokens_to_add(pair=True)
     max_length = special + more
-    alone = len(tokenizer([first], add_special_tokens=False, verbose=False)["input_ids"][0])
+    whole, name = (second, "second") if only == "only_first" else (first, "first")
+    alone = len(tokenizer([whole], add_special_tokens=False, verbose=False)["input_ids"][0])
     encode = functools.partial(
-        encoder.encode_pairs, [first], [second], max_length=max_length, truncation=Truncation.ONLY_SECOND
+        encoder.encode_pairs, [first], [second], max_length=max_length, truncation=Truncation(only)
     )
     if alone > more:
-        with pytest.raises(InvalidInput, match=rf"first: {alone + special} tokens .* exceed max_length {max_length}"):
+        with pytest.raises(InvalidInput, match=rf"{name}: {alone + special} tokens .* exceed max_length {max_length}"):
             encode()
         return
-    if alone == more:  # nothing of the second is left, which the library refuses to do
+    if alone == more:  # nothing of the other is left, which the library refuses to do
         assert encode().lengths.tolist() == [max_length]
         return
-    expected = expected_rows(tokenizer, [first], [second], max_length, "only_second")
+    expected = expected_rows(tokenizer, [first], [second], max_length, only)
     if not refuses(expected, encode):
         assert rows_of(encoder, encode()) == expected
 

@@ -56,6 +56,10 @@ def sparse(**fields: object) -> embedding_pb2.EmbedSparseRequest:
     return embedding_pb2.EmbedSparseRequest(**{"model": "splade", "texts": ["t"], **fields})
 
 
+def classify(**fields: object) -> scoring_pb2.ClassifyRequest:
+    return scoring_pb2.ClassifyRequest(**{"model": "nli", "texts": ["t"], "candidate_labels": ["a", "b"], **fields})
+
+
 def ids(*numbers: int) -> scoring_pb2.TokenIds:
     return scoring_pb2.TokenIds(ids=numbers)
 
@@ -113,6 +117,7 @@ CASES = [
     Case("softmax over one label", "Rerank", rerank(activation=scoring_pb2.ACTIVATION_SOFTMAX), INVALID, "makes every score 1", "activation"),
     Case("negative top_k", "Rerank", rerank(top_k=-3), INVALID, "-3 is not a number of documents", "top_k"),
     Case("zero top_k", "Rerank", rerank(top_k=0), INVALID, "at least 1, or leave it out", "top_k"),
+    Case("min_score that is no number", "Rerank", rerank(min_score=float("nan")), INVALID, "NaN is no score", "min_score"),
     Case("wrong activation", "Score", score(activation=9), INVALID, "9 is unknown; one of ACTIVATION_UNSPECIFIED (0)", "activation"),
     Case("wrong truncation", "Rerank", rerank(truncation=-1), INVALID, "-1 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
     Case("wrong priority of pairs", "Score", score(priority=4), INVALID, "4 is unknown; one of PRIORITY_UNSPECIFIED (0)", "priority"),
@@ -177,11 +182,35 @@ CASES = [
     Case("dense vectors asked of a sparse encoder", "Embed", embed(model="splade"), PRECONDITION, "model 'splade' is a sparse-encoder"),
     Case("sparse vectors asked of a bi-encoder", "EmbedSparse", sparse(model="embedder"), PRECONDITION, "model 'embedder' is a bi-encoder"),
     Case("unknown model for sparse vectors", "EmbedSparse", sparse(model="nobody"), NOT_FOUND, "'nobody'"),
+    Case("no texts to classify", "Classify", classify(texts=[]), INVALID, "empty; give at least one", "texts"),
+    Case("no labels", "Classify", classify(candidate_labels=[]), INVALID, "empty; give at least one", "candidate_labels"),
+    Case("empty label", "Classify", classify(candidate_labels=["a", ""]), INVALID, "empty; give a word or a phrase", "candidate_labels[1]"),
+    Case("too many labels", "Classify", classify(candidate_labels=["a"] * 5), INVALID, "5 exceed --max-items 4", "candidate_labels"),
+    Case("too many texts with labels", "Classify", classify(texts=["a"] * 3), INVALID, "3 with 2 candidate labels make 6 pairs, which exceed --max-items 4", "texts"),
+    Case("long text to classify", "Classify", classify(texts=["x" * 101]), INVALID, "101 bytes exceed --max-text-bytes 100", "texts[0]"),
+    Case("long label", "Classify", classify(candidate_labels=["a", "x" * 101]), INVALID, "101 bytes exceed --max-text-bytes 100", "candidate_labels[1]"),
+    Case("long hypothesis", "Classify", classify(candidate_labels=["a", "x" * 90]), INVALID, "its hypothesis has 107 bytes, which exceed --max-text-bytes 100", "candidate_labels[1]"),
+    Case("label that comes often", "Classify", classify(hypothesis_template="{0}" * 33, candidate_labels=["abcd"]), INVALID, "its hypothesis has 132 bytes", "candidate_labels[0]"),
+    Case("long template", "Classify", classify(hypothesis_template="{}" + "x" * 99), INVALID, "101 bytes exceed", "hypothesis_template"),
+    Case("template without a place", "Classify", classify(hypothesis_template="This is it."), INVALID, "put {} there", "hypothesis_template"),
+    Case("template that reaches for attributes", "Classify", classify(hypothesis_template="{0.__class__}"), INVALID, "'{0.__class__}' is no place for the label", "hypothesis_template"),
+    Case("empty template", "Classify", classify(hypothesis_template=""), INVALID, "'' has no place", "hypothesis_template"),
+    Case("hypothesis that may not be cut", "Classify", classify(hypothesis_template="{}", candidate_labels=["b", "b b b b b b b"], max_length=8), INVALID, "exceed max_length 8", "candidate_labels[1]"),
+    Case("wrong truncation of a classification", "Classify", classify(truncation=9), INVALID, "9 is unknown; one of TRUNCATION_UNSPECIFIED (0)", "truncation"),
+    Case("wrong direction of a classification", "Classify", classify(truncation_direction=9), INVALID, "9 is unknown; one of TRUNCATION_DIRECTION_UNSPECIFIED (0)", "truncation_direction"),
+    Case("wrong priority of a classification", "Classify", classify(priority=9), INVALID, "9 is unknown; one of PRIORITY_UNSPECIFIED (0)", "priority"),
+    Case("classification by a classifier", "Classify", classify(model="classifier"), PRECONDITION, "no label that is called entailment (no, maybe, yes)"),
+    Case("classification by a bi-encoder", "Classify", classify(model="embedder"), PRECONDITION, "is a bi-encoder"),
+    Case("unknown model to classify", "Classify", classify(model="nobody"), NOT_FOUND, "'nobody'"),
+    Case("cut protobuf of a classification", "Classify", classify().SerializeToString()[:-1], INVALID, "not a pairwire.v1.ClassifyRequest", "request"),
+    Case("first text of one text", "Embed", embed(truncation=scoring_pb2.TRUNCATION_ONLY_FIRST), INVALID, "only_first needs pairs", "truncation"),
+    Case("document that cutting the query cannot fit", "Rerank", rerank(documents=["a", "b " * 40], max_length=8, truncation=scoring_pb2.TRUNCATION_ONLY_FIRST), INVALID, "exceed max_length 8", "documents[1]"),
 ]  # fmt: skip
 
 GOOD = {
     "Score": score(),
     "Rerank": rerank(),
+    "Classify": classify(),
     "Embed": embed(),
     "EmbedSparse": sparse(),
     "GetModel": model_pb2.GetModelRequest(model="scorer"),
@@ -189,6 +218,7 @@ GOOD = {
 SERVICES = {
     "Score": "Scoring",
     "Rerank": "Scoring",
+    "Classify": "Scoring",
     "Embed": "Embedding",
     "EmbedSparse": "Embedding",
     "GetModel": "Model",
@@ -202,8 +232,9 @@ def packages_to_serve(
     embedder_package: Path,
     cut_embedder_package: Path,
     sparse_package: Path,
+    nli_package: Path,
 ) -> tuple[Path, ...]:
-    return scorer_package, classifier_package, embedder_package, cut_embedder_package, sparse_package
+    return scorer_package, classifier_package, embedder_package, cut_embedder_package, sparse_package, nli_package
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

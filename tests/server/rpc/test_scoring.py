@@ -10,22 +10,24 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from pairwire.server.engine import Activation, ClassifyOptions, ScoreOptions
 from pairwire.v1 import manifest_pb2, model_pb2, scoring_pb2
-from tests.server import serving
+from tests.server import serving, toy_packages
 from tests.server.engine import toys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUERY = "how do I bake bread"
 DOCUMENTS = ["mix flour and water", "the dog runs", "", "bake the bread", "the dog runs"]
+IDENTITY = ScoreOptions(activation=Activation.IDENTITY)
 PAIRS = [(QUERY, document) for document in DOCUMENTS]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(
-    scorer_package: Path, classifier_package: Path, embedder_package: Path
+    scorer_package: Path, classifier_package: Path, embedder_package: Path, nli_package: Path
 ) -> AsyncIterator[serving.Served]:
-    async with serving.serve(scorer_package, classifier_package, embedder_package) as served:
+    async with serving.serve(scorer_package, classifier_package, embedder_package, nli_package) as served:
         yield served
 
 
@@ -86,6 +88,39 @@ async def test_the_best_can_be_asked_for_alone(served: serving.Served) -> None:
         assert not response.results[0].HasField("document")
 
 
+async def test_documents_below_a_score_can_be_left_out(served: serving.Served) -> None:
+    ask = scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS)
+    everything = list((await served.scoring.Rerank(ask)).results)
+    least = everything[2].score
+    ask.min_score = least
+    expected = [result for result in everything if result.score >= least]
+    assert list((await served.scoring.Rerank(ask)).results) == expected
+    assert 0 < len(expected) < len(everything)
+    ask.min_score = float("inf")
+    assert not (await served.scoring.Rerank(ask)).results
+
+
+async def test_scores_are_scaled_before_they_are_compared(tmp_path: Path, served: serving.Served) -> None:
+    """As zerank's: sigmoid(logit / 5)."""
+    raw = (await served.application.engine.score(PAIRS, model="scorer", options=IDENTITY)).scores[:, 0]
+    package = toy_packages.write_cross_encoder(tmp_path / "scaled", name="scaled")
+    toy_packages.edit_manifest(package, activation=scoring_pb2.ACTIVATION_SIGMOID, score_scale=0.2, score_bias=0.5)
+    async with serving.serve(package) as scaled:
+        ask = scoring_pb2.RerankRequest(query=QUERY, documents=DOCUMENTS)
+        results = list((await scaled.scoring.Rerank(ask)).results)
+        expected = 1 / (1 + np.exp(-(raw.astype(np.float64) * 0.2 + 0.5)))
+        np.testing.assert_allclose([result.score for result in results], np.sort(expected)[::-1], rtol=1e-6)
+        ask.min_score = results[1].score
+        kept = list((await scaled.scoring.Rerank(ask)).results)
+        assert kept == [result for result in results if result.score >= results[1].score]
+        ask.ClearField("min_score")
+        ask.activation = scoring_pb2.ACTIVATION_IDENTITY
+        bare = [result.score for result in (await scaled.scoring.Rerank(ask)).results]
+        np.testing.assert_allclose(bare, np.sort(raw * 0.2 + 0.5)[::-1], rtol=1e-6)
+        said = await scaled.models.GetModel(model_pb2.GetModelRequest())
+        assert said.manifest.score_scale == pytest.approx(0.2)
+
+
 async def test_the_time_of_a_request_is_told(served: serving.Served) -> None:
     response = await served.scoring.Rerank(scoring_pb2.RerankRequest(model="scorer", query=QUERY, documents=DOCUMENTS))
     assert response.timing.compute_us > 0
@@ -131,7 +166,7 @@ async def test_token_ids_give_what_their_texts_give(served: serving.Served) -> N
 
 async def test_models_are_listed_by_name_and_described(served: serving.Served) -> None:
     listed = await served.models.ListModels(model_pb2.ListModelsRequest())
-    assert [model.name for model in listed.models] == ["classifier", "embedder", "scorer"]
+    assert [model.name for model in listed.models] == ["classifier", "embedder", "nli", "scorer"]
     answer = await served.models.GetModel(model_pb2.GetModelRequest(model="embedder"))
     assert answer.summary == listed.models[1]
     assert answer.summary.kind == manifest_pb2.MODEL_KIND_BI_ENCODER
@@ -160,3 +195,40 @@ async def test_the_beginning_of_a_text_may_be_cut_off_instead_of_its_end(served:
     )
     with pytest.raises(grpc.aio.AioRpcError, match=r"truncation_direction: 7 is unknown; one of .*LEFT"):
         await score(long, 7)  # type: ignore[arg-type]  # proto3 lets any number through
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+async def test_labels_come_best_first_with_the_engines_scores(served: serving.Served, multi_label: bool) -> None:
+    labels, template = ["bread", "dogs", "bread"], "about {}"
+    options = ClassifyOptions(multi_label=multi_label, hypothesis_template=template)
+    expected = await served.application.engine.classify(DOCUMENTS, labels, options=options)
+    response = await served.scoring.Classify(
+        scoring_pb2.ClassifyRequest(
+            texts=DOCUMENTS, candidate_labels=labels, multi_label=multi_label, hypothesis_template=template
+        )
+    )
+    assert len(response.results) == len(DOCUMENTS)
+    for found, scores in zip(response.results, expected.scores, strict=True):
+        order = sorted(range(3), key=lambda index: (-scores[index], index))
+        assert [(each.index, each.label, each.score) for each in found.labels] == [
+            (index, labels[index], scores[index]) for index in order
+        ]
+    assert response.model == "nli"
+    assert response.usage.tokens == expected.usage.tokens
+    assert response.timing.compute_us > 0
+
+
+async def test_texts_that_were_cut_are_told_and_not_rows(served: serving.Served) -> None:
+    response = await served.scoring.Classify(
+        scoring_pb2.ClassifyRequest(texts=["short", "long " * 100], candidate_labels=["a", "b", "c"])
+    )
+    assert list(response.usage.truncated_inputs) == [1]
+
+
+async def test_the_query_alone_can_be_cut(served: serving.Served) -> None:
+    request = scoring_pb2.RerankRequest(
+        model="scorer", query="bake " * 100, documents=["mix flour"], truncation=scoring_pb2.TRUNCATION_ONLY_FIRST
+    )
+    cut = (await served.scoring.Rerank(request)).results[0].score
+    request.query = "bake " * 59  # of 64 tokens, 3 are special
+    assert (await served.scoring.Rerank(request)).results[0].score == cut

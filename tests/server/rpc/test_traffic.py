@@ -151,7 +151,11 @@ async def test_what_is_compressed_counts_as_what_it_becomes() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [b"\x1f\x8b\x08\x00nonsense", gzip.compress(rerank().SerializeToString())[:-9], gzip.compress(b"\xff" * 9)],
+    [
+        b"\x1f\x8b\x08\x00nonsense",
+        gzip.compress(rerank().SerializeToString(), mtime=0)[:-9],
+        gzip.compress(b"\xff" * 9, mtime=0),
+    ],
     ids=["nonsense", "cut short", "no message"],
 )
 async def test_what_is_no_message_once_it_is_inflated_is_told_so(broken: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ....engine.models.manifest import activation_of
+from ....engine.models.manifest import head_of
 from ....engine.off_loop import at_once, off_loop
 from ....engine.results import ModelInfo, ScoreOptions, ScoreResult, Timing, Usage
 from ....errors import InvalidInput
@@ -128,7 +128,7 @@ def _rows(inputs: str | list[str | list[str]]) -> tuple[list[list[str]], bool]:
 
 
 def _scoring(found: ModelInfo, request: PredictRequest | RankRequest) -> ScoreOptions:
-    activation = activation_for(found, activation_of(found.manifest), raw_scores=bool(request.raw_scores))
+    activation = activation_for(found, head_of(found.manifest).activation, raw_scores=bool(request.raw_scores))
     return ScoreOptions(activation=activation, **reading(request))
 
 

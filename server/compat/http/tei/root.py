@@ -18,6 +18,7 @@ from .common import TEI, EmptyInput
 from .labels import Labels
 from .types import Reading, Sentences, SimilarityParameters
 from .vectors import Vectors
+from .zero_shot import ZeroShot, has_labels
 
 _SENTENCES = msgspec.json.Decoder(Sentences, strict=False).decode
 _PARAMETERS = msgspec.json.Decoder(SimilarityParameters, strict=False).decode
@@ -46,10 +47,11 @@ class VertexRequest(msgspec.Struct):
 class Root:
     """``/``, ``/invocations`` and ``/vertex``."""
 
-    def __init__(self, services: Services, vectors: Vectors, labels: Labels) -> None:
+    def __init__(self, services: Services, vectors: Vectors, labels: Labels, zero_shot: ZeroShot) -> None:
         self._services = services
         self._vectors = vectors
         self._labels = labels
+        self._zero_shot = zero_shot
 
     @property
     def routes(self) -> Iterable[Route]:
@@ -61,7 +63,10 @@ class Root:
         yield Route.post("/vertex", self.vertex, TEI, "Several requests of TEI (Vertex AI)", vertex, dict[str, Any])
 
     async def any(self, asked: Asked[RootRequest]) -> Answer:
-        """``texts`` -> rerank; ``inputs`` an object -> similarity; else vectors, or labels where none are served."""
+        """Told by its fields: ``texts`` -> rerank; candidate labels -> zero-shot; ``inputs`` an object -> similarity.
+
+        Else vectors, or labels where none are served.
+        """
         request = asked.body
         if request.texts is not None:
             if request.query is None:
@@ -69,6 +74,8 @@ class Root:
             return await self._labels.rerank(asked)
         if is_unset(request.inputs):
             raise EmptyInput("inputs", "empty; give inputs, or query and texts")
+        if has_labels(request.parameters):
+            return await self._zero_shot.told_by_labels(asked, request.inputs, request.parameters)
         if bytes(memoryview(request.inputs)[:1]) == b"{":
             return await self._compared(asked, request.inputs, request.parameters)
         if self._services.serves(Role.EMBED):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairwire.server.engine import Activation
-from pairwire.server.engine.outputs.heads import activate
+from pairwire.server.engine.outputs.heads import Head, activate
 
 LOGITS = np.array([[0.0, 1.0, -2.0], [500.0, -500.0, 88.0]], dtype=np.float32)
 
@@ -36,3 +36,18 @@ def test_a_rows_score_does_not_depend_on_its_neighbours(activation: Activation, 
     alone = np.array([[logit, 1.0]], dtype=np.float32)
     together = np.concatenate([alone, LOGITS[:, :2]])
     assert activate(alone, activation)[0].tolist() == activate(together, activation)[0].tolist()
+
+
+def test_scale_and_bias_come_before_the_activation_in_float32() -> None:
+    head = Head(Activation.SIGMOID, 0.2, -1.0)
+    scores = head.scores(LOGITS)
+    np.testing.assert_array_equal(scores, activate(np.float32(0.2) * LOGITS + np.float32(-1), Activation.SIGMOID))
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(
+        head.with_activation(Activation.IDENTITY).scores(LOGITS), np.float32(0.2) * LOGITS - np.float32(1)
+    )
+    assert head.with_activation(None) is head
+
+
+def test_a_bare_head_does_nothing() -> None:
+    assert Head().scores(LOGITS) is LOGITS

@@ -15,6 +15,7 @@ from pairwire.server.engine import Activation, Priority
 from pairwire.server.engine.batching.buckets import Ladder
 from pairwire.server.engine.batching.planner import OptimalCover
 from pairwire.server.engine.batching.scheduler import BatchingRules, Scheduler
+from pairwire.server.engine.outputs.heads import Head
 from pairwire.server.engine.running.inflight import Ended, Inflight, TicketBatch
 from pairwire.server.engine.running.ticket import Ticket
 from pairwire.server.engine.running.written import Written
@@ -27,6 +28,9 @@ from tests.server.engine import toys
 _LOOP = asyncio.new_event_loop()  # futures want one; nobody waits for them here
 _LOOP.close()
 TEMPLATE = SpecialTokens(prefix=b"", middle=b"", suffix=b"", head_types=bytes(64), tail_types=bytes(64), end_types=b"")
+
+
+_BARE = Head()
 
 
 class Desk:
@@ -50,10 +54,12 @@ class Desk:
         *,
         deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
-        activation: Activation = Activation.IDENTITY,
+        head: Head = _BARE,
+        partial: bool = False,
     ) -> Ticket:
         output = np.full((rows, 1), np.nan, np.float32)
-        return Ticket("toy", "pairs", activation, output, _LOOP.create_future(), deadline, priority)
+        done = _LOOP.create_future()
+        return Ticket("toy", "pairs", head, output, done, deadline, priority, partial=partial)
 
     def submit(self, rows: str, **options: object) -> Ticket:
         ticket = self.ticket(len(rows), **options)  # type: ignore[arg-type]  # handed through
@@ -164,7 +170,7 @@ def test_no_time_runs_backwards_for_who_follows_what_has_just_ended(desk: Desk) 
 
 def test_each_follower_gets_its_own_activation(desk: Desk) -> None:
     raw = desk.submit("c")
-    activated = desk.submit("c", activation=Activation.SIGMOID)
+    activated = desk.submit("c", head=Head(Activation.SIGMOID))
     desk.rest()
     assert scores(raw) == [2]
     assert scores(activated) == [pytest.approx(1 / (1 + math.exp(-2)))]
@@ -242,6 +248,35 @@ def test_a_follower_that_can_no_longer_be_served_in_time_is_told_at_once() -> No
     assert isinstance(error, DeadlineExceeded)
     assert desk.rest() == ["z"]
     assert scores(third) == [25]
+
+
+def test_of_a_partial_ticket_only_what_is_late_is_lost(desk: Desk) -> None:
+    ticket = desk.ticket(3, deadline=desk.now + 1, partial=True)
+    desk.inflight.submit(ticket, encoded("a"), np.array([0], np.int32), desk.now)
+    batch = desk.begin()
+    for at, row in ((1, "y"), (2, "z")):
+        desk.inflight.submit(ticket, encoded(row), np.array([at], np.int32), desk.now)
+    follower = desk.submit("z", deadline=desk.now + 10)
+    desk.now += 2
+    next_batch, ended = desk.inflight.next_batch(desk.now)
+    assert ended == Ended(requeued=1)
+    assert desk.end(batch).finished == [ticket]
+    assert [scores(ticket)[0], *map(math.isnan, scores(ticket)[1:])] == [0, True, True]
+    assert next_batch is not None
+    desk.end(next_batch)
+    assert scores(follower) == [25]
+
+
+def test_a_partial_ticket_may_do_without_rows_that_never_came(desk: Desk) -> None:
+    ticket = desk.ticket(3, partial=True)
+    desk.inflight.submit(ticket, encoded("a"), np.array([0], np.int32), desk.now)
+    assert desk.inflight.forgo(ticket, 2) == Ended()
+    desk.rest()
+    assert not ticket.open
+    assert scores(ticket)[0] == 0
+    assert desk.inflight.forgo(ticket, 2) == Ended()
+    empty = desk.ticket(3, partial=True)
+    assert desk.inflight.forgo(empty, 3).finished == [empty]
 
 
 def test_when_a_batch_fails_so_do_all_who_wait_for_its_rows(desk: Desk) -> None:
@@ -326,7 +361,11 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
 
     def note(ended: Ended) -> None:
         for ticket in ended.finished:
-            assert scores(ticket) == [_index(row) for row in asked[ticket]]
+            found, expected = scores(ticket), [_index(row) for row in asked[ticket]]
+            assert ticket.partial or len(found) == len(expected)
+            for each, value in zip(found, expected, strict=False):
+                assert each == value or (ticket.partial and math.isnan(each))
+        assert not any(ticket.partial for ticket in [*ended.expired, *(ticket for ticket, _ in ended.refused)])
         outcomes.update([*ended.finished, *ended.failed, *ended.expired, *(ticket for ticket, _ in ended.refused)])
 
     def begin() -> bool:
@@ -343,7 +382,9 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
         try:
             desk.inflight.submit(ticket, encoded(rows), at, desk.now)
         except (Overloaded, DeadlineExceeded):
-            if asked[ticket]:  # a later part: the engine gives the whole ticket up
+            if ticket.partial:
+                note(desk.inflight.forgo(ticket, len(ticket.output) - len(asked[ticket])))
+            elif asked[ticket]:  # a later part: the engine gives the whole ticket up
                 note(desk.inflight.cancel(ticket, desk.now))
                 outcomes[ticket] += 1
             else:
@@ -360,6 +401,7 @@ def test_nothing_is_lost_nothing_is_answered_twice_and_every_value_is_right(
                 len(rows),
                 deadline=desk.now + pick.choice([2, 5, math.inf]),
                 priority=pick.choice([Priority.NORMAL, Priority.NORMAL, Priority.HIGH]),
+                partial=pick.random() < 0.4,
             )
             asked[ticket] = ""
             if now_rows:

@@ -3,13 +3,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from pairwire.server.engine import Activation
+from pairwire.server.engine.outputs.heads import Head
 from pairwire.server.engine.running.ticket import Ticket, settle
 from pairwire.server.errors import EngineFault
 
 
 def _ticket(loop: asyncio.AbstractEventLoop) -> Ticket:
-    return Ticket("toy", "pairs", Activation.IDENTITY, np.empty((1, 1), np.float32), loop.create_future())
+    return Ticket("toy", "pairs", Head(), np.empty((1, 1), np.float32), loop.create_future())
 
 
 async def test_all_who_wait_are_told_from_another_thread() -> None:

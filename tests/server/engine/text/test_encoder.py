@@ -248,9 +248,10 @@ def test_what_does_not_fit_is_refused_where_cutting_is_forbidden() -> None:
     assert encoder.encode_texts(["the"], truncation=Truncation.ERROR).truncated.tolist() == []
 
 
-def test_only_second_makes_no_sense_for_single_texts() -> None:
-    with pytest.raises(InvalidInput, match="only_second needs pairs"):
-        _encoder("wordpiece").encode_texts(["a"], truncation=Truncation.ONLY_SECOND)
+@pytest.mark.parametrize("only", [Truncation.ONLY_FIRST, Truncation.ONLY_SECOND])
+def test_what_cuts_one_of_two_makes_no_sense_for_single_texts(only: Truncation) -> None:
+    with pytest.raises(InvalidInput, match=f"{only.value} needs pairs"):
+        _encoder("wordpiece").encode_texts(["a"], truncation=only)
 
 
 @pytest.mark.parametrize("bad", ["a\ud800b", "\udfff"])

@@ -252,3 +252,10 @@ def test_a_query_that_a_template_repeats_into_gigabytes_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"query: 64 pairs make \d+ characters .* at most 33554432 may be; shorten"):
         encoder.encode_pairs([query], [str(at) for at in range(64)], fields=("query", "documents[{}]"))
     assert len(encoder.encode_pairs([query], ["ok"])) == 1
+
+
+def test_only_first_is_refused_where_a_row_must_be_cut() -> None:
+    encoder = _short()
+    assert encoder.encode_pairs(["query"], ["document"], truncation=Truncation.ONLY_FIRST).truncated.tolist() == []
+    with pytest.raises(InvalidInput, match=r"^truncation: only_first: .* use longest_first"):
+        encoder.encode_pairs(["query " * 20], ["document"], truncation=Truncation.ONLY_FIRST)
