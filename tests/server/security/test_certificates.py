@@ -166,8 +166,8 @@ async def test_files_that_change_are_noticed(files: Files, scorer_package: Path)
                 return False
 
         async with asyncio.timeout(serving.PATIENCE_S):
-            while not await renewed():
-                await asyncio.sleep(0.05)  # noqa: ASYNC110  # nobody else knows
+            while not await renewed():  # noqa: ASYNC110  # nobody else knows
+                await asyncio.sleep(0.05)
 
 
 async def test_a_bad_certificate_changes_nothing_and_says_why(
