@@ -83,13 +83,29 @@ class TlsConfig:
             raise ConfigInvalid("tls_client_ca: mutual TLS needs tls_cert and tls_key too")
 
 
+SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
+"""What tokens may be signed with: a public key verifies each of them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecurityConfig:
-    """Who may call. Without api_keys everybody may, and what they show is not looked at."""
+    """Who may call. Without api_keys and jwt_keys everybody may, and what they show is not looked at."""
 
     api_keys: Path | None = None
     """File with the hashes of the keys that calls must show, one a line, as pairwire api-key writes them; read again
     when it changes and on SIGHUP."""
+    jwt_keys: Path | None = None
+    """File with the public keys of an identity provider (JWKS), whose tokens (JWT) calls may show instead of an API
+    key; read again as api_keys is. Needs the extra jwt, jwt_issuer and jwt_audience."""
+    jwt_issuer: str = ""
+    """What a token must have as iss."""
+    jwt_audience: str = ""
+    """What a token must have as, or among, aud."""
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    """Signatures that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, Ed25519."""
+    jwt_roles_claim: str = "roles"
+    """Claim with the roles of a token: a list, or words; a.b for one inside another. Roles are infer, operate and
+    observe, or pairwire:infer and so on; others are not looked at."""
     reflection: Literal["auto", "open", "observe", "off"] = "auto"
     """Who may ask for gRPC reflection and the OpenAPI document: everybody, keys with the role observe, or nobody. auto
     is observe where there are API keys, else open."""
@@ -99,8 +115,23 @@ class SecurityConfig:
 
     def __post_init__(self) -> None:
         for name in ("reflection", "metrics_access"):
-            if getattr(self, name) == "observe" and self.api_keys is None:
-                raise ConfigInvalid(f"{name}: observe needs API keys; give --api-keys FILE too")
+            if getattr(self, name) == "observe" and not self.asks:
+                raise ConfigInvalid(f"{name}: observe needs API keys or tokens; give --api-keys FILE too")
+        for name in ("jwt_issuer", "jwt_audience"):
+            if (self.jwt_keys is not None) != bool(getattr(self, name)):
+                raise ConfigInvalid(
+                    f"{name}: tokens take jwt_keys, jwt_issuer and jwt_audience; give all three or none"
+                )
+        if not self.jwt_algorithms:
+            raise ConfigInvalid(f"jwt_algorithms: empty; give some of {', '.join(SIGNATURES)}")
+        for each in self.jwt_algorithms:
+            if each not in SIGNATURES:
+                raise ConfigInvalid(f"jwt_algorithms: {each!r} is none of {', '.join(SIGNATURES)}")
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers must show who they are."""
+        return self.api_keys is not None or self.jwt_keys is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

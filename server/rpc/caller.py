@@ -40,7 +40,7 @@ class NameCaller:
 
     def _name(self, context: Context) -> str:
         if name := authenticated():
-            return f"api-key:{name}"
+            return name
         if self._key:
             for key, value in context.invocation_metadata() or ():
                 if key == self._key:

@@ -2,6 +2,7 @@
 
 roles.py         what a caller may do, and what each call needs
 keys.py          API keys: how one is made, and the file of their hashes
+tokens.py        JSON Web Tokens of an identity provider
 access.py        headers of a call -> who calls, or why not
 certificates.py  TLS for gRPC, HTTP and metrics, from files that may change at any time
 reloading.py     notices files that change

@@ -36,12 +36,19 @@ _LINE = "NAME ROLES sha256:HEX, as `pairwire api-key NAME` writes it"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody who has shown a key."""
+    """Somebody who has shown a key or a token."""
 
     name: str
     roles: frozenset[Role]
     digest: bytes = field(repr=False)
-    """sha256 of the key."""
+    """sha256 of the key; empty of a token."""
+    kind: str = "api-key"
+    """What was shown: ``api-key`` or ``token``."""
+
+    @property
+    def caller(self) -> str:
+        """As fair shares and messages name it: ``api-key:search``."""
+        return f"{self.kind}:{self.name}"
 
     def to_line(self) -> str:
         """As it stands in the file."""

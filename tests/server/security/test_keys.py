@@ -1,5 +1,6 @@
 """The file of keys: what it says, what is wrong with it, and that keys are shown nowhere."""
 
+import contextvars
 import hashlib
 import logging
 from pathlib import Path
@@ -61,8 +62,12 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
 
 def test_without_a_file_everybody_may_and_nobody_is_known() -> None:
     access = Access(SecurityConfig())
-    access.admit([("authorization", "Basic nonsense")], OPERATE)
-    assert authenticated() == ""
+
+    def call() -> str:
+        access.admit([("authorization", "Basic nonsense")], OPERATE)
+        return authenticated()
+
+    assert contextvars.Context().run(call) == ""
     assert access.metrics == NOTHING
     assert access.reflection == NOTHING
 
@@ -80,7 +85,7 @@ def test_what_a_call_shows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         [("authorization", "Basic dXNlcjpwYXNz"), ("x-api-key", key)],  # of a proxy before us
     ):
         assert access.refusal(headers, INFER) is None
-        assert authenticated() == "search"
+        assert authenticated() == "api-key:search"
     assert access.refusal([], NOTHING) is None
     wrong: list[tuple[list[tuple[str, str | bytes]], type[Exception]]] = [
         ([], Unauthenticated),
@@ -97,7 +102,7 @@ def test_what_a_call_shows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert key not in str(found)
     denied = access.refusal([("x-api-key", key)], OPERATE)
     assert isinstance(denied, PermissionDenied)
-    assert str(denied) == "the key 'search' has the role infer; this call needs operate"
+    assert str(denied) == "api-key:search has the role infer; this call needs operate"
     assert key not in caplog.text
     assert key not in repr(access)
 
@@ -119,7 +124,7 @@ def test_a_file_that_gets_worse_changes_nothing(tmp_path: Path, caplog: pytest.L
 
 
 def test_closing_what_nobody_has_a_key_for_is_refused() -> None:
-    with pytest.raises(ConfigInvalid, match="metrics_access: observe needs API keys"):
+    with pytest.raises(ConfigInvalid, match="metrics_access: observe needs API keys or tokens"):
         SecurityConfig(metrics_access="observe")
 
 
