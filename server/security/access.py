@@ -71,6 +71,7 @@ class Access:
             Unauthenticated: no key, several, or one that is unknown.
             PermissionDenied: a key without any of the roles.
         """
+        _caller.set("")
         if not self._closes or not need:
             return
         identity = self._identify(_shown(headers))

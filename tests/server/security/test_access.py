@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import socket
+import threading
 import time
 from typing import Any
 
@@ -15,7 +17,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pairwire.cli.main import main
 from pairwire.client import Client, ClientOptions, NotPermitted
 from pairwire.foreign import kserve_pb2, tei_pb2
+from pairwire.server.compat.http.routes import Services
 from pairwire.server.compat.http.service import all_routes
+from pairwire.server.rpc import codec
 from pairwire.server.security.roles import ANY, INFER, NOTHING, OPERATE, Role
 from pairwire.v1 import model_pb2, scoring_pb2
 from pairwire.v1.model_pb2_grpc import ModelServiceStub
@@ -144,9 +148,7 @@ def test_no_route_is_open_but_those_that_are_meant_to_be(guarded: Guarded) -> No
     assert {route.need for route in routes if route.method == "POST"} == {INFER, OPERATE, ANY}
 
 
-def app_services(app: Any) -> Any:
-    from pairwire.server.compat.http.routes import Services
-
+def app_services(app: Any) -> Services:
     return Services(lambda: app.engine, app.roles, app.config.limits)
 
 
@@ -167,17 +169,19 @@ def test_a_refusal_does_not_wait_for_the_body(guarded: Guarded) -> None:
         connection.sendall(head)
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401")
     with guarded.running.channel() as channel:
-        call = channel.stream_unary("/pairwire.v1.ScoringService/Score")
-        never = iter(lambda: time.sleep(serving.PATIENCE_S), None)  # sends nothing, and does not end
-        with pytest.raises(grpc.RpcError) as caught:
-            call(never, timeout=serving.PATIENCE_S)
-        assert caught.value.code() is UNAUTHENTICATED
+        call: Any = channel.stream_unary("/pairwire.v1.ScoringService/Score")
+        ended = threading.Event()
+        nothing = (b"" for _ in range(1) if not ended.wait(serving.PATIENCE_S))  # and no end of it
+        try:
+            with pytest.raises(grpc.RpcError) as caught:
+                call(nothing, timeout=serving.PATIENCE_S)
+            assert caught.value.code() is UNAUTHENTICATED
+        finally:
+            ended.set()
 
 
 def test_the_key_names_the_caller(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    from pairwire.server.rpc import codec
-
     original = codec.caller
 
     def noted() -> str:
@@ -217,8 +221,6 @@ def test_a_key_that_is_deleted_is_refused_within_seconds_also_on_open_streams(gu
     before = guarded.file.read_text()
     embed = tei_pb2.EmbedRequest(inputs="a")
     with guarded.running.channel() as channel:
-        import queue
-
         requests: queue.Queue[Any] = queue.Queue()
         answers = tei(channel, "EmbedStream")(iter(requests.get, None), metadata=bearer(guarded.keys["infer"]))
         requests.put(embed)
