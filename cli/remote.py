@@ -44,7 +44,11 @@ def _api_key(args: argparse.Namespace) -> str:
     """From a file or the environment: everybody on the machine can read a command line."""
     if args.api_key_file is None:
         return os.environ.get(API_KEY_VARIABLE, "").strip()
-    key = Path(args.api_key_file).read_text(encoding="utf-8").strip()
+    try:
+        key = Path(args.api_key_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadInput(f"--api-key-file {args.api_key_file}: cannot be read ({reason})") from None
     if not key:
         raise BadInput(f"--api-key-file {args.api_key_file}: empty; it has the key and nothing else")
     return key

@@ -11,6 +11,7 @@ from ..config import ConnectionConfig, ListenConfig, RequestLimits
 from ..errors import ConfigInvalid
 from ..security.access import Access
 from ..security.certificates import Certificates
+from .credentials import server_credentials
 from .handlers import handler_of
 from .health import HealthBoard, health_handler
 from .interceptors import Interceptor
@@ -70,7 +71,7 @@ def bind(server: grpc.aio.Server, listen: ListenConfig, certificates: Certificat
     try:
         if certificates is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, certificates.server_credentials())
+        return server.add_secure_port(address, server_credentials(certificates))
     except RuntimeError:  # grpc tells the reason to its own log only
         raise ConfigInvalid(
             f"port: cannot listen on {address}: it is in use or not an address of this machine; "

@@ -11,8 +11,6 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-
 from ..config import TlsConfig
 from ..errors import ConfigInvalid
 
@@ -22,7 +20,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     """Files that fit each other."""
 
     certificate: bytes
@@ -41,7 +39,8 @@ class Certificates:
             ConfigInvalid: they cannot be read, or do not fit.
         """
         self._tls = tls
-        self._now = _load(tls)
+        self.now = _load(tls)
+        """What is in force; another object after each change."""
         self.context = self._outer()
         """For servers that speak through `ssl`. It stays the same; what it shows to a client is what is in force."""
 
@@ -49,6 +48,11 @@ class Certificates:
     def of(cls, tls: TlsConfig) -> Certificates | None:
         """None where TLS is off. Raises ConfigInvalid."""
         return None if tls.tls_cert is None else cls(tls)
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients must show certificates too."""
+        return self._tls.tls_client_ca is not None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -59,35 +63,18 @@ class Certificates:
     def reload(self) -> None:
         """Takes what the files say now; where that does not work, what is in force stays, and the log says why."""
         try:
-            self._now = _load(self._tls)
+            self.now = _load(self._tls)
         except ConfigInvalid as error:
             logger.error("%s; the certificate read before stays in force", error)
         else:
             logger.info("the certificate in %s is in force", self._tls.tls_cert)
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """For a gRPC server. Each asks for the certificates before every handshake."""
-        told = self._now
-
-        def fetch() -> grpc.ServerCertificateConfiguration | None:
-            nonlocal told
-            if told is self._now:
-                return None
-            told = self._now
-            return _configuration(told)
-
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(told),
-            fetch,  # type: ignore[arg-type]  # None is for "as before"; the stub forgets it
-            require_client_authentication=self._tls.tls_client_ca is not None,
-        )
 
     def _outer(self) -> ssl.SSLContext:
         outer = _load(self._tls).context
 
         # Called in every handshake, also of clients that name no server.
         def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
-            connection.context = self._now.context
+            connection.context = self.now.context
 
         outer.sni_callback = choose
         # No session outlives the certificates, and above all the authorities, under which it was begun.
@@ -96,12 +83,7 @@ class Certificates:
         return outer
 
 
-def _configuration(loaded: _Loaded) -> grpc.ServerCertificateConfiguration:
-    pair = (loaded.key, loaded.certificate)
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=loaded.authorities)
-
-
-def _load(tls: TlsConfig) -> _Loaded:
+def _load(tls: TlsConfig) -> Loaded:
     """The files, read at a moment at which nobody changed them."""
     assert tls.tls_cert is not None
     assert tls.tls_key is not None
@@ -114,7 +96,7 @@ def _load(tls: TlsConfig) -> _Loaded:
                 raise
             continue
         if _contents(tls) == before:
-            return _Loaded(*before, context)
+            return Loaded(*before, context)
     raise ConfigInvalid(f"tls_cert: {tls.tls_cert} changes while it is read")
 
 
