@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ...errors import Overloaded
+from ...errors import NotReady, Overloaded
 from ..off_loop import contained
 from .encoder import EncodedRows, join
 from .inputs import Texts
@@ -51,6 +51,7 @@ class TextStage:
     def __init__(self, threads: int, *, queue_tokens: int, wait_s: Callable[[], float]) -> None:
         """``wait_s`` estimates when a refused caller should come back."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pairwire-text")
+        self._closed = False
         self._threads = threads
         self._limit = _CHARACTERS_PER_TOKEN * queue_tokens
         self._wait_s = wait_s
@@ -108,6 +109,7 @@ class TextStage:
 
         Raises:
             Overloaded: too much text waits already.
+            NotReady: it has been closed.
             Whatever ``work`` raises.
         """
         if characters <= INLINE_CHARACTERS:
@@ -115,12 +117,13 @@ class TextStage:
         self._check_backlog(characters, caller)
         self._hold(caller, characters)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, contained, work)
+            return await self._on_thread(work)
         finally:
             self._hold(caller, -characters)
 
     def close(self) -> None:
-        """Takes no more; does not wait."""
+        """Takes no more, not even slices of what it has begun with; does not wait."""
+        self._closed = True
         self._pool.shutdown(wait=False)
 
     def _slices(self, texts: Texts, characters: int, stream: bool, least: int) -> list[tuple[int, int]]:
@@ -149,9 +152,13 @@ class TextStage:
         waiting: deque[asyncio.Future[EncodedRows]],
     ) -> None:
         """Gives the threads the next slices: never so many that what comes meanwhile would wait for all of them."""
-        loop = asyncio.get_running_loop()
         while slices and len(waiting) <= self._threads:
-            waiting.append(loop.run_in_executor(self._pool, contained, texts.encode, *slices.popleft()))
+            waiting.append(self._on_thread(texts.encode, *slices.popleft()))
+
+    def _on_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        if self._closed:
+            raise NotReady("the server is stopping; try another server")
+        return asyncio.get_running_loop().run_in_executor(self._pool, contained, work, *arguments)
 
     def _hold(self, caller: str, characters: int) -> None:
         self._characters += characters
