@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit test-next test-repeat test-chaos test-clients test-deploy test-mesh format protos install clean
+.PHONY: demo test lint types unit test-next test-repeat test-chaos test-clients test-cluster test-deploy test-mesh format protos install clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,export,optimum,http,jwt,demo,bench,examples,dev]'
+	  -e '.[cpu,bulk,export,optimum,http,jwt,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)
@@ -34,7 +34,7 @@ lint: $(STAMP)
 # The import packages are mapped onto top-level folders (pyproject.toml), which mypy cannot follow: show it the same tree.
 types: $(STAMP)
 	@mkdir -p .types/pairwire
-	@for name in cli client export integrations server; do ln -sfn ../../$$name .types/pairwire/$$name; done
+	@for name in batch cli client export integrations server; do ln -sfn ../../$$name .types/pairwire/$$name; done
 	@ln -sfn ../../protos/pairwire/v1 .types/pairwire/v1
 	@ln -sfn ../../protos/pairwire/foreign .types/pairwire/foreign
 	MYPYPATH=.types $(BIN)/mypy -p pairwire -p benchmarks -p examples
@@ -91,6 +91,17 @@ $(TOOLS)/.installed: tests/deploy/tools.txt
 	  && mv prometheus/usr/bin/promtool bin && rm -rf prometheus prometheus_*.deb) \
 	  || echo "no promtool: install Prometheus to check the alert rules"
 	@touch $@
+
+# Ray and Spark, in an environment of their own: they bring half a gigabyte, and Ray pins versions of its own.
+CLUSTER ?= .venv-cluster
+$(CLUSTER)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CLUSTER)
+	@$(CLUSTER)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
+	  -e '.[cpu,bulk,ray,spark,duckdb]'
+	@touch $@
+
+test-cluster: $(STAMP) $(CLUSTER)/.installed
+	PAIRWIRE_CLUSTER_PYTHON=$(CURDIR)/$(CLUSTER)/bin/python $(BIN)/python -m pytest tests/cluster
 
 models/demo: $(STAMP)
 	@$(BIN)/python -m pairwire.cli.demo

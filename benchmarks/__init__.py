@@ -10,6 +10,7 @@ harm.py         stalled uploads, answers that nobody reads, drains: memory, and 
 overload/       more load than a running server can do: goodput, partial answers, floods, the largest requests
 http_stacks.py  what HTTP servers and JSON libraries cost a request    http_channel.py   HTTP calls of a load test
 plan.py         batching rules of several servers in virtual time, and the planner's own time, overload (batching/)
+bulk.py         bulk runs: rate next to the engine, kills, memory
 export.py       seconds and memory of an export, step by step
 text.py         tokenising by itself            threads.py   workers and threads of a run
 arena.py        memory of ONNX Runtime's arena  gpu/         a packed variant on an NVIDIA GPU

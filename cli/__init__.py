@@ -8,6 +8,7 @@ records.py    lines -> pairs, queries, texts         output.py      tables, JSON
 npy.py        arrays in files                        in_order.py    many requests under way, answers in order
 backend.py    where the work is done: remote.py (a server) or local.py (this process)
 score.py   rerank.py   classify.py   embed.py   embed_sparse.py    what a person asks of a model
+bulk.py       files in, files out: pairwire.batch
 models.py   inspect.py   tune.py   profile.py        what is loaded, what is in a package, how fast it is
 api_key.py    makes a key for a server
 doctor.py     what this machine can run: machine.py looks, diagnosis.py judges

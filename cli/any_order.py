@@ -23,7 +23,7 @@ class AnyOrderParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """As argparse's, with the options of ``args`` put first."""
-        if args is None:
+        if args is None or self._subparsers is not None:  # what follows is another parser's
             return super().parse_known_args(args, namespace)
         found, unknown = super().parse_known_args(self._options_first(args), namespace)
         for name, value in vars(found).items():

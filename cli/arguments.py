@@ -97,6 +97,22 @@ def add_reading(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
         )
 
 
+def add_vectors(parser: argparse.ArgumentParser) -> None:
+    """What becomes of dense vectors."""
+    group = parser.add_argument_group("vectors")
+    group.add_argument(
+        "--dimensions", metavar="N", type=_count, help="keep the first N numbers of each (Matryoshka models)"
+    )
+    group.add_argument("--normalize", action="store_true", help="make each of unit length, after the cut")
+    group.add_argument(
+        "--encoding",
+        choices=["float32", "float16", "int8", "binary"],
+        default="float32",
+        help="what the numbers are (default: float32). int8 has fixed ranges, from the package: compare by cosine. "
+        "binary has a bit a number, 1 above 0, most significant first: compare by Hamming distance",
+    )
+
+
 def reading(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_reading` and `add_connection` were given that every kind of options has."""
     names = ("model", "prompt_name", "prompt", "truncation", "truncation_direction", "max_length", "priority")

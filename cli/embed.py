@@ -33,23 +33,8 @@ def add_parser(subparsers: arguments.Subparsers[argparse.ArgumentParser]) -> Non
     form.add_argument("-o", "--output", metavar="FILE.npy", type=Path, help="write the vectors there, print nothing")
     arguments.add_connection(parser, local=True)
     arguments.add_reading(parser, pairs=False)
-    _add_vectors(parser)
+    arguments.add_vectors(parser)
     parser.set_defaults(run=run)
-
-
-def _add_vectors(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("vectors")
-    group.add_argument(
-        "--dimensions", metavar="N", type=arguments.count, help="keep the first N numbers of each (Matryoshka models)"
-    )
-    group.add_argument("--normalize", action="store_true", help="make each of unit length, after the cut")
-    group.add_argument(
-        "--encoding",
-        choices=list(DTYPES),
-        default="float32",
-        help="what the numbers are (default: float32). int8 has fixed ranges, from the package: compare by cosine. "
-        "binary has a bit a number, 1 above 0, most significant first: compare by Hamming distance",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -36,6 +36,8 @@ _EXTRAS = {
     "optimum": "export",
     "onnx": "export",
     "peft": "export",
+    "pyarrow": "bulk",
+    "fsspec": "bulk",
 }
 """Module -> the extra that brings it."""
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
+from pairwire.batch.engine_options import classify_options, embed_options, score_options, sparse_options
+from pairwire.batch.engine_thread import EngineThread
 from pairwire.client.first_stage import FirstStage
-from pairwire.client.inputs import EmbedOptions, ReadingOptions, ScoreOptions, SparseOptions
+from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 from pairwire.client.results import (
     EmbedResult,
     FirstStageReport,
@@ -29,11 +28,8 @@ from pairwire.client.results import (
     VectorArray,
 )
 from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
-from pairwire.server.engine import Engine, encodings, first_stage, kinds, results
-from pairwire.server.engine.batching import priority
-from pairwire.server.engine.outputs import heads
+from pairwire.server.engine import encodings, first_stage, kinds, results
 from pairwire.server.engine.outputs.ranking import rank
-from pairwire.server.engine.text import truncation
 from pairwire.server.errors import InvalidInput
 
 from .in_order import in_order
@@ -46,41 +42,6 @@ RUN = 256
 
 IN_FLIGHT = 4
 """This many runs keep the engine's workers busy while the next are read; more would only fill its queue."""
-
-
-class EngineThread:
-    """An engine whose coroutines can be called from any thread."""
-
-    def __init__(self, *directories: Path) -> None:
-        """Loads and warms packages.
-
-        Raises:
-            pairwire.server.errors.StartupError: one cannot be loaded; the sentence says why.
-        """
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="pairwire-engine", daemon=True)
-        self._thread.start()
-        try:
-            self.engine = self.submit(Engine.open(*directories)).result()
-        except BaseException:
-            self._stop()
-            raise
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts a coroutine of the engine."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Drops what waits and frees the model."""
-        try:
-            self.submit(self.engine.close()).result()
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class LocalBackend:
@@ -101,7 +62,7 @@ class LocalBackend:
 
     def score(self, pairs: Iterable[tuple[str, str]], options: ScoreOptions) -> Iterator[ScoreResult]:
         """Scores of runs of pairs."""
-        engine, chosen = self._engine.engine, _score_options(options)
+        engine, chosen = self._engine.engine, score_options(options)
 
         async def run(start: int, pairs: list[tuple[str, str]]) -> ScoreResult:
             with _counting_from(start):
@@ -127,7 +88,7 @@ class LocalBackend:
         partial_ok: bool = False,
     ) -> Iterator[RerankResult]:
         """One ranking a query."""
-        engine, chosen = self._engine.engine, _score_options(options)
+        engine, chosen = self._engine.engine, score_options(options)
 
         async def answer(query: Query) -> RerankResult:
             if first_stage is not None:
@@ -151,7 +112,7 @@ class LocalBackend:
         self, texts: Iterable[str], labels: Sequence[str], options: ClassifyOptions
     ) -> Iterator[ClassifyResult]:
         """Scores of labels for runs of texts."""
-        engine, chosen = self._engine.engine, _classify_options(options)
+        engine, chosen = self._engine.engine, classify_options(options)
 
         async def run(start: int, texts: list[str]) -> ClassifyResult:
             with _counting_from(start, "texts"):
@@ -170,7 +131,7 @@ class LocalBackend:
     def embed(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[EmbedResult]:
         """Vectors of runs of texts."""
         engine = self._engine.engine
-        chosen, encoding = _embed_options(options), encodings.Encoding(options.encoding)
+        chosen, encoding = embed_options(options), encodings.Encoding(options.encoding)
         info = engine.find(options.model, kinds.ModelKind.BI_ENCODER)
         encodings.check_encoding(encoding, info, chosen)
 
@@ -190,7 +151,7 @@ class LocalBackend:
 
     def embed_sparse(self, texts: Iterable[str], options: SparseOptions) -> Iterator[SparseEmbedResult]:
         """Sparse vectors of runs of texts."""
-        engine, chosen = self._engine.engine, _sparse_options(options)
+        engine, chosen = self._engine.engine, sparse_options(options)
 
         async def run(start: int, texts: list[str]) -> SparseEmbedResult:
             with _counting_from(start):
@@ -229,44 +190,6 @@ def _counting_from(start: int, inputs: str = "") -> Iterator[None]:
         counted = bracket and kind == (inputs or kind)
         field = f"{kind}[{start + int(index)}]{rest}" if counted else error.field
         raise InvalidInput(field, error.reason) from None
-
-
-def _reading(options: ReadingOptions) -> dict[str, Any]:
-    """The fields of the engine's `ReadingOptions`."""
-    direction = options.truncation_direction
-    return {
-        "prompt_name": options.prompt_name,
-        "prompt": options.prompt,
-        "truncation": truncation.Truncation(options.truncation or "longest_first"),
-        "truncation_direction": direction and truncation.TruncationDirection(direction),
-        "max_length": options.max_length,
-        "priority": priority.Priority(options.priority or "normal"),
-    }
-
-
-def _score_options(options: ScoreOptions) -> results.ScoreOptions:
-    activation = heads.Activation(options.activation) if options.activation else None
-    return results.ScoreOptions(**_reading(options), activation=activation)
-
-
-def _classify_options(options: ClassifyOptions) -> results.ClassifyOptions:
-    reading = {
-        **_reading(options),
-        "prompt": "",
-        "truncation": truncation.Truncation(options.truncation or "only_first"),
-    }
-    return results.ClassifyOptions(
-        **reading, hypothesis_template=options.hypothesis_template, multi_label=options.multi_label
-    )
-
-
-def _embed_options(options: EmbedOptions) -> results.EmbedOptions:
-    return results.EmbedOptions(**_reading(options), dimensions=options.dimensions, normalize=options.normalize)
-
-
-def _sparse_options(options: SparseOptions) -> results.SparseOptions:
-    input_type = kinds.InputType(options.input_type) if options.input_type else None
-    return results.SparseOptions(**_reading(options), max_active_dims=options.max_active_dims, input_type=input_type)
 
 
 def _ranked(query: Query, found: results.ScoreResult, top_k: int | None, min_score: float | None) -> RerankResult:

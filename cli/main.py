@@ -12,6 +12,7 @@ from pairwire.server import cli as serve
 
 from . import (
     api_key,
+    bulk,
     classify,
     doctor,
     embed,
@@ -35,6 +36,7 @@ COMMANDS = (
     classify,
     embed,
     embed_sparse,
+    bulk,
     models,
     inspect,
     tune,
@@ -60,9 +62,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in COMMANDS:
         command.add_parser(subparsers)
-    for subparser in subparsers.choices.values():
+    for subparser in _below(parser):
         _add_debug(subparser, argparse.SUPPRESS)  # else its default would undo what stands before the command
     return parser
+
+
+def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of commands, and of commands of commands."""
+    found: list[argparse.ArgumentParser] = []
+    for action in parser._actions:  # argparse has no public way to walk a parser
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                found += [each, *_below(each)]
+    return found
 
 
 def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:

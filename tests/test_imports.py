@@ -11,11 +11,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHIPPED = ("cli", "client", "export", "integrations", "server", "protos/pairwire/v1", "protos/pairwire/foreign")
+SHIPPED = (
+    "batch",
+    "cli",
+    "client",
+    "export",
+    "integrations",
+    "server",
+    "protos/pairwire/v1",
+    "protos/pairwire/foreign",
+)
 
 # Folder -> top-level modules (or pairwire packages) that nothing below it may import, at any depth of the code.
 FORBIDDEN = {
+    "batch": {"pairwire.export", "pairwire.cli", "torch", "transformers"},
     "server": {
+        "pairwire.batch",
         "pairwire.export",
         "pairwire.client",
         "pairwire.cli",
@@ -43,6 +54,7 @@ FORBIDDEN = {
         "pairwire.server.tuning",
     },
     "client": {
+        "pairwire.batch",
         "pairwire.server",
         "pairwire.export",
         "pairwire.cli",
@@ -51,16 +63,27 @@ FORBIDDEN = {
         "torch",
         "transformers",
     },
-    "export": {"pairwire.client", "pairwire.cli", "grpc"},
-    "integrations": {"pairwire.server", "pairwire.export", "pairwire.cli", "grpc"},
+    "export": {"pairwire.batch", "pairwire.client", "pairwire.cli", "grpc"},
+    "integrations": {"pairwire.batch", "pairwire.server", "pairwire.export", "pairwire.cli", "grpc"},
     "export/passes": {"torch", "transformers", "sentence_transformers"},
     "export/int8": {"torch", "transformers", "sentence_transformers"},
     "protos": {"pairwire.server", "pairwire.export", "pairwire.client", "pairwire.cli"},
 }
 
 # Package -> modules that must not be loaded by importing it.
-HEAVY = {"onnxruntime", "torch", "transformers", "optimum", "sentence_transformers", "tokenizers", "onnx", "scipy"}
+HEAVY = {
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "optimum",
+    "sentence_transformers",
+    "tokenizers",
+    "onnx",
+    "scipy",
+    "pyarrow",
+}
 LIGHT_PACKAGES = [
+    "pairwire.batch",
     "pairwire.server",
     "pairwire.client",
     "pairwire.export",

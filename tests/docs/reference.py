@@ -72,9 +72,15 @@ def _server_row(option: Option) -> str:
 
 
 def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    for action in build_parser()._actions:  # argparse has no public way to walk a parser
+    yield from _below(build_parser(), "")
+
+
+def _below(parser: argparse.ArgumentParser, before: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The commands of a parser by their names, or instead of one that has commands itself, those."""
+    for action in parser._actions:  # argparse has no public way to walk a parser
         if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.items()
+            for name, command in action.choices.items():
+                yield from list(_below(command, f"{before}{name} ")) or [(f"{before}{name}", command)]
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:

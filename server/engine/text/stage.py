@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from ...errors import NotReady, Overloaded
 from ..off_loop import contained
 from .encoder import EncodedRows, join
 from .inputs import Texts
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 INLINE_CHARACTERS = 512
@@ -51,12 +53,12 @@ class TextStage:
     def __init__(self, threads: int, *, queue_tokens: int, wait_s: Callable[[], float]) -> None:
         """``wait_s`` estimates when a refused caller should come back."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pairwire-text")
-        self._closed = False
         self._threads = threads
         self._limit = _CHARACTERS_PER_TOKEN * queue_tokens
         self._wait_s = wait_s
         self._characters = 0
         self._held: dict[str, int] = {}  # characters by caller
+        self._closed = False
 
     def may_stream(self, texts: Texts) -> bool:
         """Whether it pays to compute the first rows while the others are still being tokenised, and cannot go wrong."""
@@ -74,6 +76,7 @@ class TextStage:
         Raises:
             InvalidInput: as the encoder; where rows are read in slices, of the texts themselves before the first.
             Overloaded: too much text waits already.
+            NotReady: the stage was closed before all was read.
         """
         characters = texts.characters
         if characters <= INLINE_CHARACTERS:
@@ -109,7 +112,6 @@ class TextStage:
 
         Raises:
             Overloaded: too much text waits already.
-            NotReady: it has been closed.
             Whatever ``work`` raises.
         """
         if characters <= INLINE_CHARACTERS:
@@ -122,7 +124,7 @@ class TextStage:
             self._hold(caller, -characters)
 
     def close(self) -> None:
-        """Takes no more, not even slices of what it has begun with; does not wait."""
+        """Takes no more; does not wait."""
         self._closed = True
         self._pool.shutdown(wait=False)
 
@@ -155,10 +157,11 @@ class TextStage:
         while slices and len(waiting) <= self._threads:
             waiting.append(self._on_thread(texts.encode, *slices.popleft()))
 
-    def _on_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        if self._closed:
-            raise NotReady("the server is stopping; try another server")
-        return asyncio.get_running_loop().run_in_executor(self._pool, contained, work, *arguments)
+    def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        if self._closed:  # a drain has reached its limit
+            raise NotReady("the engine was closed before the request was done; try another server")
+        call = functools.partial(contained, work, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def _hold(self, caller: str, characters: int) -> None:
         self._characters += characters

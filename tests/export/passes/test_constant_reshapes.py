@@ -103,7 +103,7 @@ def test_dim_that_is_taken_from_a_shape_becomes_a_number_where_it_is_known(axis:
     feeds = [{"x": np.random.default_rng(0).normal(size=(2, n, 8)).astype(np.float32)} for n in (2, 6)]
     expected = [graphs.run(model, feed) for feed in feeds]
     report = constant_reshapes.apply(model)
-    assert (report.rewritten, report.reason) == (0, "")
+    assert (report.rewritten, report.reason) == (0, "no shape is computed")
     assert graphs.kinds(model) == left
     for feed, result in zip(feeds, expected, strict=True):
         np.testing.assert_array_equal(graphs.run(model, feed), result)

@@ -213,6 +213,12 @@ async def test_every_policy_tells_what_it_cut(truncation: Truncation) -> None:
             with pytest.raises(InvalidInput, match=r"^pairs\[3\]\.second: 45 tokens .* exceed max_length 12; shorten"):
                 await engine.score([*fitting, ("the fox", long)], options=options)
             return
+        if truncation is Truncation.ONLY_FIRST:
+            result = await engine.score([(long, "the fox"), *fitting, (long, "")], options=options)
+            assert result.usage.truncated_inputs == (0, 4)
+            with pytest.raises(InvalidInput, match=r"^pairs\[1\]\.second: 43 tokens .* exceed max_length 12; shorten"):
+                await engine.score([(long, "the fox"), ("", long)], options=options)
+            return
         result = await engine.score([("the fox", long), *fitting, ("", long)], options=options)
         assert result.usage.truncated_inputs == (0, 4)
         ranked = await engine.score_documents("the fox", ["bread", long, "", long], options=options)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import huggingface_hub
 import pytest
 
 from tests.server.compat.http.running import Running, running
@@ -18,6 +19,15 @@ def server(
     """``scorer``, ``classifier``, ``embedder`` and ``splade``."""
     with running(scorer_package, classifier_package, embedder_package, sparse_package) as found:
         yield found
+
+
+@pytest.fixture
+def hub_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hugging Face's client may call the server: with HF_HUB_OFFLINE, as tests have it, it refuses any address."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    huggingface_hub.utils.reset_sessions()
+    yield
+    huggingface_hub.utils.reset_sessions()
 
 
 @pytest.fixture

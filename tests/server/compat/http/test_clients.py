@@ -94,6 +94,7 @@ def test_cohere_raises_its_own_error(server: Running, http: httpx.Client) -> Non
     assert empty.value.body["message"] == "documents: empty; give at least one"
 
 
+@pytest.mark.usefixtures("hub_client")
 def test_hugging_face_embeds_and_compares(server: Running, http: httpx.Client) -> None:
     client = InferenceClient(base_url=server.url, api_key="whatever")
     one = client.feature_extraction("bread is baked")
@@ -106,12 +107,14 @@ def test_hugging_face_embeds_and_compares(server: Running, http: httpx.Client) -
     assert InferenceClient(model=f"{server.url}/predict").text_classification("bread").label in ("no", "maybe", "yes")
 
 
+@pytest.mark.usefixtures("hub_client")
 def test_hugging_face_knows_the_server(server: Running) -> None:
     client = InferenceClient(model=server.url, provider="hf-inference")
     assert client.health_check()
     assert client.get_endpoint_info()["max_client_batch_size"] == 2048
 
 
+@pytest.mark.usefixtures("hub_client")
 def test_hugging_face_raises_its_own_error(server: Running) -> None:
     client = InferenceClient(base_url=server.url)
     with pytest.raises(HfHubHTTPError, match="inputs: empty; give a text"):

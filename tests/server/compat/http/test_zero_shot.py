@@ -82,6 +82,7 @@ def test_other_requests_at_the_root_are_still_theirs(http: httpx.Client, paramet
     assert len(vectors[0]) == 8
 
 
+@pytest.mark.usefixtures("hub_client")
 def test_hugging_faces_client_works_unchanged(served: Running) -> None:
     client = InferenceClient(model=served.url)
     for multi_label in (False, True):

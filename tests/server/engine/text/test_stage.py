@@ -14,7 +14,7 @@ import pytest
 from pairwire.server.engine.text.encoder import EncodedRows
 from pairwire.server.engine.text.special_tokens import no_special_tokens
 from pairwire.server.engine.text.stage import TextStage
-from pairwire.server.errors import Overloaded
+from pairwire.server.errors import NotReady, Overloaded
 
 
 @dataclass
@@ -120,3 +120,16 @@ async def test_one_caller_does_not_hold_all_of_the_room() -> None:
         gate.set()
         await asyncio.gather(first, second)
         assert await _read(stage, rows(7000), caller="a") == [b"0"]
+
+
+async def test_a_text_that_is_read_while_the_stage_is_closed_ends_with_a_reason() -> None:
+    gate = threading.Event()
+    async with _stage() as stage:
+        reading = asyncio.create_task(_read(stage, Rows("large", [12_000] * 100, [], gate)))
+        await asyncio.sleep(0)
+        stage.close()  # a drain has reached its limit
+        gate.set()
+        with pytest.raises(NotReady, match="the engine was closed before the request was done"):
+            await reading
+        with pytest.raises(NotReady):
+            await stage.run(lambda: None, 600, "")
