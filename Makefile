@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) (a few minutes the first time: torch is 200 MB)"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --no-compile -c constraints.txt \
-	  -e '.[cpu,bulk,export,optimum,http,demo,bench,examples,dev]'
+	  -e '.[cpu,bulk,export,optimum,http,jwt,demo,bench,examples,dev]'
 	@touch $@
 
 lint: $(STAMP)

@@ -10,6 +10,7 @@ backend.py    where the work is done: remote.py (a server) or local.py (this pro
 score.py   rerank.py   classify.py   embed.py   embed_sparse.py    what a person asks of a model
 bulk.py       files in, files out: pairwire.batch
 models.py   inspect.py   tune.py   profile.py        what is loaded, what is in a package, how fast it is
+api_key.py    makes a key for a server
 doctor.py     what this machine can run: machine.py looks, diagnosis.py judges
 demo.py       `make demo`: server_process.py starts a server, showcase.py prints
 """

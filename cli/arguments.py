@@ -11,6 +11,7 @@ from . import exits
 
 DEFAULT_ADDRESS = "localhost:50051"
 ADDRESS_VARIABLE = "PAIRWIRE_ADDRESS"
+API_KEY_VARIABLE = "PAIRWIRE_API_KEY"
 
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -52,6 +53,12 @@ def add_connection(parser: argparse.ArgumentParser, *, local: bool) -> None:
     group.add_argument("--ca-file", metavar="PEM", type=Path, help="use TLS, trusting these certificate authorities")
     group.add_argument("--cert-file", metavar="PEM", type=Path, help="the client's certificate chain (mutual TLS)")
     group.add_argument("--key-file", metavar="PEM", type=Path, help="the key of --cert-file")
+    group.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help=f"file with the API key for the server (default: the key in ${API_KEY_VARIABLE}, or else none)",
+    )
 
 
 def add_input(parser: argparse.ArgumentParser, formats: tuple[str, ...], help_format: str) -> None:

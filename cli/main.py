@@ -10,10 +10,40 @@ from collections.abc import Sequence
 from pairwire.export import cli as export
 from pairwire.server import cli as serve
 
-from . import bulk, classify, doctor, embed, embed_sparse, exits, inspect, models, profile, rerank, score, streams, tune
+from . import (
+    api_key,
+    bulk,
+    classify,
+    doctor,
+    embed,
+    embed_sparse,
+    exits,
+    inspect,
+    models,
+    profile,
+    rerank,
+    score,
+    streams,
+    tune,
+)
 from .any_order import AnyOrderParser
 
-COMMANDS = (export, serve, score, rerank, classify, embed, embed_sparse, bulk, models, inspect, tune, profile, doctor)
+COMMANDS = (
+    export,
+    serve,
+    score,
+    rerank,
+    classify,
+    embed,
+    embed_sparse,
+    bulk,
+    models,
+    inspect,
+    tune,
+    profile,
+    doctor,
+    api_key,
+)
 """In the order of the help."""
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from pairwire.client import Client, ClientOptions, EmbedResult, RerankResult, ScoreResult, SparseEmbedResult, TlsFiles
 from pairwire.client.first_stage import FirstStage
 from pairwire.client.inputs import EmbedOptions, ScoreOptions, SparseOptions
 from pairwire.client.zero_shot import ClassifyOptions, ClassifyResult
 
+from .arguments import API_KEY_VARIABLE
 from .exits import BadInput
 from .in_order import in_order
 from .records import Query
@@ -30,11 +33,25 @@ def open_client(args: argparse.Namespace) -> Client:
         tls = None
         if args.tls or args.ca_file or args.cert_file or args.key_file:
             tls = TlsFiles(root_certificates=args.ca_file, client_certificate=args.cert_file, client_key=args.key_file)
-        options = ClientOptions(timeout_s=args.timeout, tls=tls, user_agent="pairwire-cli")
+        options = ClientOptions(timeout_s=args.timeout, tls=tls, user_agent="pairwire-cli", api_key=_api_key(args))
         addresses = args.address.split(",")
         return Client(addresses[0] if len(addresses) == 1 else addresses, options=options)
     except (ValueError, OSError) as error:
         raise BadInput(str(error)) from error
+
+
+def _api_key(args: argparse.Namespace) -> str:
+    """From a file or the environment: everybody on the machine can read a command line."""
+    if args.api_key_file is None:
+        return os.environ.get(API_KEY_VARIABLE, "").strip()
+    try:
+        key = Path(args.api_key_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadInput(f"--api-key-file {args.api_key_file}: cannot be read ({reason})") from None
+    if not key:
+        raise BadInput(f"--api-key-file {args.api_key_file}: empty; it has the key and nothing else")
+    return key
 
 
 class RemoteBackend:

@@ -38,9 +38,16 @@ class AsyncConnection:
     """A channel to one or several servers, and what every call does with it. Belongs to one event loop."""
 
     def __init__(
-        self, addresses: str | Sequence[str] = DEFAULT_ADDRESS, *, options: ClientOptions | None = None
+        self,
+        addresses: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        options: ClientOptions | None = None,
+        api_key: str = "",
     ) -> None:
         self.options = options or ClientOptions()
+        if api_key:
+            self.options = replace(self.options, api_key=api_key)
+        self._metadata = self.options.call_metadata()
         self.address = target_of(addresses)
         credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
         self._proxy = proxy_of(self.address)
@@ -92,7 +99,7 @@ class AsyncConnection:
         watch = self._health.Watch(
             health_pb2.HealthCheckRequest(),
             timeout=timeout_s,
-            metadata=self.options.metadata,
+            metadata=self._metadata,
             wait_for_ready=True,
         )
         try:
@@ -135,7 +142,7 @@ class AsyncConnection:
             for part in call.parts:
                 while len(waiting) >= window.size:
                     yield await finish()
-                waiting.append((part, rpc(part.message, timeout=timeout, metadata=self.options.metadata)))
+                waiting.append((part, rpc(part.message, timeout=timeout, metadata=self._metadata)))
             while waiting:
                 yield await finish()
         finally:
@@ -144,7 +151,7 @@ class AsyncConnection:
 
     async def _ask(self, rpc: aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
         try:
-            return await rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self.options.metadata)
+            return await rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self._metadata)
         except aio.AioRpcError as error:
             raise self._error(error) from error
 

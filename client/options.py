@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ MIB = 1024 * 1024
 DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_TIMEOUT_S = 30.0
 _LEAST_BACKOFF_S = 0.01
+_AUTHORIZATION = "authorization"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,9 @@ class ClientOptions:
     """None means no encryption."""
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Sent with every call, e.g. ``(("authorization", "Bearer ..."),)``; keys in lower case. Not shown by repr."""
+    api_key: str = field(default="", repr=False)
+    """Key that the server knows; sent with every call as ``authorization: Bearer``. Not shown by repr. Give ``tls`` too
+    where the network is not trusted."""
     keepalive: Keepalive | None = field(default_factory=Keepalive)
     max_receive_bytes: int = 64 * MIB
     """Largest answer that is accepted."""
@@ -109,9 +114,18 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if self.timeout_s is not None:
             check_timeout(self.timeout_s)
+        if not re.fullmatch(r"[!-~]*", self.api_key):
+            raise ValueError("api_key: it has spaces or characters that no key has; is something else in its file?")
+        if self.api_key and any(key == _AUTHORIZATION for key, _ in self.metadata):
+            raise ValueError("api_key and metadata: both have an authorization; give one")
         for key, _ in self.metadata:
             if key != key.lower():
                 raise ValueError(f"metadata: gRPC keys are lower case, {key!r} is not")
+
+    def call_metadata(self) -> tuple[tuple[str, str], ...]:
+        """What is sent with every call."""
+        key = ((_AUTHORIZATION, f"Bearer {self.api_key}"),) if self.api_key else ()
+        return (*self.metadata, *key)
 
 
 def check_timeout(timeout_s: float) -> None:

@@ -40,9 +40,16 @@ class Connection:
     """A channel to one or several servers, and what every call does with it. Thread-safe."""
 
     def __init__(
-        self, addresses: str | Sequence[str] = DEFAULT_ADDRESS, *, options: ClientOptions | None = None
+        self,
+        addresses: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        options: ClientOptions | None = None,
+        api_key: str = "",
     ) -> None:
         self.options = options or ClientOptions()
+        if api_key:
+            self.options = replace(self.options, api_key=api_key)
+        self._metadata = self.options.call_metadata()
         self.address = target_of(addresses)
         credentials, arguments = credentials_of(self.options), channel_arguments(self.options, self.address)
         self._proxy = proxy_of(self.address)
@@ -94,7 +101,7 @@ class Connection:
         watch = self._health.Watch(
             health_pb2.HealthCheckRequest(),
             timeout=timeout_s,
-            metadata=self.options.metadata,
+            metadata=self._metadata,
             wait_for_ready=True,
         )
         try:
@@ -135,7 +142,7 @@ class Connection:
             for part in call.parts:
                 while len(waiting) >= window.size:
                     yield finish()
-                waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self.options.metadata)))
+                waiting.append((part, rpc.future(part.message, timeout=timeout, metadata=self._metadata)))
             while waiting:
                 yield finish()
         finally:
@@ -144,7 +151,7 @@ class Connection:
 
     def _ask(self, rpc: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float | None) -> R:
         try:
-            return rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self.options.metadata)
+            return rpc(request, timeout=timeout_of(timeout_s, self.options), metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._error(error) from error
 

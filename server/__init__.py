@@ -20,6 +20,7 @@
     metrics.py     every Prometheus series                endpoint.py   the same over HTTP
     logs.py        text on a terminal, JSON elsewhere
     cli.py         `pairwire serve`                       banner.py     what it prints
+    security/      who may call, and TLS
     tuning/        chooses by measurement                 profiling/    where a model's time goes
 
 One request's way, file by file: docs/architecture.md. In short: rpc decodes and validates -> engine/text tokenises and

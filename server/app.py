@@ -40,6 +40,7 @@ from .rpc.server import bind, build_server
 from .rpc.sockets import cut_connections
 from .rpc.traffic import Traffic
 from .rpc.turns import TakeTurns
+from .security.guard import Guard
 
 if TYPE_CHECKING:
     from .compat.http.listener import HttpListener
@@ -143,6 +144,8 @@ class Application:
         """Which model answers calls that name none."""
         self._repository = self._build_repository()
         self._control = Control(self._repository, allowed=config.repository.allow_model_control)
+        self.guard = Guard(config)
+        """Who may call, and the certificates."""
         self.traffic = Traffic(config.limits, config.connections)
         """What is on its way, in and out."""
         interceptors, connections = self._interceptors(), config.connections_of_a_port()
@@ -161,6 +164,7 @@ class Application:
             limits=config.limits,
             connections=connections,
             traffic=self.traffic,
+            access=self.guard.access,
             share_port=share_port,
         )
         self._http = self._build_http(interceptors)
@@ -180,16 +184,17 @@ class Application:
         """Binds the ports; probes get an answer from now on.
 
         Raises:
-            ConfigInvalid: no models are given, or a port cannot be had.
+            ConfigInvalid: no models are given, a port cannot be had, or the TLS files do not work.
         """
         self.config.check_models()
         where = self.config.listen
-        self.port = bind(self._server, where, self.config.tls)
+        self.guard.open()
+        self.port = bind(self._server, where, self.guard.certificates)
         if where.metrics_port != METRICS_OFF:
-            self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port)
+            self._endpoint = MetricsEndpoint(self.metrics.registry, where.host, where.metrics_port, self.guard)
             self.metrics_port = self._endpoint.port
         if self._http is not None:
-            await self._http.start(share_port=self._share_port)
+            await self._http.start(share_port=self._share_port, context=self.guard.context)
             self.http_port = self._http.port
         await self._server.start()
         logger.info("listening on %s:%d", where.host, self.port)
@@ -293,6 +298,7 @@ class Application:
             await self._engine.close(limit_s)
         if self._repository is not None:
             await self._repository.close(limit_s)
+        self.guard.close()
         if self._beating is not None:
             self._beating.cancel()
         await self._emptied(_CLOSING_S)  # what the engine failed on its end is still to be answered
@@ -344,6 +350,7 @@ class Application:
             registry=self.metrics.registry,
             interceptors=interceptors,
             traffic=self.traffic,
+            access=self.guard.access,
             clock=self._clock,
             grpc_port=lambda: self.port,
         )

@@ -117,12 +117,14 @@ def _tell(line: str) -> None:
 
 async def _serve_alone(config: ServerConfig) -> NoReturn:
     from .app import Application
-    from .serving import explained_start, on_fault, serve_until
+    from .serving import explained_start, hangup_of, on_fault, serve_until
 
     stop = asyncio.Event()
-    catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
+    built: list[Application] = []
+    catch_signals(stop, on_second=lambda: leave(EXIT_LOST), on_hangup=hangup_of(built))
     with explained_start():
         application = Application(config, on_fault=on_fault)
+    built.append(application)
 
     async def start() -> None:
         await application.listen()

@@ -21,7 +21,7 @@ HTTP_OFF = -1
 """The HTTP port that means no HTTP."""
 
 
-VARIABLES_OF_THE_CLIENT = frozenset({"PAIRWIRE_ADDRESS"})
+VARIABLES_OF_THE_CLIENT = frozenset({"PAIRWIRE_ADDRESS", "PAIRWIRE_API_KEY"})
 """Environment variables that look like options but are read by the commands that talk to a server."""
 
 
@@ -68,7 +68,8 @@ class TlsConfig:
     """Encryption. All unset means plaintext, for meshes whose sidecars encrypt."""
 
     tls_cert: Path | None = None
-    """PEM file with the server's certificate chain; together with tls_key it turns TLS on."""
+    """PEM file with the server's certificate chain; together with tls_key it turns TLS on, on every port. All TLS files
+    are read again when they change and on SIGHUP."""
     tls_key: Path | None = None
     """PEM file with the private key of tls_cert."""
     tls_client_ca: Path | None = None
@@ -80,6 +81,57 @@ class TlsConfig:
             raise ConfigInvalid(f"{missing}: needed too; TLS takes a certificate and its key")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigInvalid("tls_client_ca: mutual TLS needs tls_cert and tls_key too")
+
+
+SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
+"""What tokens may be signed with: a public key verifies each of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecurityConfig:
+    """Who may call. Without api_keys and jwt_keys everybody may, and what they show is not looked at."""
+
+    api_keys: Path | None = None
+    """File with the hashes of the keys that calls must show, one a line, as pairwire api-key writes them; read again
+    when it changes and on SIGHUP."""
+    jwt_keys: Path | None = None
+    """File with the public keys of an identity provider (JWKS), whose tokens (JWT) calls may show instead of an API
+    key; read again as api_keys is. Needs the extra jwt, jwt_issuer and jwt_audience."""
+    jwt_issuer: str = ""
+    """What a token must have as iss."""
+    jwt_audience: str = ""
+    """What a token must have as, or among, aud."""
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    """Signatures that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, Ed25519."""
+    jwt_roles_claim: str = "roles"
+    """Claim with the roles of a token: a list, or words; a.b for one inside another. Roles are infer, operate and
+    observe, or pairwire:infer and so on; others are not looked at."""
+    reflection: Literal["auto", "open", "observe", "off"] = "auto"
+    """Who may ask for gRPC reflection and the OpenAPI document: everybody, keys with the role observe, or nobody. auto
+    is observe where there are API keys, else open."""
+    metrics_access: Literal["auto", "open", "observe"] = "auto"
+    """Who may read the metrics, on each port that has them: everybody, or keys with the role observe. auto is observe
+    where there are API keys, else open."""
+
+    def __post_init__(self) -> None:
+        for name in ("reflection", "metrics_access"):
+            if getattr(self, name) == "observe" and not self.asks:
+                raise ConfigInvalid(f"{name}: observe needs API keys or tokens; give --api-keys FILE too")
+        for name in ("jwt_issuer", "jwt_audience"):
+            if (self.jwt_keys is not None) != bool(getattr(self, name)):
+                raise ConfigInvalid(
+                    f"{name}: tokens take jwt_keys, jwt_issuer and jwt_audience; give all three or none"
+                )
+        if not self.jwt_algorithms:
+            raise ConfigInvalid(f"jwt_algorithms: empty; give some of {', '.join(SIGNATURES)}")
+        for each in self.jwt_algorithms:
+            if each not in SIGNATURES:
+                raise ConfigInvalid(f"jwt_algorithms: {each!r} is none of {', '.join(SIGNATURES)}")
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers must show who they are."""
+        return self.api_keys is not None or self.jwt_keys is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +304,7 @@ class ServerConfig:
     listen: ListenConfig = field(default_factory=ListenConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     limits: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     callers: CallerConfig = field(default_factory=CallerConfig)

@@ -9,6 +9,8 @@ PairwireError
 ├── Overloaded             the queue is full; says when to try again
 ├── DeadlineExceeded       the answer would come, or has come, too late
 ├── Cancelled              the caller has gone
+├── Unauthenticated        no API key was shown, or none that is known
+├── PermissionDenied       the key is known and may not do that
 ├── NotReady               starting or draining: another server may help
 ├── EngineFault            our own failure while running a batch
 └── StartupError           never on the wire: the process cannot start
@@ -89,6 +91,14 @@ class DeadlineExceeded(PairwireError):
 
 class Cancelled(PairwireError):
     """The caller has gone; what was left of its work was dropped."""
+
+
+class Unauthenticated(PairwireError):
+    """Nobody knows who calls: no API key was shown, or none of this server's."""
+
+
+class PermissionDenied(PairwireError):
+    """The API key is known, and has no role that the call needs."""
 
 
 class NotReady(PairwireError):

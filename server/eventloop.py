@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import NoReturn
-
-logger = logging.getLogger(__name__)
 
 EXIT_LOST = 1
 """Requests were lost: drain limit, fault of the engine, second signal."""
@@ -25,10 +22,10 @@ EXIT_HUNG = 3
 _FLUSHING_S = 1.0
 
 
-def catch_signals(stop: asyncio.Event, on_second: Callable[[], None]) -> None:
+def catch_signals(stop: asyncio.Event, on_second: Callable[[], None], on_hangup: Callable[[], None]) -> None:
     """The first SIGTERM or SIGINT sets ``stop``; each later one calls ``on_second``. Needs a running loop.
 
-    SIGHUP, which a terminal sends that is closed, ends nothing: there is nothing to read again.
+    SIGHUP calls ``on_hangup``. A terminal that is closed sends it too; it ends nothing.
     """
     first = True
 
@@ -42,7 +39,7 @@ def catch_signals(stop: asyncio.Event, on_second: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, logger.info, "SIGHUP: nothing is read again; restart the server for that")
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def leave(code: int) -> NoReturn:

@@ -86,7 +86,7 @@ class Package:
             _verified(self.directory / variant.data_file, variant.data_sha256)
         graph = _verified(self.directory / variant.file, variant.sha256)
         try:
-            strangers = external_files(graph) - {variant.data_file}
+            strangers = external_files(graph) - ({variant.data_file} if variant.data_file else set())
         except NotOnnx as error:
             raise PackageInvalid(
                 f"{graph}: cannot be loaded and run (no ONNX graph: {error}); export the model again"
@@ -253,10 +253,19 @@ def _verified(path: Path, sha256: str) -> Path:
 
 
 def _is_file(path: Path) -> bool:
+    """Raises PackageInvalid where it cannot be known, or where a link leads out of the package."""
     try:
-        return path.is_file()
+        inside = path.resolve().is_relative_to(path.parent.resolve())
+        found = path.is_file()
     except OSError as error:  # a directory on the way may not be entered, or a name is too long
         raise _unreadable(path, error) from error
+    except RuntimeError:  # links in a circle
+        return False
+    if not inside:
+        raise PackageInvalid(
+            f"{path}: a link that leads out of the package; copy the package with its files, e.g. with cp -rL"
+        )
+    return found
 
 
 def _unreadable(path: Path, error: OSError) -> PackageInvalid:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from .errors import PairwireError, StartupError
@@ -52,6 +52,20 @@ def explained_start() -> Iterator[None]:
         logger.debug("the server cannot start", exc_info=error)
         kind = "" if isinstance(error, PairwireError | OSError) else f" ({type(error).__name__})"
         raise StartupError(f"the server cannot start: {reason_of(error)}{kind}") from error
+
+
+def hangup_of(applications: Sequence[Application]) -> Callable[[], None]:
+    """What SIGHUP does: keys and certificates are read again. What is not built yet reads them when it is."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def on_hangup() -> None:
+        logger.info("SIGHUP: API keys and certificates are read again, where there are any")
+        for application in applications:
+            task = asyncio.create_task(application.guard.reload())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    return on_hangup
 
 
 async def serve_until(

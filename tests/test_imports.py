@@ -51,6 +51,7 @@ FORBIDDEN = {
         "pairwire.server.engine.models",
         "pairwire.server.engine.running",
     },
+    "server/security": {"grpc", "pairwire.server.rpc", "pairwire.server.engine", "pairwire.server.compat"},
     "server/tuning": {"grpc", "pairwire.server.rpc", "pairwire.server.compat"},
     "server/runtime": {
         "grpc",

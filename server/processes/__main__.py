@@ -94,14 +94,17 @@ async def _serve(spec: Spec, line: Line) -> NoReturn:
 
     from ..app import Application
     from ..banner import start_up_table
-    from ..serving import explained_start, on_fault, serve_until
+    from ..serving import explained_start, hangup_of, on_fault, serve_until
 
     loop = asyncio.get_running_loop()
     stop, serve = asyncio.Event(), asyncio.Event()
-    catch_signals(stop, on_second=lambda: leave(EXIT_LOST))
+    built: list[Application] = []
+    hang_up = hangup_of(built)
+    catch_signals(stop, on_second=lambda: leave(EXIT_LOST), on_hangup=hang_up)
     with explained_start():
         own = with_own_device(spec.config, spec.number)
         application = Application(own, share_port=True, on_fault=on_fault)
+    built.append(application)
     reports: set[asyncio.Task[None]] = set()
 
     def tell_metrics() -> None:
@@ -118,7 +121,7 @@ async def _serve(spec: Spec, line: Line) -> NoReturn:
             loop.call_soon_threadsafe(function)
 
     def on_order(order: str) -> None:
-        actions = {Order.SERVE: serve.set, Order.REPORT: report, Order.DRAIN: stop.set}
+        actions = {Order.SERVE: serve.set, Order.REPORT: report, Order.DRAIN: stop.set, Order.RELOAD: hang_up}
         call(actions[Order(order)])
 
     def on_gone() -> None:

@@ -24,6 +24,8 @@ class Order(StrEnum):
     REPORT = "report"
     """Answer with the metrics; whoever does not is taken to hang."""
     DRAIN = "drain"
+    RELOAD = "reload"
+    """Read keys and certificates again: a signal to the supervisor is for all."""
 
 
 class News(StrEnum):

@@ -17,6 +17,7 @@ from ..config import HTTP_OFF, METRICS_OFF, ListenConfig, ServerConfig
 from ..endpoint import MetricsEndpoint
 from ..errors import StartupError
 from ..eventloop import EXIT_LOST, catch_signals, leave
+from ..security.guard import Guard
 from .backoff import BackOff
 from .child import STACKS, Child, Stage
 from .messages import Order, Spec
@@ -49,6 +50,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._retired: Families = ()
         self._restarts = 0
+        self._guard = Guard(config)
+        self._reloading: asyncio.Task[None] | None = None
         self._own = ProcessCollector(registry=None)  # the supervisor's memory and CPU count too
 
     async def run(self, show: Callable[[str], None]) -> int:
@@ -61,7 +64,7 @@ class Supervisor:
         config.check_models()
         shares = divide(config.scaling.processes)
         stop = asyncio.Event()
-        catch_signals(stop, on_second=self._leave_at_once)
+        catch_signals(stop, on_second=self._leave_at_once, on_hangup=self._reload)
         with contextlib.ExitStack() as reserved:
             listen = self._reserve(reserved)
             own = dataclasses.replace(config, listen=listen)
@@ -76,6 +79,7 @@ class Supervisor:
                     child.kill()
                 for child in self._children:
                     await child.reach(Stage.ENDED)
+                self._guard.close()
                 if endpoint is not None:
                     await asyncio.to_thread(endpoint.close)
 
@@ -94,7 +98,8 @@ class Supervisor:
             return None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Totals(self._gather))
-        return MetricsEndpoint(registry, where.host, where.metrics_port)
+        self._guard.open()
+        return MetricsEndpoint(registry, where.host, where.metrics_port, self._guard)
 
     async def _supervise(self, stop: asyncio.Event, line: str, show: Callable[[str], None]) -> int:
         stopped = asyncio.create_task(stop.wait())
@@ -206,6 +211,14 @@ class Supervisor:
         for child in bad:
             logger.error("process %d %s", child.number, child.describe_end())
         return EXIT_LOST if bad else 0
+
+    def _reload(self) -> None:
+        """On SIGHUP."""
+        logger.info("SIGHUP: API keys and certificates are read again, where there are any")
+        for child in self._children:
+            if child.stage in (Stage.LOADED, Stage.READY):
+                child.tell(Order.RELOAD)
+        self._reloading = asyncio.create_task(self._guard.reload())
 
     def _leave_at_once(self) -> None:
         for child in self._children:

@@ -24,5 +24,6 @@ One call's way: wire -> interceptors -> servicer -> codec -> engine -> codec.
     reflection.py     grpc.reflection, v1 and v1alpha
     sockets.py        connections, below gRPC
     tolerant.py       handlers for both, whatever they are sent
+    credentials.py    certificates as gRPC wants them
     server.py         puts it all on one grpc.aio server
 """

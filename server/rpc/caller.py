@@ -1,12 +1,13 @@
-"""Who calls, as far as fair shares go: what a metadata key says, or else the address that the call comes from.
+"""Who calls, as far as fair shares go: the API key, or what a metadata key says, or else where the call comes from.
 
-The name is no proof of anything: a mesh that lets its clients name themselves must set the key itself.
+What a metadata key says is no proof of anything: a mesh that lets its clients name themselves must set it itself.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
+from ..security.access import authenticated
 from .interceptors import Context, Handler
 from .method import Answer
 from .wire import Received
@@ -38,6 +39,8 @@ class NameCaller:
         return named
 
     def _name(self, context: Context) -> str:
+        if name := authenticated():
+            return name
         if self._key:
             for key, value in context.invocation_metadata() or ():
                 if key == self._key:

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 
 from ..config import RequestLimits
+from ..security.access import Access
+from ..security.roles import need_of_rpc
 from .interceptors import Context, ErrorsToStatus, Gate, Handler, Interceptor
 from .method import AllTogether, Answer, EachAnswered, Headed, Method
 from .streams import Conversation, collect, patient
@@ -17,17 +19,29 @@ from .wire import Received, Unread, Unreadable, reader
 
 
 def handler_of(
-    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits, traffic: Traffic
+    method: Method[Any], interceptors: Sequence[Interceptor], limits: RequestLimits, traffic: Traffic, access: Access
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """What gRPC calls for the method. The first interceptor is the outermost."""
+    """What gRPC calls for the method. The first interceptor is the outermost.
+
+    Whether a call may be made is decided before its message is read; the refusal goes the way of all answers.
+    """
     if isinstance(method.stream, EachAnswered):
-        return _each_answered(method, method.stream, interceptors, limits, traffic)
+        return _each_answered(method, method.stream, interceptors, limits, traffic, access)
     handler = _wrapped(method, _innermost(method.call), interceptors)
+    need = need_of_rpc(method.name)
+
+    def refused(context: Context) -> Unreadable | None:
+        error = access.refusal(context.invocation_metadata(), need)
+        if error is None:
+            return None
+        traffic.enter(context)
+        return Unreadable(error)
+
     if isinstance(method.stream, AllTogether):
-        return _all_together(method.stream, handler, limits, traffic)
+        return _all_together(method.stream, handler, limits, traffic, refused)
 
     async def received(messages: object, context: Context) -> Answer:
-        answer = await handler(await traffic.receive(context), context)
+        answer = await handler(refused(context) or await traffic.receive(context), context)
         traffic.note_answer(context, answer)
         return await _after_headers(answer, context)
 
@@ -40,11 +54,18 @@ def handler_of(
 
 
 def _all_together(
-    stream: AllTogether, handler: Handler, limits: RequestLimits, traffic: Traffic
+    stream: AllTogether,
+    handler: Handler,
+    limits: RequestLimits,
+    traffic: Traffic,
+    refused: Callable[[Context], Unreadable | None],
 ) -> grpc.RpcMethodHandler[Any, Any]:
     async def received(messages: object, context: Context) -> Answer:
-        traffic.enter(context)
-        answer = await handler(await collect(stream, limits, traffic, context), context)
+        request: Received | None = refused(context)
+        if request is None:
+            traffic.enter(context)
+            request = await collect(stream, limits, traffic, context)
+        answer = await handler(request, context)
         traffic.note_answer(context, answer)
         return await _after_headers(answer, context)
 
@@ -59,14 +80,22 @@ def _each_answered(
     interceptors: Sequence[Interceptor],
     limits: RequestLimits,
     traffic: Traffic,
+    access: Access,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """Each request goes through the interceptors; what ends the whole call becomes its status."""
     around = [each for each in interceptors if not isinstance(each, ErrorsToStatus)]
     handler = _wrapped(method, _innermost(patient(method.call)), around)
+    need = need_of_rpc(method.name)
+
+    async def admitted(request: Received, context: Context) -> Answer:
+        # Of every request: a stream may be open for days, and its key be taken away meanwhile.
+        access.admit(context.invocation_metadata() or (), need)
+        return await handler(request, context)
 
     async def converse(request: object, context: Context) -> Any:
         traffic.enter(context)
-        await Conversation(method.shown, handler, stream, context, traffic).run()
+        access.admit(context.invocation_metadata() or (), need)
+        await Conversation(method.shown, admitted, stream, context, traffic).run()
 
     return grpc.stream_stream_rpc_method_handler(
         ErrorsToStatus().wrap(method.shown, converse),

@@ -15,7 +15,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from pairwire.foreign.pool import POOL
 
-from .tolerant import conversing
+from ..security.access import Access
+from ..security.roles import Need
+from .tolerant import conversing, guarded
 
 T = TypeVar("T")
 
@@ -58,12 +60,13 @@ class _Pools:
         return find(self._pools[-1])
 
 
-def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Lets tools such as grpcurl list and call ``services`` without .proto files."""
+def add_reflection(server: grpc.aio.Server, services: Sequence[str], access: Access, need: Need) -> None:
+    """Lets tools such as grpcurl list and call ``services`` without .proto files; callers must have what it needs."""
     _describe_v1()
     pools = _Pools([POOL, descriptor_pool.Default()])
     servicer = reflection.aio.ReflectionServicer([*services, V1, V1ALPHA], pool=pools)
-    method = conversing(servicer.ServerReflectionInfo, reflection_pb2.ServerReflectionRequest)
+    call = guarded(servicer.ServerReflectionInfo, access, need)
+    method = conversing(call, reflection_pb2.ServerReflectionRequest)
     for service in (V1, V1ALPHA):
         handler = grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method})
         server.add_generic_rpc_handlers((handler,))

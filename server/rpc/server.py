@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-from ..config import ConnectionConfig, ListenConfig, RequestLimits, TlsConfig
+from ..config import ConnectionConfig, ListenConfig, RequestLimits
 from ..errors import ConfigInvalid
+from ..security.access import Access
+from ..security.certificates import Certificates
+from .credentials import server_credentials
 from .handlers import handler_of
 from .health import HealthBoard, health_handler
 from .interceptors import Interceptor
@@ -35,41 +37,44 @@ def build_server(
     limits: RequestLimits,
     connections: ConnectionConfig,
     traffic: Traffic,
+    access: Access,
     share_port: bool = False,
 ) -> grpc.aio.Server:
-    """A server that is not listening yet. The first interceptor is the outermost. ``traffic`` bounds its messages.
+    """A server that is not listening yet. The first interceptor is the outermost.
 
+    ``traffic`` bounds its messages, ``access`` says who may send them.
     ``share_port`` is for processes of one supervisor; two servers that do not know of each other would share the
     connections of a port, where people expect an error.
     """
     server = grpc.aio.server(options=_options(limits, connections, share_port))
     names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     for servicer in servicers:
-        handlers = {method.name: handler_of(method, interceptors, limits, traffic) for method in servicer.methods}
+        handlers = {
+            method.name: handler_of(method, interceptors, limits, traffic, access) for method in servicer.methods
+        }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.service, handlers),))
         names.append(servicer.service)
     server.add_generic_rpc_handlers((health_handler(board),))
-    add_reflection(server, names)
+    if access.reflection is not None:
+        add_reflection(server, names, access, access.reflection)
     return server
 
 
-def bind(server: grpc.aio.Server, listen: ListenConfig, tls: TlsConfig) -> int:
+def bind(server: grpc.aio.Server, listen: ListenConfig, certificates: Certificates | None) -> int:
     """Listens, and returns the port.
 
     Raises:
-        ConfigInvalid: the address is taken or not this machine's, or the TLS files do not work.
+        ConfigInvalid: the address is taken or not this machine's.
     """
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     address = f"{host}:{listen.port}"
-    credentials = _credentials(tls)
     try:
-        if credentials is None:
+        if certificates is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
+        return server.add_secure_port(address, server_credentials(certificates))
     except RuntimeError:  # grpc tells the reason to its own log only
-        also = ", or the TLS files are no matching PEM certificate and key" if credentials else ""
         raise ConfigInvalid(
-            f"port: cannot listen on {address}: it is in use or not an address of this machine{also}; "
+            f"port: cannot listen on {address}: it is in use or not an address of this machine; "
             "choose another --host or --port"
         ) from None
 
@@ -103,20 +108,3 @@ def _options(limits: RequestLimits, connections: ConnectionConfig, share_port: b
 def _milliseconds(seconds: float) -> int:
     """The number that gRPC wants for a duration; 0 stands for never."""
     return int(seconds * 1000) or _NEVER_MS
-
-
-def _credentials(tls: TlsConfig) -> grpc.ServerCredentials | None:
-    if tls.tls_cert is None or tls.tls_key is None:
-        return None
-    pair = (_read("tls_key", tls.tls_key), _read("tls_cert", tls.tls_cert))
-    authorities = _read("tls_client_ca", tls.tls_client_ca) if tls.tls_client_ca else None
-    return grpc.ssl_server_credentials(
-        [pair], root_certificates=authorities, require_client_auth=authorities is not None
-    )
-
-
-def _read(name: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigInvalid(f"{name}: {path} cannot be read ({error.strerror}); give an existing PEM file") from None

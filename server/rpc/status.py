@@ -18,6 +18,8 @@ STATUS_CODES: Mapping[type[BaseException], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotReady: grpc.StatusCode.UNAVAILABLE,
     errors.EngineFault: grpc.StatusCode.INTERNAL,
     errors.StartupError: grpc.StatusCode.INTERNAL,  # never raised by an RPC; here so that the table has no hole

@@ -9,7 +9,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from ..errors import InvalidInput
+from ..security.access import Access
+from ..security.roles import Need
 from .inflate import inflate, is_compressed
+from .status import code_of
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -61,6 +64,20 @@ def conversing(
     return grpc.stream_stream_rpc_method_handler(
         tolerant, request_deserializer=_reader(request_type), response_serializer=_serialize
     )
+
+
+def guarded(
+    call: Callable[[Any, Any], AsyncIterator[Message]], access: Access, need: Need
+) -> Callable[[Any, Any], AsyncIterator[Message]]:
+    """The same call, for those who may make it."""
+
+    async def checked(requests: Any, context: Any) -> AsyncIterator[Message]:
+        if error := access.refusal(context.invocation_metadata(), need):
+            await context.abort(code_of(error), str(error))
+        async for answer in call(requests, context):
+            yield answer
+
+    return checked
 
 
 def _reader(request_type: type[Message]) -> Callable[[bytes], object]:

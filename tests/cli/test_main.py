@@ -34,10 +34,11 @@ def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
         "tune",
         "profile",
         "doctor",
+        "api-key",
     ):
         assert re.search(rf"^    {name}\s", done.out, re.MULTILINE), name
     assert exits.EXIT_CODES.strip() in done.out
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 14
 
 
 @pytest.mark.parametrize(

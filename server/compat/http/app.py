@@ -17,6 +17,7 @@ from ...errors import DeadlineExceeded
 from ...rpc.interceptors import Context, Handler, Interceptor
 from ...rpc.traffic import Traffic
 from ...rpc.wire import Unreadable
+from ...security.access import Access
 from .answers import Answer
 from .body import BodyReader
 from .cors import Cors
@@ -40,9 +41,11 @@ class HttpApp:
         limits: RequestLimits,
         clock: Clock,
         cors: Cors,
+        access: Access,
         send_timeout_s: float,
     ) -> None:
         """The first interceptor is the outermost. ``traffic`` is that of the gRPC server in the same process."""
+        self._access = access
         self.table = RouteTable(routes)
         self._traffic = traffic
         self._clock = clock
@@ -86,8 +89,14 @@ class HttpApp:
         asked = Asked[Any](exchange, params, route.family)
         context = cast(Context, exchange)  # the part of it that is used
         try:
-            if route.guarded:
+            # Before the body is read. What is refused is counted like all else.
+            refusal = self._access.refusal(context.invocation_metadata(), route.need)
+            if refusal is not None:
+                asked.received = Unreadable(refusal)
+            if route.guarded and refusal is None:
                 asked.received = await self._traffic.receive(context)
+            elif route.guarded:
+                self._traffic.enter(context)
             answer = cast(Answer, await handler(cast(Any, asked), context))
         except BaseException as error:
             late = isinstance(asked.received, Unreadable) and isinstance(error, DeadlineExceeded)

@@ -33,6 +33,9 @@ class Cors:
             return ()
         return (
             ("access-control-allow-methods", methods),
-            ("access-control-allow-headers", "authorization, content-type, content-encoding, x-request-timeout"),
+            (
+                "access-control-allow-headers",
+                "authorization, x-api-key, content-type, content-encoding, x-request-timeout",
+            ),
             ("access-control-max-age", _MAX_AGE_S),
         )

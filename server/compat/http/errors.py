@@ -42,6 +42,8 @@ STATUS_CODES: Mapping[type[BaseException], int] = {
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.Cancelled: 499,  # nobody is there to read it
+    errors.Unauthenticated: 401,
+    errors.PermissionDenied: 403,
     errors.NotReady: 503,
     errors.EngineFault: 500,
     errors.StartupError: 500,  # never raised by a request; here so that the table has no hole
@@ -99,6 +101,8 @@ def _headers(error: BaseException, status: int) -> tuple[tuple[str, str], ...]:
     """When to come again: in whole seconds, which is all that the standard has, and exactly."""
     if isinstance(error, WrongMethod):
         return (("allow", error.allowed),)
+    if status == 401:
+        return (("www-authenticate", "Bearer"),)
     wait_s = getattr(error, "retry_after_s", None)
     if wait_s is None and status == 503:
         wait_s = 1.0

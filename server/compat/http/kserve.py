@@ -13,6 +13,7 @@ from ...engine.results import ModelInfo
 from ...errors import NotReady
 from ...repository.control import Control
 from ...rpc.wire import INLINE_BYTES
+from ...security.roles import ANY, OPERATE
 from .. import kserve_models as models
 from ..kserve_inference import Inference, infer
 from ..kserve_parameters import Parameters
@@ -79,15 +80,19 @@ class KServe:
     @property
     def routes(self) -> Iterable[Route]:
         """All of them; ``/v2/models/stats`` goes before a model of that name."""
-        yield Route.get("/v2", self.server, KSERVE, "Who answers (KServe v2)", ServerMetadata, guarded=False)
+        yield Route.get("/v2", self.server, KSERVE, "Who answers (KServe v2)", ServerMetadata, guarded=False, need=ANY)
         yield Route.get("/v2/health/live", self.live, KSERVE, "200 (KServe v2)", dict[str, Any], guarded=False)
         yield Route.get("/v2/health/ready", self.ready, KSERVE, "200 or 503 (KServe v2)", dict[str, Any], guarded=False)
         yield Route.get("/v2/models/stats", self.all_statistics, KSERVE, "What models have done", dict[str, Any])
         index = JsonReader(IndexRequest, may_be_empty=True)
-        yield Route.post("/v2/repository/index", self.index, KSERVE, "All models (Triton)", index, list[ModelIndex])
+        summary = "All models (Triton)"
+        yield Route.post("/v2/repository/index", self.index, KSERVE, summary, index, list[ModelIndex], need=ANY)
         changes, path = JsonReader(ChangeRequest, may_be_empty=True), "/v2/repository/models/{name}"
-        yield Route.post(f"{path}/load", self.load, KSERVE, "Serves a model of the repository", changes, dict[str, Any])
-        yield Route.post(f"{path}/unload", self.unload, KSERVE, "Serves a model no longer", changes, dict[str, Any])
+        for what, change, summary in (
+            ("load", self.load, "Serves a model of the repository"),
+            ("unload", self.unload, "Serves a model no longer"),
+        ):
+            yield Route.post(f"{path}/{what}", change, KSERVE, summary, changes, dict[str, Any], need=OPERATE)
         for path in ("/v2/systemsharedmemory/status", "/v2/cudasharedmemory/status"):
             yield Route.get(path, self.no_regions, KSERVE, "There are no regions", list[dict[str, Any]])
         for path in _OF_A_MODEL:

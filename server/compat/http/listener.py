@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from ...addresses import REASONS, listening_sockets
 from ...banner import bracketed
-from ...config import ConnectionConfig, ListenConfig, TlsConfig
+from ...config import ConnectionConfig, ListenConfig
 from ...errors import ConfigInvalid
 from .exchange import ABORT
 
@@ -158,9 +158,8 @@ class _Connection(HttpToolsProtocol):
 class HttpListener:
     """Serves an ASGI application on one port, from ``start`` to ``close``. Belongs to one event loop."""
 
-    def __init__(self, app: AsgiApp, listen: ListenConfig, tls: TlsConfig, connections: ConnectionConfig) -> None:
+    def __init__(self, app: AsgiApp, listen: ListenConfig, connections: ConnectionConfig) -> None:
         self._listen = listen
-        self._tls = tls
         self._bounds = _Bounds(connections, connections.connection_limit())
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
@@ -184,14 +183,13 @@ class HttpListener:
         """Those that are open."""
         return len(self._state.connections)
 
-    async def start(self, *, share_port: bool) -> None:
-        """Listens.
+    async def start(self, *, share_port: bool, context: ssl.SSLContext | None = None) -> None:
+        """Listens; over TLS where there is a context.
 
         Raises:
-            ConfigInvalid: the port cannot be had, or the TLS files do not work.
+            ConfigInvalid: the port cannot be had.
         """
         host, port = self._listen.host, self._listen.http_port
-        context = _tls_context(self._tls)
         self._config.load()
         try:
             sockets = listening_sockets(host, port, share_port=share_port)
@@ -249,17 +247,3 @@ def _without_upgrade(data: bytes) -> bytes:
     if end < 0 or _UPGRADE.search(data, 0, end) is None:
         return data
     return _UPGRADE.sub(b"\r\nx-offer:", data[:end]) + data[end:]
-
-
-def _tls_context(tls: TlsConfig) -> ssl.SSLContext | None:
-    if tls.tls_cert is None or tls.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(tls.tls_cert, tls.tls_key)
-        if tls.tls_client_ca is not None:
-            context.load_verify_locations(tls.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigInvalid(f"tls_cert: the TLS files do not work for HTTP: {error}") from None
-    return context

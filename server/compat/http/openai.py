@@ -215,6 +215,8 @@ def _encoded(result: EmbedResult, as_base64: bool) -> bytes:
 def _type_of(status: int) -> str:
     if status == 429:
         return "rate_limit_error"
+    if status in (401, 403):
+        return "authentication_error" if status == 401 else "permission_error"
     return "server_error" if status >= 500 else "invalid_request_error"
 
 
@@ -222,6 +224,10 @@ def _code_of(failure: Failure) -> str | None:
     match failure.error:
         case errors.ModelNotFound():
             return "model_not_found"
+        case errors.Unauthenticated():
+            return "invalid_api_key"
+        case errors.PermissionDenied():
+            return "insufficient_permissions"
         case errors.Overloaded():
             return "rate_limit_exceeded"
         case errors.DeadlineExceeded():

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ...security.roles import NOTHING, Need
 from .answers import Answer, encode
 from .errors import PLAIN
 from .exchange import DEADLINE_HEADER
@@ -19,10 +20,13 @@ _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
 _DESCRIPTION = (
     "OpenAI's embeddings, reranking as Cohere, Jina and vLLM have it, text-embeddings-inference, and KServe v2, "
-    "over the same models. Unknown fields are ignored, null is as good as absent, and `Authorization` is not looked at."
+    "over the same models. Unknown fields are ignored, null is as good as absent, and where the server has API keys, "
+    "calls show one as `Authorization: Bearer` or `x-api-key`."
 )
 _FAILURES = {
     "400": "The request cannot be served as it is; the message says why",
+    "401": "No API key, or none that this server knows; only where it has keys",
+    "403": "The API key may not do that",
     "404": "No model of that name is loaded",
     "408": "The request did not arrive in time",
     "413": "The request is too large",
@@ -39,14 +43,15 @@ _FAILURES = {
 class OpenApi:
     """``/openapi.json``."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        """``routes`` are all the others."""
+    def __init__(self, routes: Iterable[Route], need: Need = NOTHING) -> None:
+        """``routes`` are all the others; ``need`` is what a caller needs to read of them."""
+        self._need = need
         self._document = encode(document([*routes, *self.routes]))
 
     @property
     def routes(self) -> Iterable[Route]:
         """The one."""
-        yield Route.get(PATH, self.show, PLAIN, "This document", dict[str, Any], guarded=False)
+        yield Route.get(PATH, self.show, PLAIN, "This document", dict[str, Any], guarded=False, need=self._need)
 
     async def show(self, asked: Asked[Any]) -> Answer:
         """The document."""

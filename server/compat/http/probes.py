@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from ...security.roles import Need
 from .answers import Answer, encode
 from .errors import PLAIN
 from .routes import Asked, Route
@@ -18,8 +19,12 @@ METRICS_TYPE = CONTENT_TYPE_LATEST
 class Probes:
     """Health and metrics."""
 
-    def __init__(self, healthy: Callable[[str], bool], registry: CollectorRegistry) -> None:
-        """``healthy`` tells whether a model works, by its name; of the whole server, where that is empty."""
+    def __init__(self, healthy: Callable[[str], bool], registry: CollectorRegistry, metrics: Need) -> None:
+        """``healthy`` tells whether a model works, by its name; of the whole server, where that is empty.
+
+        ``metrics`` is what reading the metrics needs.
+        """
+        self._need = metrics
         self._healthy = healthy
         self._registry = registry
 
@@ -28,7 +33,9 @@ class Probes:
         """All of them."""
         for path in ("/health", "/ping"):
             yield Route.get(path, self.health, PLAIN, "200 while every model serves, else 503", guarded=False)
-        yield Route.get("/metrics", self.metrics, PLAIN, "Prometheus metrics of this process", guarded=False)
+        yield Route.get(
+            "/metrics", self.metrics, PLAIN, "Prometheus metrics of this process", guarded=False, need=self._need
+        )
 
     async def health(self, asked: Asked[Any]) -> Answer:
         """An empty body where all is well, as TEI and vLLM have it."""

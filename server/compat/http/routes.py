@@ -10,6 +10,7 @@ from ...config import RequestLimits
 from ...engine.results import ModelInfo
 from ...rpc.method import EngineSource
 from ...rpc.wire import Unread, Unreadable
+from ...security.roles import ANY, INFER, NOTHING, Need
 from ..roles import Role, Roles
 from .answers import Answer
 from .errors import Family, UnknownPath, WrongMethod
@@ -103,6 +104,8 @@ class Route:
     """What the answer is, for the OpenAPI document; a tuple where it is one of several."""
     guarded: bool = True
     """Whether it goes through the gate and is counted: what asks how the server is does not."""
+    need: Need = INFER
+    """Roles of which a caller must have one, where callers must show keys."""
 
     @property
     def name(self) -> str:
@@ -110,7 +113,17 @@ class Route:
         return self.path
 
     @classmethod
-    def post(cls, path: str, call: Call, family: Family, summary: str, reader: Reads, answer_type: Any) -> Route:
+    def post(
+        cls,
+        path: str,
+        call: Call,
+        family: Family,
+        summary: str,
+        reader: Reads,
+        answer_type: Any,
+        *,
+        need: Need = INFER,
+    ) -> Route:
         """A call of the engine."""
         return cls(
             method="POST",
@@ -120,13 +133,22 @@ class Route:
             summary=summary,
             reader=reader,
             answer_type=answer_type,
+            need=need,
         )
 
     @classmethod
     def get(
-        cls, path: str, call: Call, family: Family, summary: str, answer_type: Any = None, *, guarded: bool = True
+        cls,
+        path: str,
+        call: Call,
+        family: Family,
+        summary: str,
+        answer_type: Any = None,
+        *,
+        guarded: bool = True,
+        need: Need | None = None,
     ) -> Route:
-        """A question that needs no body."""
+        """A question that needs no body. It needs any role, or none where it is not guarded, unless ``need`` tells."""
         return cls(
             method="GET",
             path=path,
@@ -135,6 +157,7 @@ class Route:
             summary=summary,
             answer_type=answer_type,
             guarded=guarded,
+            need=(ANY if guarded else NOTHING) if need is None else need,
         )
 
 

@@ -11,6 +11,8 @@ from ...config import ServerConfig
 from ...repository.control import Control
 from ...rpc.interceptors import Interceptor
 from ...rpc.traffic import Traffic
+from ...security.access import Access
+from ...security.roles import NOTHING, Need
 from ..kserve_statistics import Statistics
 from .app import HttpApp
 from .cors import Cors
@@ -38,11 +40,12 @@ def all_routes(
     registry: CollectorRegistry,
     statistics: Statistics,
     control: Control,
+    metrics: Need = NOTHING,
 ) -> Iterable[Route]:
     """Everything that is served."""
     vectors, labels, zero_shot = Vectors(services), Labels(services), ZeroShot(services)
     for family in (
-        Probes(healthy, registry),
+        Probes(healthy, registry, metrics),
         OpenAi(services),
         Rerank(services, labels),
         Vllm(services),
@@ -57,10 +60,10 @@ def all_routes(
         yield from family.routes
 
 
-def with_document(routes: Iterable[Route]) -> list[Route]:
-    """And what describes them."""
+def with_document(routes: Iterable[Route], need: Need | None = NOTHING) -> list[Route]:
+    """And what describes them, to callers who have what it needs; None leaves it out."""
     listed = list(routes)
-    return [*listed, *OpenApi(listed).routes]
+    return listed if need is None else [*listed, *OpenApi(listed, need).routes]
 
 
 def build_listener(
@@ -73,18 +76,26 @@ def build_listener(
     control: Control,
     interceptors: Sequence[Interceptor],
     traffic: Traffic,
+    access: Access,
     clock: Clock,
     grpc_port: Callable[[], int],
 ) -> HttpListener:
     """The HTTP side of a server, which does not listen yet. ``interceptors`` and ``traffic`` are those of gRPC."""
     page = Page(services, config, grpc_port)
     app = HttpApp(
-        [*with_document(all_routes(services, config, healthy, registry, statistics, control)), *page.routes],
+        [
+            *with_document(
+                all_routes(services, config, healthy, registry, statistics, control, access.metrics),
+                access.reflection,
+            ),
+            *page.routes,
+        ],
         interceptors=interceptors,
         traffic=traffic,
+        access=access,
         limits=config.limits,
         clock=clock,
         cors=Cors(config.http.http_cors_origins),
         send_timeout_s=config.connections.upload_timeout_s,
     )
-    return HttpListener(app, config.listen, config.tls, config.connections_of_a_port())
+    return HttpListener(app, config.listen, config.connections_of_a_port())

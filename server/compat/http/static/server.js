@@ -12,7 +12,27 @@ export class Trouble extends Error {
 
 const GONE = "The server does not answer. It may have been stopped, or the network is down.";
 
+const KEY = "pairwire-api-key"; // until the tab is closed
+let declined = false;
+
 async function answered(path, options = {}, seconds = 10) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key ? { ...options.headers, "x-api-key": key } : options.headers;
+  const response = await fetched(path, { ...options, headers }, seconds);
+  return response.status === 401 && hasOther(key) ? answered(path, options, seconds) : response;
+}
+
+/** Whether there is another key to try: asks for one, once. Several calls may be refused at the same time. */
+function hasOther(key) {
+  if (sessionStorage.getItem(KEY) === key && !declined) {
+    const given = prompt(key ? "The server does not know this API key. Another one:" : "This server asks for an API key:")?.trim();
+    if (given) sessionStorage.setItem(KEY, given);
+    declined = !given;
+  }
+  return sessionStorage.getItem(KEY) !== key;
+}
+
+async function fetched(path, options, seconds) {
   try {
     return await fetch(new URL(path, base()), { cache: "no-store", signal: AbortSignal.timeout(seconds * 1000), ...options });
   } catch (error) {
