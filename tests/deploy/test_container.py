@@ -57,7 +57,7 @@ def test_nothing_that_runs_is_root() -> None:
 
 def test_an_image_has_what_its_extra_installs() -> None:
     made = stages()
-    extras = {"cpu": "'.[cpu]'", "cuda": "'.[gpu]'", "export": "'.[cpu,export]'"}
+    extras = {"cpu": "'.[cpu,http,jwt,bulk]'", "cuda": "'.[gpu,http,jwt,bulk]'", "export": "'.[cpu,export]'"}
     for target, extra in extras.items():
         assert f"COPY --from=build-{target} /opt/pairwire /opt/pairwire" in made[target]
         assert extra in made[f"build-{target}"]

@@ -309,7 +309,7 @@ async def test_a_full_server_and_one_that_is_gone_are_shown_as_such(browser: Bro
 
 ROOT = Path(__file__).parents[4]
 PICTURES = {
-    "page": {"viewport": {"width": 900, "height": 500}},
+    "page": {"viewport": {"width": 960, "height": 760}},
     "page-dark": {"viewport": {"width": 960, "height": 760}, "color_scheme": "dark"},
     "page-phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
 }
@@ -336,6 +336,8 @@ async def test_pictures_for_the_docs(
                     await page.evaluate(
                         "scrollTo({top: document.getElementById('live').offsetTop - 70, behavior: 'instant'})"
                     )
+                else:
+                    await page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
                 await page.screenshot(path=folder / f"{name}.png")
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
