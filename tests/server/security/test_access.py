@@ -135,7 +135,9 @@ def test_http_leaves_health_open_and_closes_the_rest(guarded: Guarded) -> None:
 
 def test_no_route_is_open_but_those_that_are_meant_to_be(guarded: Guarded) -> None:
     app = guarded.running.application
-    routes = list(all_routes(app_services(app), app.config, lambda name: True, app.metrics.registry, Any))  # type: ignore[arg-type]
+    routes = list(
+        all_routes(app_services(app), app.config, lambda name: True, app.metrics.registry, Any, Any)  # type: ignore[arg-type]
+    )
     assert {route.path for route in routes if route.need == NOTHING} == {
         "/health",
         "/ping",
