@@ -14,6 +14,7 @@ Families: TypeAlias = Sequence[Metric]
 
 GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "pairwire_model_healthy": min,
+    "pairwire_model_version": max,
     "pairwire_cuda_graphs": sum,
     "pairwire_cuda_eager_shapes": sum,
     "pairwire_cuda_memory_bytes": sum,

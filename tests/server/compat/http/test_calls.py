@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from pairwire.server.app import Application
@@ -158,17 +159,22 @@ async def test_a_signal_under_load_loses_no_request_that_was_accepted(slow_packa
 
 
 @pytest.mark.slow
+def _connections_of(pid: int, port: int) -> int:
+    found = psutil.Process(pid).net_connections("tcp")
+    return sum(each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED for each in found)
+
+
 async def test_several_processes_share_the_port(scorer_package: Path) -> None:
     async with serving.start(scorer_package, "--http-port", "0", "--processes", "2") as server:
-        pids = set()
-        for _ in range(200):
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.http_port}") as client:
-                text = (await client.get("/metrics")).text
-                (started,) = [line for line in text.splitlines() if line.startswith("process_start_time_seconds ")]
-                pids.add(started)
-            if len(pids) == 2:
-                break
-        assert len(pids) == 2
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(64):  # the kernel gives each of them to one of the two
+                address = f"http://127.0.0.1:{server.http_port}"
+                client = await stack.enter_async_context(httpx.AsyncClient(base_url=address))
+                assert (await client.get("/health")).status_code == 200
+            held = [_connections_of(pid, server.http_port) for pid in server.children()]
+        assert len(held) == 2
+        assert all(held)
+        assert sum(held) == 64
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 0
 
