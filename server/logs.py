@@ -61,10 +61,11 @@ def shown(text: str, escape: Callable[[str], str] = lambda character: repr(chara
     return "".join(each if each.isprintable() else escape(each) for each in text)
 
 
-class _Quiet(logging.Filter):
+class Quiet(logging.Filter):
     """Drops what gRPC says with a traceback of peers that left or sent what is no message; their calls are counted."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
         error = record.exc_info[1] if record.exc_info else None
         return not (record.name.startswith("grpc.") and type(error).__name__ in _OF_PEERS)
 
@@ -91,7 +92,7 @@ def install(
     as_text = stream.isatty() if log_format == "auto" else log_format == "text"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
-    handler.addFilter(_Quiet())
+    handler.addFilter(Quiet())
     if process_number is not None:
         handler.addFilter(_Numbered(process_number))
     logging.root.addHandler(handler)

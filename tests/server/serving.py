@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import signal
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ from typing import BinaryIO
 import grpc
 import psutil
 
+from pairwire.server import logs
 from pairwire.server.app import Application, EngineOpener
 from pairwire.server.config import DrainConfig, ListenConfig, RequestLimits, ServerConfig
 from pairwire.server.engine import Clock, Engine, EngineConfig, Model, Observer
@@ -164,6 +166,12 @@ COMMAND = (*processes.MAIN, "serve")
 _SERVING = re.compile(
     r"pairwire: serving on 127\.0\.0\.1:(\d+), metrics on 127\.0\.0\.1:(\d+)(?:, HTTP on 127\.0\.0\.1:(\d+))?"
 )
+
+
+def logged(records: Iterable[logging.LogRecord], level: int = logging.WARNING) -> list[logging.LogRecord]:
+    """What the log of a server shows of records, from ``level`` on: not what gRPC says of callers that have left."""
+    shown = logs.Quiet()
+    return [record for record in records if record.levelno >= level and shown.filter(record)]
 
 
 @contextlib.asynccontextmanager

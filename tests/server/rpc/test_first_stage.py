@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -99,7 +98,7 @@ async def test_callers_who_leave_at_any_moment_leave_nothing_behind(
     assert ended == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     await serving.eventually(lambda: engine.statistics().open_requests == 0)
     assert (engine.statistics().queued_rows, engine.statistics().running_rows) == (0, 0)
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert serving.logged(caplog.records) == []
     found = await served.scoring.Rerank(
         scoring_pb2.RerankRequest(query=QUERY, documents=documents, first_stage={"keep": 7})
     )
