@@ -15,7 +15,7 @@ from ..engine.models.loading import choose_variant, load_model
 from ..engine.models.memory import bring_to_height
 from ..engine.models.model import Model, content_of
 from ..engine.watchdog import Watchdog
-from ..package import Package, read_package
+from ..package import read_package
 from ..runtime.wheels import check_wheels
 from .layout import Version
 
@@ -31,17 +31,6 @@ def content(version: Version, config: EngineConfig) -> str:
     """
     package = read_package(version.directory)
     return content_of(package.manifest, choose_variant(package, config, check_wheels()).name)
-
-
-def verify(version: Version, config: EngineConfig) -> Package:
-    """Reads the whole package once and checks every file that would be loaded.
-
-    Raises:
-        PackageInvalid: as ``content``.
-    """
-    package = read_package(version.directory)
-    package.graph_file(choose_variant(package, config, check_wheels()))
-    return package
 
 
 def open_version(version: Version, config: EngineConfig, watchdog: Watchdog) -> Model:
