@@ -104,6 +104,11 @@ class PermissionDenied(PairwireError):
 class NotReady(PairwireError):
     """The server is starting or draining and takes no work."""
 
+    @classmethod
+    def closed(cls) -> NotReady:
+        """The error for work that an engine had when it was closed."""
+        return cls("the engine was closed before the request was done; try another server")
+
 
 class EngineFault(PairwireError):
     """The runtime failed on a batch. Not the caller's fault."""

@@ -6,5 +6,6 @@ tokens.py        JSON Web Tokens of an identity provider
 access.py        headers of a call -> who calls, or why not
 certificates.py  TLS for gRPC, HTTP and metrics, from files that may change at any time
 reloading.py     notices files that change
+bounded.py       reads files up to a bound
 guard.py         all of these for one process
 """

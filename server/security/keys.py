@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigInvalid
+from .bounded import read_bounded
 from .roles import Role
 
 PREFIX = "pw_"
@@ -102,13 +103,7 @@ def read_keys(path: Path) -> KeyRing:
     Raises:
         ConfigInvalid: it cannot be read, or a line is wrong; the sentence names it, and never what stands there.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigInvalid(f"api_keys: {path} cannot be read ({error.strerror or error})") from None
-    if len(content) > MOST_FILE_BYTES:
-        raise ConfigInvalid(f"api_keys: {path} has more than {MOST_FILE_BYTES} bytes")
+    content = read_bounded("api_keys", path, MOST_FILE_BYTES)
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ from joserfc.jwk import KeySet
 
 from ..config import SecurityConfig
 from ..errors import ConfigInvalid, Unauthenticated
+from .bounded import read_bounded
 from .keys import Identity
 from .roles import Role
 
@@ -79,13 +80,7 @@ class Tokens:
 
 
 def _read(path: Path) -> KeySet:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigInvalid(f"jwt_keys: {path} cannot be read ({error.strerror or error})") from None
-    if len(content) > MOST_FILE_BYTES:
-        raise ConfigInvalid(f"jwt_keys: {path} has more than {MOST_FILE_BYTES} bytes")
+    content = read_bounded("jwt_keys", path, MOST_FILE_BYTES)
     try:
         keys = KeySet.import_key_set(json.loads(content))
     except Exception as error:  # of what anybody may write into a file

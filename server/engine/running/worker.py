@@ -217,7 +217,7 @@ class WorkerPool:
             dropped = self._inflight.cancel_all()
             self._changed.notify_all()
             self._released.notify_all()
-        settle(dropped, lambda: NotReady("the engine was closed before the request was done; try another server"))
+        settle(dropped, NotReady.closed)
         if not self._join(limit_s):
             self._watchdog.interrupt_all()
             if not self._join(_STOPPING_S):

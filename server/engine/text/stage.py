@@ -159,7 +159,7 @@ class TextStage:
 
     def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         if self._closed:  # a drain has reached its limit
-            raise NotReady("the engine was closed before the request was done; try another server")
+            raise NotReady.closed()
         call = functools.partial(contained, work, *args, **kwargs)
         return asyncio.get_running_loop().run_in_executor(self._pool, call)
 
